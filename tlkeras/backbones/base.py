@@ -1,0 +1,106 @@
+"""The one layer of ours: a network called in the mode that a phase chose.
+
+In every released Keras 3 up to 3.15.1 `network(x, training=False)` inside a
+functional model is overridden by `fit`: BatchNorm's moving statistics move
+and dropout is active after unfreezing, dropout even in a frozen network
+(keras PR 23364). The call below passes `training` explicitly, which holds in
+all of them.
+"""
+
+import weakref
+
+import keras
+
+
+@keras.saving.register_keras_serializable("tlkeras")
+class Base(keras.layers.Layer):
+    """Images [n, h, w, 3], RGB in 0..255, to features [n, c].
+
+    network: functional model with pooled features, without classifier.
+    backbone: its name in the catalogue.
+    scaling: how Keras prepares its input: `caffe`, `tf`, `torch`, or `none`
+      where the network does so itself.
+    statistics: `held` calls the network in inference mode even while it
+      learns; `learned` calls it in training mode when the model trains.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        *,
+        backbone: str,
+        scaling: str,
+        statistics: str = "held",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.network = network
+        self.backbone = backbone
+        self.scaling = scaling
+        self.statistics = statistics
+        self._owners = []
+
+    def call(self, images, training=None):
+        if self.scaling != "none":
+            images = keras.applications.imagenet_utils.preprocess_input(
+                images, data_format="channels_last", mode=self.scaling
+            )
+        learns = bool(training) and self.statistics == "learned"
+        return self.network(images, training=learns)
+
+    def compute_output_shape(self, input_shape):
+        return self.network.compute_output_shape(input_shape)
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.layers.Layer.trainable.fset(self, value)
+        self.require_compile()
+
+    def owned_by(self, model: keras.Model) -> None:
+        """Notes that `model` must compile when what learns here changes."""
+        self._owners.append(weakref.ref(model))
+
+    def require_compile(self) -> None:
+        """Makes the models above refuse `fit` until they compile afresh.
+
+        Keras itself goes on with the old selection, without a word.
+        """
+        for owner in getattr(self, "_owners", ()):
+            model = owner()
+            if model is not None:
+                model.compiled = False
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "backbone": self.backbone,
+            "scaling": self.scaling,
+            "statistics": self.statistics,
+            "opens_after": "import tlkeras.model, or with tlkeras.load(PATH)",
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Base":
+        config = dict(config)
+        config.pop("opens_after", None)
+        config["network"] = keras.saving.deserialize_keras_object(
+            config["network"]
+        )
+        return cls(**config)
+
+
+def of(model: keras.Model) -> Base:
+    """Returns the base of a classifier; raises ValueError if it has none."""
+    for layer in model.layers:
+        if isinstance(layer, Base):
+            return layer
+    raise ValueError(
+        f"`model` must hold a tlkeras base. Received: {model.name}, with the "
+        f"layers {[layer.name for layer in model.layers]}. Build it with "
+        "tlkeras.build_classifier."
+    )

@@ -1,0 +1,56 @@
+"""What computes here, and the number format that suits it."""
+
+import importlib.metadata
+import platform
+
+import keras
+
+
+def precision(setting: str) -> str:
+    """Returns the number format for `setting`, resolving `auto`.
+
+    bfloat16 on a TPU and on GPUs from compute capability 8 on, float16 on
+    those from 7 on, which have no fast bfloat16; else float32.
+    """
+    if setting != "auto":
+        return setting
+    if keras.distribution.list_devices("tpu"):
+        return "bfloat16"
+    capability = _gpu_capability()
+    if capability >= 8:
+        return "bfloat16"
+    return "float16" if capability >= 7 else "float32"
+
+
+def environment() -> dict[str, str]:
+    """Returns versions and devices, for the report."""
+    names = ("tlkeras", "keras", "tensorflow", "numpy", "scikit-learn")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "backend": keras.backend.backend(),
+        "platform": platform.platform(),
+        "devices": ", ".join(keras.distribution.list_devices()),
+    }
+
+
+def _gpu_capability() -> int:
+    """Returns the first GPU's major compute capability, 0 without a GPU."""
+    if not keras.distribution.list_devices("gpu"):
+        return 0
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return int(float(jax.devices("gpu")[0].compute_capability))
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details(
+        tf.config.list_physical_devices("GPU")[0]
+    )
+    return details.get("compute_capability", (0, 0))[0]

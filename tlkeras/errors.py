@@ -1,0 +1,18 @@
+"""What a user did wrong, told in one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake of the user's: the message is one line, shown without trace.
+
+    The line says what is wrong, where, what was received, what is allowed
+    and what to do. The command line ends with status 2 on it.
+    """
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Returns ' Did you mean ...?' for the closest of `names`, or ''."""
+    close = difflib.get_close_matches(name, list(names), 1, 0.5)
+    return f" Did you mean {close[0]}?" if close else ""

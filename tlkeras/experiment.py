@@ -1,0 +1,346 @@
+"""The whole story of a run: from a plan to a directory with its results."""
+
+import contextlib
+import dataclasses
+import pathlib
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tlkeras import checkpoint
+from tlkeras import config as configs
+from tlkeras import devices
+from tlkeras import evaluation
+from tlkeras import export
+from tlkeras import files
+from tlkeras import model as models
+from tlkeras import plan as plans
+from tlkeras import predicting
+from tlkeras import progress as progresses
+from tlkeras import records
+from tlkeras import saving
+from tlkeras import schedule
+from tlkeras.data import batches
+from tlkeras.data import dataset as datasets
+from tlkeras.report import page
+from tlkeras.report import summary
+
+# How many images the export is checked on, and how many mistakes are shown.
+_SAMPLES = 8
+_MISTAKES = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run: where it stands, and what its report says."""
+
+    directory: pathlib.Path
+    report: Mapping[str, Any]
+
+
+def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
+    """Returns the run that `plan` describes, and leaves its directory.
+
+    Raises `UserError` for what only the images or the built network show;
+    then nothing is left. Ctrl-C in a phase keeps the best so far.
+    """
+    began = time.perf_counter()
+    config, directory = plan.config, plan.directory
+    with _nothing_half_done(directory):
+        keras.utils.set_random_seed(config.seed)
+        data = datasets.prepare(
+            plan.source,
+            image_size=plan.image_size,
+            resize=config.resize,
+            split_seed=config.split_seed,
+            images_per_class=config.images_per_class,
+            on_bad_image=config.on_bad_image,
+            store_bytes=config.image_store_gb * 1e9,
+            directory=directory,
+            progress=progress,
+        )
+        _say_data(data, progress)
+        model = _build(plan, len(data.labels))
+        feed = _feed(config, data)
+        files.write_text(directory / "config.toml", configs.to_toml(config))
+        done = checkpoint.load(directory, model)
+        if done:
+            progress.say(f"going on behind phase {done[-1].phase.name}")
+        results = schedule.run(
+            model,
+            plan.strategy,
+            records.Evidence(
+                feed.train_images, feed.validation_images, len(data.labels)
+            ),
+            feed,
+            progress=progress,
+            done=done,
+            after_phase=lambda results: checkpoint.save(
+                directory, model, results
+            ),
+            callbacks=lambda phase: _callbacks(config, directory, phase),
+        )
+        classifier = saving.Classifier(
+            model, data.labels, config.resize, plan.image_size
+        )
+        answers = {
+            split: _answers(classifier, data, split, config, progress)
+            for split in ("test", "validation")
+        }
+        quality = {
+            split: _quality(answers[split], data, split) for split in answers
+        }
+        saving.save(directory / "model.keras", classifier)
+        exported = export.saved_model(
+            classifier,
+            directory / "saved_model" / "1",
+            samples=_samples(plan, data),
+        )
+        report = summary.build(
+            strategy=plan.strategy.name,
+            backbone=plan.row.name,
+            weights=plan.weights,
+            image_size=plan.image_size,
+            dataset=data,
+            results=results,
+            quality=quality,
+            seconds=time.perf_counter() - began,
+            notes=[
+                f"The SavedModel answers as the model on {exported.images} "
+                "test images, given as files and as pixels (largest "
+                f"difference {exported.largest_difference:.1g})."
+            ],
+        )
+        _write(plan, data, results, answers, report)
+        checkpoint.remove(directory)
+    _say_result(report, directory, progress)
+    return Run(directory, report)
+
+
+@contextlib.contextmanager
+def _nothing_half_done(directory: pathlib.Path) -> Iterator[None]:
+    """Removes a new directory again if its run fails before a phase ends."""
+    existed = directory.exists()
+    try:
+        yield
+    except BaseException:
+        if not existed and not checkpoint.exists(directory):
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _build(plan: plans.Plan, classes: int) -> keras.Model:
+    config = plan.config
+    return models.build_classifier(
+        classes,
+        backbone=plan.row.name,
+        weights=plan.weights,
+        image_size=plan.image_size,
+        head=config.head,
+        head_units=config.head_units,
+        head_initializer=config.head_initializer,
+        dropout=config.dropout,
+        l2=config.l2,
+        precision=devices.precision(config.precision),
+    )
+
+
+def _feed(config: configs.Config, data: datasets.Dataset) -> batches.Feed:
+    train = data.positions("train")
+    validation = data.positions("validation")
+    targets = data.targets[train]
+    weights = np.ones(len(data.labels))
+    if config.class_weights == "balanced":
+        weights = batches.balanced(targets, len(data.labels))
+    return batches.Feed(
+        train=batches.training(
+            data.images,
+            data.rows[train],
+            targets,
+            data.keys[train],
+            batch_size=config.batch_size,
+            augment=config.augment,
+            seed=config.seed,
+            class_weights=weights,
+        ),
+        validation=batches.evaluation(
+            data.images,
+            data.rows[validation],
+            data.targets[validation],
+            batch_size=config.batch_size,
+        ),
+        steps_per_epoch=-(-len(train) // config.batch_size),
+        batch_size=config.batch_size,
+        train_images=len(train),
+        validation_images=len(validation),
+    )
+
+
+def _callbacks(
+    config: configs.Config, directory: pathlib.Path, phase: records.Phase
+) -> tuple[keras.callbacks.Callback, ...]:
+    if not config.tensorboard:
+        return ()
+    place = directory / "tensorboard" / phase.name
+    return (keras.callbacks.TensorBoard(place, write_graph=False),)
+
+
+def _answers(
+    classifier: saving.Classifier,
+    data: datasets.Dataset,
+    split: str,
+    config: configs.Config,
+    progress: progresses.Progress,
+) -> np.ndarray:
+    """Returns the probabilities [n, k] of the images of `split`."""
+    logits = predicting.logits(
+        classifier.model,
+        batches.evaluation(
+            data.images,
+            data.rows[data.positions(split)],
+            batch_size=config.batch_size,
+        ),
+        what=f"predicting {split}",
+        progress=progress,
+    )
+    return evaluation.softmax(logits)
+
+
+def _quality(
+    probabilities: np.ndarray, data: datasets.Dataset, split: str
+) -> dict[str, Any]:
+    commonest = np.bincount(data.targets[data.positions("train")]).argmax()
+    return evaluation.metrics(
+        probabilities,
+        data.targets[data.positions(split)],
+        data.labels,
+        majority_label_of_training=int(commonest),
+    )
+
+
+def _samples(plan: plans.Plan, data: datasets.Dataset) -> list[bytes]:
+    """Returns encoded test images to check an export on."""
+    positions = data.positions("test")[:_SAMPLES]
+    return [plan.source.read(int(data.rows[each])) for each in positions]
+
+
+def _mistakes(
+    probabilities: np.ndarray, data: datasets.Dataset
+) -> list[dict[str, Any]]:
+    """Returns the test images that were answered worst, worst first."""
+    positions = data.positions("test")
+    targets = data.targets[positions]
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != targets)
+    likelihood = probabilities[wrong, targets[wrong]]
+    worst = wrong[np.argsort(likelihood, kind="stable")][:_MISTAKES]
+    return [
+        {
+            "path": data.paths[positions[index]],
+            "true_label": data.labels[targets[index]],
+            "label": data.labels[probabilities[index].argmax()],
+            "score": float(probabilities[index].max()),
+            "png": tf.io.encode_png(
+                data.images.rows(data.rows[positions[index : index + 1]])[0]
+            ).numpy(),
+        }
+        for index in worst
+    ]
+
+
+def _write(
+    plan: plans.Plan,
+    data: datasets.Dataset,
+    results: Sequence[records.PhaseResult],
+    answers: Mapping[str, np.ndarray],
+    report: Mapping[str, Any],
+) -> None:
+    """Writes the run's files; report.json, which marks it finished, last."""
+    directory = plan.directory
+    history = [row for result in results for row in result.history]
+    names = [field.name for field in dataclasses.fields(records.Epoch)]
+    files.write_csv(
+        directory / "history.csv",
+        names,
+        ([getattr(row, name) for name in names] for row in history),
+    )
+    files.write_text(
+        directory / "labels.txt", "".join(f"{each}\n" for each in data.labels)
+    )
+    files.write_csv(
+        directory / "skipped.csv", ("path", "reason"), data.skipped
+    )
+    positions = np.concatenate([data.positions(split) for split in answers])
+    header, rows = evaluation.predictions_rows(
+        [data.paths[each] for each in positions],
+        np.concatenate(list(answers.values())),
+        data.labels,
+        splits=[data.splits[each] for each in positions],
+        true_labels=[data.labels[data.targets[each]] for each in positions],
+    )
+    files.write_csv(directory / "predictions.csv", header, rows)
+    environment = devices.environment()
+    files.write_json(directory / "environment.json", environment)
+    config_path = shlex.quote(str(directory / "config.toml"))
+    page.write(
+        directory / "report.html",
+        report,
+        history=history,
+        mistakes=_mistakes(answers["test"], data),
+        command=f"tlkeras train --config={config_path} --workdir=NEW",
+        configuration=configs.to_toml(plan.config),
+        environment=environment,
+    )
+    files.write_json(directory / "report.json", report)
+
+
+def _say_data(data: datasets.Dataset, progress: progresses.Progress) -> None:
+    sizes = ", ".join(
+        f"{len(data.positions(split))} {split}"
+        for split in ("train", "validation", "test")
+    )
+    progress.say(
+        f"data {data.name}: {len(data.labels)} classes, images: {sizes}"
+    )
+    if data.skipped:
+        path, reason = data.skipped[0]
+        progress.say(
+            f"  {len(data.skipped)} images cannot be read and are left out "
+            f"(skipped.csv), first {path}: {reason}"
+        )
+    for note in data.notes:
+        progress.say(f"  {note}")
+
+
+def _say_result(
+    report: Mapping[str, Any],
+    directory: pathlib.Path,
+    progress: progresses.Progress,
+) -> None:
+    progress.say(sentence(report["test"]))
+    for warning in report["test"]["warnings"]:
+        progress.say(f"  {warning}")
+    if report["interrupted"]:
+        progress.say("interrupted: this is the best so far")
+    progress.say(
+        f"{report['seconds']:.0f} s in all; report: {directory}/report.html"
+    )
+
+
+def sentence(quality: Mapping[str, Any]) -> str:
+    """Returns the accuracy on the test images, with what it is worth."""
+    accuracy = quality["accuracy"]
+    return (
+        f"test accuracy {100 * accuracy['value']:.1f} % (95 % interval "
+        f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}, "
+        f"n = {accuracy['n']}), balanced "
+        f"{100 * quality['balanced_accuracy']:.1f} %, majority baseline "
+        f"{100 * quality['majority']:.1f} %"
+    )

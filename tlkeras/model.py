@@ -1,0 +1,219 @@
+"""Classifiers: a base, a head on it, and what of the base may learn."""
+
+import keras
+
+from tlkeras import catalog
+from tlkeras import errors
+from tlkeras import graph
+from tlkeras import records
+from tlkeras.backbones import base as bases
+from tlkeras.backbones import weights as weight_sources
+
+
+def build_classifier(
+    classes: int,
+    *,
+    backbone: str = "MobileNetV2",
+    weights: str = "imagenet",
+    image_size: int | str = "auto",
+    head: str = "linear",
+    head_units: int = 256,
+    head_initializer: str = "zeros",
+    dropout: float = 0.2,
+    l2: float = 0.0,
+    precision: str = "float32",
+) -> keras.Model:
+    """Returns a functional model, images [n, h, w, 3] -> logits [n, classes].
+
+    The images are float32, RGB, in 0..255; the base prepares them itself. The
+    base is frozen. The arguments are the settings of the same names, and
+    `precision` is a Keras dtype policy's number format.
+
+    Raises `UserError` for a value that is not allowed.
+    """
+    if classes < 2:
+        raise errors.UserError(
+            f"`classes` must be at least 2. Received: {classes}."
+        )
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_policy(precision))
+    try:
+        base = build_base(backbone, weights=weights, image_size=image_size)
+        images = keras.Input(base.network.input_shape[1:], name="images")
+        features = base(images)
+        top = build_head(
+            features.shape[-1],
+            classes,
+            kind=head,
+            units=head_units,
+            initializer=head_initializer,
+            dropout=dropout,
+            l2=l2,
+        )
+        model = keras.Model(images, top(features), name="classifier")
+    finally:
+        keras.config.set_dtype_policy(before)
+    base.owned_by(model)
+    freeze(base)
+    return model
+
+
+def build_base(
+    backbone: str, *, weights: str = "imagenet", image_size: int | str = "auto"
+) -> bases.Base:
+    """Returns the base of this name, images [n, h, w, 3] -> features [n, c].
+
+    Raises `UserError` for an unknown name, a size too small, or weights that
+    cannot be had or do not fit.
+    """
+    row = catalog.find(backbone)
+    size = row.default_size if image_size == "auto" else int(image_size)
+    return bases.Base(
+        weight_sources.network(row, size, weights),
+        backbone=row.name,
+        scaling=row.scaling,
+        name="base",
+    )
+
+
+def build_head(
+    width: int,
+    classes: int,
+    *,
+    kind: str = "linear",
+    units: int = 256,
+    initializer: str = "zeros",
+    dropout: float = 0.2,
+    l2: float = 0.0,
+) -> keras.Model:
+    """Returns a head, features [n, width] -> float32 logits [n, classes].
+
+    kind: `linear`, one layer; `mlp`, a hidden layer of `units` before it.
+    initializer: of the last kernel; zeros keep the first steps from pushing
+      random gradients into the base (Kolesnikov et al., arXiv:1912.11370).
+    dropout: share of features dropped in training, in [0, 1).
+    l2: penalty on the squares of the kernels.
+    """
+    penalty = keras.regularizers.L2(l2) if l2 else None
+    features = keras.Input((width,), name="features")
+    x = features
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    if kind == "mlp":
+        x = keras.layers.Dense(
+            units, "relu", kernel_regularizer=penalty, name="hidden"
+        )(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name="hidden_dropout")(x)
+    logits = keras.layers.Dense(
+        classes,
+        kernel_initializer=initializer,
+        kernel_regularizer=penalty,
+        dtype="float32",
+        name="logits",
+    )(x)
+    return keras.Model(features, logits, name="head")
+
+
+def freeze(base: bases.Base | keras.Model) -> None:
+    """Lets nothing of the base learn; a model over it must compile again."""
+    _base(base).trainable = False
+
+
+def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
+    """Lets `what` of the base learn, and returns it as block cuts have it.
+
+    what: `all`, `none`, `stages:N` (the N topmost stages) or `from:LAYER`. A
+      layer inside a block snaps to the block's start; the answer then names
+      the first layer above that cut.
+
+    A model over the base refuses `fit` until it compiles again. Raises
+    `UserError` for a stage or a layer that the base does not have.
+    """
+    base = _base(base)
+    records.check_unfreeze(what)
+    if what == "none":
+        base.trainable = False
+        return what
+    cut, snapped = find_cut(base.network, what)
+    base.trainable = True
+    if cut is not None:
+        for layer in base.network.layers:
+            if layer.name in cut.below:
+                layer.trainable = False
+    return snapped
+
+
+def find_cut(
+    network: keras.Model, what: str
+) -> tuple[graph.Cut | None, str]:
+    """Returns the highest block cut below `what`, and `what` made exact.
+
+    The cut is None where everything learns.
+    """
+    kind, _, value = what.partition(":")
+    if kind == "all":
+        return None, what
+    if kind == "stages":
+        stages = graph.stages(network)
+        if int(value) > len(stages):
+            raise errors.UserError(
+                f"`unfreeze` stages:N must have N of at most {len(stages)} "
+                f"for {network.name}. Received: {what}."
+            )
+        return stages[-int(value)].begin, what
+    names = [layer.name for layer in network.layers]
+    if value not in names:
+        raise errors.UserError(
+            f"`unfreeze` from:LAYER must name a layer of {network.name}. "
+            f"Received: {what}.{errors.nearest(value, names)}"
+        )
+    below = [
+        cut for cut in graph.block_cuts(network) if value not in cut.below
+    ]
+    if not below:
+        return None, "all"
+    first = next(name for name in names if name not in below[-1].below)
+    return below[-1], f"from:{first}"
+
+
+def set_parameter_requires_grad(
+    model: keras.Model, feature_extracting: bool
+) -> None:
+    """Freezes the whole base of `model` if `feature_extracting`."""
+    if feature_extracting:
+        freeze(model)
+
+
+def initialize_model(
+    num_classes: int,
+    feature_extract: bool,
+    use_pretrained: bool = True,
+    *,
+    backbone: str = "MobileNetV2",
+    weights: str = "imagenet",
+    image_size: int | str = "auto",
+) -> keras.Model:
+    """Returns a classifier whose base is frozen if `feature_extract`.
+
+    use_pretrained: whether the base starts from `weights`, or at random.
+
+    Compile it before `fit`. Raises `UserError` as `build_classifier` does.
+    """
+    model = build_classifier(
+        num_classes,
+        backbone=backbone,
+        weights=weights if use_pretrained else "none",
+        image_size=image_size,
+    )
+    unfreeze(model)
+    set_parameter_requires_grad(model, feature_extract)
+    return model
+
+
+def _base(base: bases.Base | keras.Model) -> bases.Base:
+    return base if isinstance(base, bases.Base) else bases.of(base)
+
+
+def _policy(precision: str) -> str:
+    return precision if precision == "float32" else f"mixed_{precision}"

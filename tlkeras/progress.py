@@ -1,0 +1,162 @@
+"""What a person sees while it works: which phase, how far, how long still."""
+
+import datetime
+import sys
+import time
+
+import rich.console
+import rich.progress
+
+from tlkeras import records
+
+# A step that trains the base, too, takes this many times one that does not:
+# the backward pass costs about two forward passes. Only for the time left of
+# phases that have not begun.
+_TRAINED_BASE = 3.0
+
+
+class Progress:
+    """Shows phases, epochs, time left and images a second on a terminal.
+
+    Where the output is no terminal it prints one line an epoch and no bar.
+    """
+
+    def __init__(
+        self,
+        planned: tuple[records.Phase, ...] = (),
+        *,
+        console: rich.console.Console | None = None,
+        quiet: bool = False,
+    ):
+        self.console = console or rich.console.Console(
+            file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True
+        )
+        self.planned = list(planned)
+        self.bar: rich.progress.Progress | None = None
+        self.task: rich.progress.TaskID | None = None
+
+    def say(self, text: str) -> None:
+        """Prints one line."""
+        self.console.print(text, markup=False)
+
+    def begin(self, what: str, total: int) -> None:
+        """Shows a bar for `what`, of `total` pieces of work."""
+        self.end()
+        self.bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(bar_width=24),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(what, total=total, note="")
+        self.began = time.perf_counter()
+        self.count = 0
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Moves the bar by `count` pieces of work."""
+        self.count += count
+        if self.bar is not None:
+            self.bar.update(self.task, advance=count, note=note)
+
+    def end(self) -> None:
+        """Takes the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def phase_begins(
+        self,
+        phase: records.Phase,
+        *,
+        trainable_parameters: int,
+        steps: int,
+        images: int,
+    ) -> None:
+        """Says what a phase is going to do.
+
+        steps: of one epoch; images: of one epoch.
+        """
+        if self.planned and self.planned[0].name == phase.name:
+            self.planned.pop(0)
+        self.phase = phase
+        self.steps = steps
+        self.images = images
+        self.spent: list[float] = []
+        self.say(
+            f"phase {phase.name}: {trainable_parameters:,} parameters learn "
+            f"(base: {phase.unfreeze}) at {phase.learning_rate:g} "
+            f"({phase.schedule}), {phase.epochs} epochs of {steps} steps at "
+            "most"
+        )
+        self._begin_epoch(1)
+
+    def step_ends(self, images: int) -> None:
+        """Counts one step of about `images` images."""
+        seconds = time.perf_counter() - self.began
+        rate = (self.count + 1) * images / seconds if seconds else 0.0
+        self.advance(1, f"{rate:,.0f} images/s{self._left_text()}")
+
+    def epoch_ends(self, row: records.Epoch) -> None:
+        """Prints what an epoch came to."""
+        self.spent.append(time.perf_counter() - self.began)
+        self.end()
+        self.say(
+            f"  {row.phase} {row.epoch:>3}/{self.phase.epochs}"
+            f"  loss {row.loss:.4f}"
+            f"  validation {100 * row.validation_accuracy:5.1f} %"
+            f" ({row.validation_cross_entropy:.4f})"
+            f"  {row.images_per_second:,.0f} images/s{self._left_text()}"
+        )
+        if row.epoch < self.phase.epochs:
+            self._begin_epoch(row.epoch + 1)
+
+    def phase_ends(
+        self, result: records.PhaseResult, before: records.Score | None
+    ) -> None:
+        """Says what a phase came to, against the score `before` it."""
+        self.end()
+        why = {
+            "patience": f"converged (no better for {result.phase.patience})",
+            "budget": "budget used up",
+            "diverged": "loss no longer finite",
+            "interrupted": "interrupted",
+        }[result.stopped]
+        if before is None:
+            came = ""
+        elif result.rolled_back:
+            came = ", no better than before: rolled back"
+        elif result.improved:
+            came = f", better than before ({100 * before.accuracy:.1f} %)"
+        else:
+            came = (
+                f", within one standard error of before "
+                f"({100 * before.accuracy:.1f} %)"
+            )
+        self.say(
+            f"phase {result.phase.name}: {why} after {result.epochs} epochs, "
+            f"{result.seconds:.1f} s; best epoch {result.best_epoch} with "
+            f"{100 * result.score.accuracy:.1f} %{came}"
+        )
+
+    def _begin_epoch(self, epoch: int) -> None:
+        self.begin(f"{self.phase.name} {epoch}/{self.phase.epochs}", self.steps)
+
+    def _left_text(self) -> str:
+        if not self.spent:
+            return ""
+        # The first epoch traces the graph, so later ones tell more.
+        epoch = min(self.spent)
+        left = (self.phase.epochs - len(self.spent)) * epoch
+        for phase in self.planned:
+            cost = _cost(phase) / _cost(self.phase)
+            left += phase.epochs * epoch * cost
+        time_left = datetime.timedelta(seconds=round(left))
+        return f"  at most about {time_left} left" if left else ""
+
+
+def _cost(phase: records.Phase) -> float:
+    return 1.0 if phase.unfreeze == "none" else _TRAINED_BASE

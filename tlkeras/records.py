@@ -1,0 +1,147 @@
+"""The facts that the layers hand to each other: small frozen dataclasses."""
+
+import dataclasses
+import math
+import re
+
+from tlkeras import errors
+
+_UNFREEZE = re.compile(r"none|all|stages:[1-9][0-9]*|from:.+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One compile and fit: which part learns, how long, and at what rate.
+
+    unfreeze: what of the base learns beside the head: `none`, `all`,
+      `stages:N` (the N topmost stages) or `from:LAYER`.
+    epochs: passes over the training images, at most.
+    learning_rate: Adam's rate, at its highest.
+    statistics: `held` calls the base in inference mode (BatchNorm keeps its
+      moving statistics, dropout is off); `learned` calls it in training mode.
+    schedule: `constant`, or `cosine` with a linear warm-up to zero at the end.
+    warmup: share of the phase's steps, in [0, 1), that cosine warms up.
+    patience: epochs without better validation after which the phase ends.
+    """
+
+    name: str
+    unfreeze: str
+    epochs: int
+    learning_rate: float
+    statistics: str = "held"
+    schedule: str = "constant"
+    warmup: float = 0.1
+    patience: int = 5
+
+
+def check_unfreeze(value: str) -> str:
+    """Returns `value` if it is a way to say what of a base learns.
+
+    Raises `UserError` otherwise; whether the base has that many stages, or
+    that layer, is known only when it is built.
+    """
+    if not _UNFREEZE.fullmatch(value):
+        raise errors.UserError(
+            "`unfreeze` must be none, all, stages:N with N of at least 1, or "
+            f"from:LAYER. Received: {value!r}."
+        )
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How good a model is on the validation split of `images` images.
+
+    accuracy: share of right answers, in [0, 1].
+    cross_entropy: mean over the images in nats, without class weights and
+      without the penalty on the head's weights.
+    """
+
+    accuracy: float
+    cross_entropy: float
+    images: int
+
+
+def better(score: Score, than: Score) -> bool:
+    """Tells whether `score` beats `than`: the one rule for every choice.
+
+    Higher accuracy wins; on a tie lower cross-entropy; on a tie in both the
+    earlier one stays. Epochs, rollback and strategies are all chosen by it.
+    """
+    if not math.isfinite(score.cross_entropy):
+        return False
+    if not math.isfinite(than.cross_entropy):
+        return True
+    if score.accuracy != than.accuracy:
+        return score.accuracy > than.accuracy
+    return score.cross_entropy < than.cross_entropy
+
+
+def improved(score: Score, than: Score) -> bool:
+    """Tells whether `score` beats `than` by over one standard error.
+
+    The standard error is the binomial one of `than`'s accuracy, with one
+    image added to either side so that 100 % right has an error too.
+    """
+    share = (than.accuracy * than.images + 1) / (than.images + 2)
+    error = math.sqrt(share * (1 - share) / than.images)
+    return score.accuracy - than.accuracy > error
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to; `seconds` leave the validation out."""
+
+    phase: str
+    epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    validation_accuracy: float
+    validation_cross_entropy: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseResult:
+    """What one phase came to.
+
+    score: the validation score of its best epoch, which is what it leaves,
+      unless it was rolled back.
+    stopped: why it ended: `patience` (no better validation for that many
+      epochs: converged), `budget` (all its epochs), `diverged` (the loss was
+      no longer finite) or `interrupted`.
+    improved: whether it beat the phase before by over one standard error.
+    rolled_back: whether it ended no better than the phase before, so that
+      the weights are those of before.
+    learning: how many variables were to learn; `unmoved`, how many of them
+      are bit-equal to their start.
+    momentum: BatchNorm's momentum in this phase; 0 where statistics are held.
+    views_cached: stored views of an image; 0 where the base ran live.
+    """
+
+    phase: Phase
+    score: Score
+    epochs: int
+    best_epoch: int
+    steps: int
+    seconds: float
+    stopped: str
+    trainable_parameters: int
+    learning: int
+    unmoved: int
+    momentum: float
+    history: tuple[Epoch, ...]
+    improved: bool = False
+    rolled_back: bool = False
+    views_cached: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What is known of the data before a phase is chosen."""
+
+    train_images: int
+    validation_images: int
+    classes: int

@@ -1,0 +1,71 @@
+"""Runs a strategy: phase after phase, never worse than the phase before."""
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import keras
+
+from tlkeras import progress as progresses
+from tlkeras import records
+from tlkeras import strategies
+from tlkeras import training
+from tlkeras.data import batches
+
+
+def run(
+    model: keras.Model,
+    strategy: strategies.Strategy,
+    evidence: records.Evidence,
+    feed: batches.Feed,
+    *,
+    progress: progresses.Progress,
+    done: Sequence[records.PhaseResult] = (),
+    after_phase: Callable[[tuple[records.PhaseResult, ...]], None],
+    callbacks: Callable[
+        [records.Phase], tuple[keras.callbacks.Callback, ...]
+    ] = lambda phase: (),
+) -> tuple[records.PhaseResult, ...]:
+    """Returns what the phases came to; `model` then holds the best of them.
+
+    done: results of phases that an earlier, killed run finished; `model`
+      holds their weights.
+    after_phase: called with all results so far when a phase has ended.
+
+    A phase that ends no better than the best before it is rolled back. An
+    interrupt ends the strategy.
+    """
+    results = tuple(done)
+    while True:
+        phase = strategy.next_phase(evidence, results)
+        if phase is None or (results and results[-1].stopped == "interrupted"):
+            return results
+        before = model.get_weights()
+        result = training.fit(
+            model,
+            phase,
+            feed,
+            first_epoch=sum(each.epochs for each in results),
+            progress=progress,
+            callbacks=callbacks(phase),
+        )
+        kept = best(results)
+        if kept is None:
+            result = dataclasses.replace(result, improved=True)
+        elif records.better(result.score, kept):
+            won = records.improved(result.score, kept)
+            result = dataclasses.replace(result, improved=won)
+        else:
+            model.set_weights(before)
+            result = dataclasses.replace(result, rolled_back=True)
+        results += (result,)
+        progress.phase_ends(result, kept)
+        after_phase(results)
+
+
+def best(
+    results: Sequence[records.PhaseResult],
+) -> records.Score | None:
+    """Returns the score that the model has after `results`."""
+    kept = [result.score for result in results if not result.rolled_back]
+    return kept[-1] if kept else None

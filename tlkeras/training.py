@@ -1,0 +1,359 @@
+"""One phase: select what learns, compile afresh, fit, check the claim."""
+
+import dataclasses
+import math
+import time
+
+import keras
+import numpy as np
+
+from tlkeras import errors
+from tlkeras import model as models
+from tlkeras import progress as progresses
+from tlkeras import records
+from tlkeras.backbones import base as bases
+from tlkeras.data import batches
+
+# Below this many steps a variable may stand still for a good reason: a base
+# under a head that starts at zero gets no gradient in the first step.
+_STEPS_TO_MOVE = 20
+
+
+class ClaimError(RuntimeError):
+    """A phase changed what it must not, or left alone all it should change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """The variables of a classifier, by what a phase may do to them."""
+
+    frozen: list[keras.Variable]
+    base: list[keras.Variable]
+    head: list[keras.Variable]
+    moving: list[keras.Variable]
+
+
+def fit(
+    model: keras.Model,
+    phase: records.Phase,
+    feed: batches.Feed,
+    *,
+    first_epoch: int,
+    progress: progresses.Progress,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+) -> records.PhaseResult:
+    """Returns what `phase` came to; `model` then holds its best epoch.
+
+    first_epoch: number of epochs that went before, over all phases, so that
+      no two draw the same order and augmentation.
+
+    Raises `UserError` where the base lacks the part to unfreeze or the loss
+    is not finite in the first epoch, `ClaimError` where the frozen part moved
+    or the learning part did not.
+    """
+    base = bases.of(model)
+    models.unfreeze(base, phase.unfreeze)
+    base.statistics = phase.statistics
+    steps = phase.epochs * feed.steps_per_epoch
+    own_momenta = _set_momentum(base, phase, steps)
+    momentum = min((m for m in own_momenta.values()), default=0.0)
+    if phase.statistics == "learned" and own_momenta:
+        momentum = min(momentum, short_momentum(steps))
+    else:
+        momentum = 0.0
+    try:
+        return _fit(
+            model,
+            phase,
+            feed,
+            momentum=momentum,
+            first_epoch=first_epoch,
+            progress=progress,
+            callbacks=callbacks,
+        )
+    finally:
+        for layer, own in own_momenta.items():
+            layer.momentum = own
+        base.statistics = "held"
+        models.freeze(base)
+
+
+def short_momentum(steps: int) -> float:
+    """Returns BatchNorm's momentum for a phase of this many steps.
+
+    The moving statistics then remember a twentieth of the phase, at least 2
+    steps and at most 1,000. `keras.applications` come with 0.99 or 0.999,
+    which in a few hundred steps leaves them behind the weights.
+    """
+    return 1 - 1 / min(max(steps / 20, 2), 1000)
+
+
+def learning_rate(
+    phase: records.Phase, steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the course of the rate of `phase` over `steps` steps."""
+    if phase.schedule == "constant":
+        return phase.learning_rate
+    warmup = round(phase.warmup * steps)
+    if not warmup:
+        return keras.optimizers.schedules.CosineDecay(
+            phase.learning_rate, steps
+        )
+    return keras.optimizers.schedules.CosineDecay(
+        0.0,
+        max(steps - warmup, 1),
+        warmup_target=phase.learning_rate,
+        warmup_steps=warmup,
+    )
+
+
+def compile(model: keras.Model, phase: records.Phase, steps: int) -> None:
+    """Compiles `model` for `phase`, always with a fresh optimizer."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate(phase, steps)),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+            keras.metrics.SparseCategoricalCrossentropy(
+                from_logits=True, name="cross_entropy"
+            ),
+        ],
+    )
+
+
+def _fit(
+    model: keras.Model,
+    phase: records.Phase,
+    feed: batches.Feed,
+    *,
+    momentum: float,
+    first_epoch: int,
+    progress: progresses.Progress,
+    callbacks: tuple[keras.callbacks.Callback, ...],
+) -> records.PhaseResult:
+    compile(model, phase, phase.epochs * feed.steps_per_epoch)
+    parts = _parts(model, phase)
+    before = [_array(variable) for variable in model.variables]
+    watch = _Watch(phase, feed, parts.moving, progress)
+    progress.phase_begins(
+        phase,
+        trainable_parameters=sum(
+            math.prod(variable.shape) for variable in parts.base + parts.head
+        ),
+        steps=feed.steps_per_epoch,
+        images=feed.train_images,
+    )
+    try:
+        model.fit(
+            feed.train(first_epoch, phase.epochs),
+            epochs=phase.epochs,
+            steps_per_epoch=feed.steps_per_epoch,
+            validation_data=feed.validation,
+            callbacks=[watch, *callbacks],
+            shuffle=False,
+            verbose=0,
+        )
+    except KeyboardInterrupt:
+        watch.stopped = "interrupted"
+    unmoved = _check_claim(model, phase, parts, before, watch.steps)
+    if watch.best is None:
+        for variable, array in zip(model.variables, before, strict=True):
+            variable.assign(array)
+        if watch.stopped == "diverged":
+            raise errors.UserError(
+                f"phase {phase.name}: the loss was not finite in the first "
+                f"epoch, at a learning rate of {phase.learning_rate:g}. Lower "
+                "the rate, or give --precision=float32."
+            )
+        score = evaluate(model, feed)
+    else:
+        for variable, array in zip(parts.moving, watch.best, strict=True):
+            variable.assign(array)
+        score = watch.score
+    result = records.PhaseResult(
+        phase=phase,
+        score=score,
+        epochs=len(watch.history),
+        best_epoch=watch.best_epoch,
+        steps=watch.steps,
+        seconds=time.perf_counter() - watch.began,
+        stopped=watch.stopped,
+        trainable_parameters=sum(
+            math.prod(variable.shape) for variable in parts.base + parts.head
+        ),
+        learning=len(parts.base) + len(parts.head),
+        unmoved=unmoved,
+        momentum=momentum,
+        history=tuple(watch.history),
+    )
+    return result
+
+
+def evaluate(model: keras.Model, feed: batches.Feed) -> records.Score:
+    """Returns the validation score of a compiled `model`."""
+    values = model.evaluate(feed.validation, verbose=0, return_dict=True)
+    return records.Score(
+        float(values["accuracy"]),
+        float(values["cross_entropy"]),
+        feed.validation_images,
+    )
+
+
+class _Watch(keras.callbacks.Callback):
+    """Keeps the best epoch, ends the phase when it has converged."""
+
+    def __init__(
+        self,
+        phase: records.Phase,
+        feed: batches.Feed,
+        moving: list[keras.Variable],
+        progress: progresses.Progress,
+    ):
+        super().__init__()
+        self.phase = phase
+        self.feed = feed
+        self.moving = moving
+        self.progress = progress
+        self.history: list[records.Epoch] = []
+        self.score: records.Score | None = None
+        self.best: list[np.ndarray] | None = None
+        self.best_epoch = 0
+        self.steps = 0
+        self.stopped = "budget"
+        self.began = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch_began = self.epoch_ended = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        self.epoch_ended = time.perf_counter()
+        self.progress.step_ends(self.feed.batch_size)
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = self.epoch_ended - self.epoch_began
+        score = records.Score(
+            float(logs["val_accuracy"]),
+            float(logs["val_cross_entropy"]),
+            self.feed.validation_images,
+        )
+        row = records.Epoch(
+            phase=self.phase.name,
+            epoch=epoch + 1,
+            learning_rate=self._rate(),
+            loss=float(logs["loss"]),
+            accuracy=float(logs["accuracy"]),
+            validation_accuracy=score.accuracy,
+            validation_cross_entropy=score.cross_entropy,
+            seconds=seconds,
+            images_per_second=self.feed.train_images / seconds,
+        )
+        if not math.isfinite(row.loss):
+            self.stopped = "diverged"
+            self.model.stop_training = True
+            return
+        self.history.append(row)
+        if self.score is None or records.better(score, self.score):
+            self.score = score
+            self.best = [_array(variable) for variable in self.moving]
+            self.best_epoch = epoch + 1
+        self.progress.epoch_ends(row)
+        waited = epoch + 1 - max(self.best_epoch, self._warmup_epochs())
+        if waited >= self.phase.patience and epoch + 1 < self.phase.epochs:
+            self.stopped = "patience"
+            self.model.stop_training = True
+
+    def _warmup_epochs(self) -> int:
+        if self.phase.schedule == "constant":
+            return 0
+        return math.ceil(self.phase.warmup * self.phase.epochs)
+
+    def _rate(self) -> float:
+        rate = self.model.optimizer.learning_rate
+        return float(keras.ops.convert_to_numpy(rate))
+
+
+def _parts(model: keras.Model, phase: records.Phase) -> _Parts:
+    base = bases.of(model)
+    learning = {id(variable) for variable in model.trainable_variables}
+    inside = {id(variable) for variable in base.variables}
+    statistics = set()
+    if phase.statistics == "learned":
+        for layer in base.network._flatten_layers():
+            if layer.trainable:
+                statistics |= {
+                    id(variable) for variable in layer.non_trainable_variables
+                }
+    frozen = []
+    moving = []
+    for variable in model.variables:
+        if (
+            id(variable) in inside
+            and id(variable) not in learning
+            and id(variable) not in statistics
+        ):
+            frozen.append(variable)
+        else:
+            moving.append(variable)
+    trainable = model.trainable_variables
+    return _Parts(
+        frozen=frozen,
+        base=[variable for variable in trainable if id(variable) in inside],
+        head=[variable for variable in trainable if id(variable) not in inside],
+        moving=moving,
+    )
+
+
+def _check_claim(
+    model: keras.Model,
+    phase: records.Phase,
+    parts: _Parts,
+    before: list[np.ndarray],
+    steps: int,
+) -> int:
+    """Returns how many learning variables stand where they stood.
+
+    Raises `ClaimError` if something frozen moved, be it by one bit, or if
+    nothing of a learning part moved in 20 steps or more.
+    """
+    start = {
+        id(variable): array
+        for variable, array in zip(model.variables, before, strict=True)
+    }
+
+    def moved(variable: keras.Variable) -> bool:
+        return start[id(variable)].tobytes() != _array(variable).tobytes()
+
+    broken = [variable.path for variable in parts.frozen if moved(variable)]
+    if broken:
+        raise ClaimError(
+            f"phase {phase.name} moved {len(broken)} variables that are "
+            f"frozen, {broken[0]} among them."
+        )
+    unmoved = 0
+    for name, part in (("base", parts.base), ("head", parts.head)):
+        still = sum(not moved(variable) for variable in part)
+        if part and still == len(part) and steps >= _STEPS_TO_MOVE:
+            raise ClaimError(
+                f"phase {phase.name} moved none of the {still} variables of "
+                f"the {name} in {steps} steps."
+            )
+        unmoved += still
+    return unmoved
+
+
+def _set_momentum(
+    base: bases.Base, phase: records.Phase, steps: int
+) -> dict[keras.layers.Layer, float]:
+    """Lets BatchNorm keep up with a short phase; returns what it had."""
+    own = {}
+    if phase.statistics == "learned":
+        for layer in base.network._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                own[layer] = layer.momentum
+                layer.momentum = min(layer.momentum, short_momentum(steps))
+    return own
+
+
+def _array(variable: keras.Variable) -> np.ndarray:
+    return np.array(keras.ops.convert_to_numpy(variable))
