@@ -136,6 +136,18 @@ def metrics(
     return result
 
 
+def sentence(quality: dict[str, Any]) -> str:
+    """Returns `quality` as one line: the accuracy with what it is worth."""
+    accuracy = quality["accuracy"]
+    return (
+        f"accuracy {100 * accuracy['value']:.1f} % (95 % interval "
+        f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}, "
+        f"n = {accuracy['n']}), balanced "
+        f"{100 * quality['balanced_accuracy']:.1f} %, majority baseline "
+        f"{100 * quality['majority']:.1f} %"
+    )
+
+
 def predictions_rows(
     paths: Sequence[str],
     probabilities: np.ndarray,

@@ -324,23 +324,11 @@ def _say_result(
     directory: pathlib.Path,
     progress: progresses.Progress,
 ) -> None:
-    progress.say(sentence(report["test"]))
+    progress.say(f"test {evaluation.sentence(report['test'])}")
     for warning in report["test"]["warnings"]:
         progress.say(f"  {warning}")
     if report["interrupted"]:
         progress.say("interrupted: this is the best so far")
     progress.say(
         f"{report['seconds']:.0f} s in all; report: {directory}/report.html"
-    )
-
-
-def sentence(quality: Mapping[str, Any]) -> str:
-    """Returns the accuracy on the test images, with what it is worth."""
-    accuracy = quality["accuracy"]
-    return (
-        f"test accuracy {100 * accuracy['value']:.1f} % (95 % interval "
-        f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}, "
-        f"n = {accuracy['n']}), balanced "
-        f"{100 * quality['balanced_accuracy']:.1f} %, majority baseline "
-        f"{100 * quality['majority']:.1f} %"
     )

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tlkeras import files
 from tlkeras import saving
 from tlkeras.data import decode
+from tlkeras.data import images as image_stores
 
 FORMATS = ("saved_model",)
 
@@ -96,19 +97,19 @@ def _verify(
 ) -> Verified:
     loaded = tf.saved_model.load(str(directory))
     size, resize = classifier.image_size, classifier.resize
-    squares = np.stack(
-        [decode.load(sample, size, resize).numpy() for sample in samples]
-    )
+    decoder = image_stores.decoder(size, resize)
+    decoded = [decoder(sample) for sample in samples]
+    squares = np.stack([square.numpy() for _, square in decoded])
     logits = classifier.model.predict(squares.astype(np.float32), verbose=0)
     expected = tf.nn.softmax(logits).numpy()
     by_bytes = loaded.signatures["serving_default"](
         image_bytes=tf.constant(list(samples))
     )
     by_pixels = [
-        loaded.signatures["images"](
-            images=decode.decode(sample)[None]
-        )["probabilities"][0].numpy()
-        for sample in samples
+        loaded.signatures["images"](images=pixels[None])[
+            "probabilities"
+        ][0].numpy()
+        for pixels, _ in decoded
     ]
     difference = max(
         float(np.abs(by_bytes["probabilities"].numpy() - expected).max()),

@@ -6,16 +6,17 @@ TensorFlow operations only, and therefore load where tlkeras is not installed.
 Measured with TensorFlow 2.21 against Pillow 13:
 
 - What can be read is decided by the header. `tf.io.decode_image` alone reads
-  a palette BMP silently wrong (off by up to 242), and an animated WebP,
-  asked for one frame, makes it write past the end of its buffer.
-- JPEG: `INTEGER_ACCURATE` gives Pillow's pixels exactly, the default is off
-  by up to 4. A truncated file fails. The EXIF orientation is applied; that
-  of PNG and WebP, seldom written, is not.
+  a palette BMP silently wrong (off by up to 242); asked for one frame of an
+  animated WebP it writes past the end of its buffer.
+- JPEG: `INTEGER_ACCURATE` gives Pillow's pixels exactly, at the same speed;
+  the default is off by up to 4. The EXIF orientation is applied (0.3 ms),
+  but not that of PNG and WebP, which seldom have one. A truncated file
+  fails; one that ends early and in good order is grey there, as in Pillow.
 - PNG is decoded at 16 bits and divided by 257: up to 8 bits this gives
   Pillow's pixels exactly, 16 bits are rounded. Nothing is stretched: 12-bit
   data in a 16-bit file stay as dark as they are.
-- Alpha is dropped. Of an animated GIF the first frame is taken; its
-  transparent pixels become black, since the operation gives no others.
+- Alpha is dropped. Of a GIF the first frame is taken; what is transparent
+  there becomes black, since the operation gives no other colour.
 """
 
 import functools
@@ -66,12 +67,7 @@ _SIGNATURES = (
     ("HEIC", (4, b"ftypmif1")),
     ("AVIF", (4, b"ftypavi")),
     ("JPEG 2000", (4, b"jP  \r\n\x87\n")),
-    ("JPEG XL", (4, b"JXL \r\n\x87\n")),
-    ("JPEG XL", (0, b"\xff\x0a")),
     ("DICOM", (128, b"DICM")),
-    ("PDF", (0, b"%PDF-")),
-    ("Photoshop file", (0, b"8BPS")),
-    ("icon", (0, b"\0\0\1\0")),
     ("Git LFS pointer", (0, b"version https://git-lfs")),
     ("not an image",),
     ("empty file",),
@@ -184,7 +180,7 @@ def _exif(encoded: tf.Tensor) -> tf.Tensor:
     # The limit keeps a hostile file of a million empty segments from
     # costing a minute.
     return tf.while_loop(
-        goes_on, following, [2, tf.constant("")], maximum_iterations=64
+        goes_on, following, (2, tf.constant("")), maximum_iterations=64
     )[1]
 
 
@@ -213,11 +209,10 @@ def _upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         changes = tf.reduce_any(orientation == orientations)
         return tf.cond(changes, lambda: change(pixels), lambda: pixels)
 
-    pixels = when(
-        [5, 6, 7, 8], lambda image: tf.transpose(image, [1, 0, 2]), pixels
-    )
-    pixels = when([2, 3, 6, 7], lambda image: image[:, ::-1], pixels)
-    return when([3, 4, 7, 8], lambda image: image[::-1], pixels)
+    # On 12 million pixels a reversed slice takes 350 ms, tf.reverse 16 ms.
+    pixels = when([5, 6, 7, 8], lambda x: tf.transpose(x, [1, 0, 2]), pixels)
+    pixels = when([2, 3, 6, 7], lambda x: tf.reverse(x, [1]), pixels)
+    return when([3, 4, 7, 8], lambda x: tf.reverse(x, [0]), pixels)
 
 
 def _jpeg(encoded: tf.Tensor) -> tf.Tensor:

@@ -137,20 +137,22 @@ def _warnings(report: Mapping[str, Any]) -> list[str]:
     across = duplicates["across_given_splits"]
     if across:
         found.append(
-            f"{_groups(across)} of equal images stand in more than one of the "
-            "given splits: the results are better than new images would give."
+            f"{_groups(across)} in more than one of the given splits: the "
+            "results are better than new images would give."
         )
     twice = duplicates["under_two_labels"]
     if twice:
         found.append(
-            f"{_groups(twice)} of equal images stand under two labels: at "
-            "most one of the two can be right."
+            f"{_groups(twice)} under two labels: at most one of the two can "
+            "be right."
         )
     return found
 
 
 def _groups(count: int) -> str:
-    return f"{count:,} group" if count == 1 else f"{count:,} groups"
+    if count == 1:
+        return "1 group of equal images stands"
+    return f"{count:,} groups of equal images stand"
 
 
 def _story(
@@ -200,9 +202,7 @@ def _ending(phase: Mapping[str, Any]) -> str:
     return _STOPPED.get(phase["stopped"], f"It ended: {phase['stopped']}.")
 
 
-def _result(
-    phase: Mapping[str, Any], before: Mapping[str, Any] | None
-) -> str:
+def _result(phase: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
     accuracy = phase["validation_accuracy"]
     earlier = "the start" if before is None else f"'{before['name']}'"
     if accuracy is None:
@@ -317,7 +317,9 @@ def _percent(share: float | None) -> str:
 
 
 def _decimal(value: float | None) -> str:
-    return _NOTHING if value is None else f"{value:.3f}"
+    if value is None or not math.isfinite(value):
+        return _NOTHING
+    return f"{value:.3f}"
 
 
 def _whole(value: int | None) -> str:

@@ -130,8 +130,8 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     strength = np.where(counts > 0, 0.1 + 0.8 * shares**0.75, 0.0)
     pixels = np.empty((classes, classes, 4))
     pixels[:] = matplotlib.colors.to_rgba(_ORANGE)
-    pixels[np.arange(classes), np.arange(classes)] = (
-        matplotlib.colors.to_rgba(_BLUE)
+    pixels[np.arange(classes), np.arange(classes)] = matplotlib.colors.to_rgba(
+        _BLUE
     )
     pixels[..., 3] = strength
     axes.imshow(pixels, interpolation="none", aspect="auto")
@@ -185,8 +185,8 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     intervals. On the diagonal a score means what it says.
     """
     figure, place = _figure(400, 400)
-    axes = place(48, 112, 338, 270)
-    strip = place(48, 42, 338, 44)
+    axes = place(48, 112, 330, 270)
+    strip = place(48, 42, 330, 44)
     for panel in (axes, strip):
         panel.set_xlim(0, 1)
         panel.xaxis.set_major_locator(ticker.MultipleLocator(0.2))
@@ -303,7 +303,7 @@ def comparison(
 
 def duration(seconds: float) -> str:
     """Returns `seconds` as a person says them."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
@@ -609,9 +609,7 @@ def _cells(
         )
 
 
-def _figure(
-    width: float, height: float
-) -> tuple[figure_module.Figure, Any]:
+def _figure(width: float, height: float) -> tuple[figure_module.Figure, Any]:
     """Returns a figure [px] and a function that places axes in it [px]."""
     figure = figure_module.Figure(
         figsize=(width / _DOTS, height / _DOTS), dpi=_DOTS
@@ -711,9 +709,7 @@ def _quiet() -> Iterator[None]:
 def _share_of(limits: tuple[float, float] | float) -> ticker.FuncFormatter:
     span = limits if isinstance(limits, float) else limits[1] - limits[0]
     places = 0 if span > 0.04 else 1
-    return ticker.FuncFormatter(
-        lambda value, _: f"{100 * value:.{places}f} %"
-    )
+    return ticker.FuncFormatter(lambda value, _: f"{100 * value:.{places}f} %")
 
 
 def _number(value: float, _: object = None) -> str:
@@ -733,7 +729,7 @@ def _plain(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
     head = (longest - 1) * 2 // 3
-    return f"{text[:head]}\u2026{text[head + 1 - longest:]}"
+    return f"{text[:head]}\u2026{text[head + 1 - longest :]}"
 
 
 def _width(text: str, size: float) -> float:
@@ -742,5 +738,3 @@ def _width(text: str, size: float) -> float:
         1.0 if unicodedata.east_asian_width(letter) in "WF" else 0.57
         for letter in text
     )
-
-

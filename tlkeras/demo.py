@@ -1,0 +1,105 @@
+"""What transfer is worth, shown offline on real handwritten digits.
+
+A small network learns the digits 0 to 4 from scratch. That run is then
+transferred to the digits 5 to 9, of which only a few images are given, and
+compared with training from scratch on the same few.
+"""
+
+import os
+import pathlib
+
+from tlkeras import config as configs
+from tlkeras import experiment
+from tlkeras import files
+from tlkeras import plan as plans
+from tlkeras import progress as progresses
+from tlkeras import tables
+from tlkeras.report import plots
+
+_IMAGES_PER_CLASS = 10
+_COMMON = {
+    "data": "builtin:digits[5-9]",
+    "backbone": "SmallResNet",
+    "image_size": 32,
+    "augment": "none",
+    "images_per_class": _IMAGES_PER_CLASS,
+    "batch_size": 10,
+}
+# Each has the same few images and at most the same 60 epochs.
+_WAYS = {
+    "scratch": {"epochs": 60, "learning_rate": 3e-3, "patience": 20},
+    "feature_extraction": {"head_epochs": 60, "head_learning_rate": 1e-2},
+    "fine_tuning": {
+        "head_epochs": 40,
+        "head_learning_rate": 1e-2,
+        "finetune_epochs": 20,
+        "finetune_learning_rate": 1e-3,
+    },
+}
+
+
+def run(
+    workdir: str | os.PathLike, *, progress: progresses.Progress
+) -> pathlib.Path:
+    """Trains the four runs below `workdir`, prints a table, draws a plot.
+
+    Returns the plot's path. Raises `UserError` where `workdir` holds finished
+    runs.
+    """
+    directory = files.check_directory(workdir, "workdir")
+    progress.say("1. The source: digits 0 to 4, from scratch")
+    source = configs.build(configs.read("digits"))
+    _train(source, directory / "source", progress)
+    rows = []
+    for number, (way, settings) in enumerate(_WAYS.items(), 2):
+        progress.say(
+            f"{number}. The target: digits 5 to 9, {_IMAGES_PER_CLASS} images "
+            f"each, {way}"
+        )
+        settings = {**_COMMON, **settings, "strategy": way}
+        settings["weights"] = (
+            "none" if way == "scratch" else str(directory / "source")
+        )
+        report = _train(configs.build(settings), directory / way, progress)
+        rows.append(
+            {
+                "name": way,
+                "accuracy": report["test"]["accuracy"]["value"],
+                "low": report["test"]["accuracy"]["low"],
+                "high": report["test"]["accuracy"]["high"],
+                "seconds": sum(each["seconds"] for each in report["phases"]),
+            }
+        )
+    picture = directory / "transfer.png"
+    plots.comparison(rows, picture)
+    images = report["test"]["accuracy"]["n"]
+    progress.say(
+        f"What the transfer is worth: digits 5 to 9 after {_IMAGES_PER_CLASS} "
+        f"training images each, on {images} test images"
+    )
+    tables.show(
+        ("way", "accuracy", "95 % interval", "training"),
+        [
+            (
+                row["name"],
+                f"{100 * row['accuracy']:.1f} %",
+                f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
+                f"{row['seconds']:.0f} s",
+            )
+            for row in rows
+        ],
+        right=("accuracy", "95 % interval", "training"),
+    )
+    progress.say(f"plot: {picture}")
+    progress.say(f"reports: {directory}/*/report.html")
+    return picture
+
+
+def _train(
+    config: configs.Config,
+    directory: pathlib.Path,
+    progress: progresses.Progress,
+) -> dict:
+    plan = plans.make(config, directory, progress=progress)
+    progress.planned = list(plan.strategy.planned)
+    return experiment.run(plan, progress=progress).report

@@ -1,0 +1,108 @@
+"""Tables on the terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import rich.console
+import rich.table
+import rich.text
+
+from tlkeras import catalog
+from tlkeras import evaluation
+
+if TYPE_CHECKING:
+    from tlkeras import using
+
+_SHOWN = 50
+
+
+def show(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+) -> None:
+    """Prints a table; the columns in `right` are aligned to the right.
+
+    Where the output is no terminal nothing is cut to its width.
+    """
+    console = rich.console.Console(highlight=False)
+    if not console.is_terminal:
+        console = rich.console.Console(highlight=False, width=10000)
+    table = rich.table.Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        table.add_column(
+            name,
+            justify="right" if name in right else "left",
+            overflow="fold",
+            no_wrap=name in right,
+        )
+    for row in rows:
+        table.add_row(*(rich.text.Text(str(cell)) for cell in row))
+    console.print(table)
+
+
+def backbones() -> None:
+    """Prints the catalogue of networks."""
+    show(
+        ("backbone", "parameters", "features", "pixels", "smallest", "weights"),
+        [
+            (
+                row.name,
+                f"{row.parameters:,}",
+                str(row.width),
+                str(row.default_size),
+                str(row.smallest_size),
+                ", ".join(row.weights) or "-",
+            )
+            for row in catalog.BACKBONES
+        ],
+        right=("parameters", "features", "pixels", "smallest"),
+    )
+
+
+def predictions(prediction: "using.Prediction") -> None:
+    """Prints label and score of each image, the first 50 of them."""
+    answers = prediction.probabilities.argmax(axis=1)
+    rows = [
+        (path, prediction.labels[answer], f"{100 * scores[answer]:.1f} %")
+        for path, answer, scores in zip(
+            prediction.paths, answers, prediction.probabilities, strict=True
+        )
+    ]
+    show(("image", "label", "score"), rows[:_SHOWN], right=("score",))
+    if len(rows) > _SHOWN:
+        print(f"... and {len(rows) - _SHOWN} more; --csv=FILE has them all")
+
+
+def judgement(found: "using.Judgement") -> None:
+    """Prints how good a model is: in all, and by class."""
+    for note in found.notes:
+        print(note)
+    if found.skipped:
+        path, reason = found.skipped[0]
+        print(
+            f"{len(found.skipped)} images cannot be read and are left out, "
+            f"first {path}: {reason}"
+        )
+    print(evaluation.sentence(found.quality))
+    for warning in found.quality["warnings"]:
+        print(f"  {warning}")
+    show(
+        ("class", "images", "precision", "recall", "F1"),
+        [
+            (
+                row["label"],
+                str(row["n"]),
+                _share(row["precision"]),
+                _share(row["recall"]),
+                _share(row["f1"]),
+            )
+            for row in found.quality["per_class"]
+        ],
+        right=("images", "precision", "recall", "F1"),
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
