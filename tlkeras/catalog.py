@@ -189,7 +189,7 @@ BACKBONES: tuple[Backbone, ...] = (
         default_size=32,
         smallest_size=8,
         width=64,
-        parameters=0,
+        parameters=78_064,
         weights=(),
         family="SmallResNet",
     ),

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 
 from tlkeras import errors
 
+# File names need not be UTF-8; Python reads such bytes as surrogates, and this
+# writes the same bytes back.
+_ERRORS = "surrogateescape"
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
@@ -37,7 +41,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` to `path` in UTF-8, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=_ERRORS)
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
@@ -52,7 +56,9 @@ def write_csv(
 ) -> None:
     """Writes `header` and `rows` to `path` as CSV, whole or not at all."""
     with replacing(path) as temporary:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
+        with temporary.open(
+            "w", encoding="utf-8", errors=_ERRORS, newline=""
+        ) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)

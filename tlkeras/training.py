@@ -55,27 +55,24 @@ def fit(
     models.unfreeze(base, phase.unfreeze)
     base.statistics = phase.statistics
     steps = phase.epochs * feed.steps_per_epoch
-    own_momenta = _set_momentum(base, phase, steps)
-    momentum = min((m for m in own_momenta.values()), default=0.0)
-    if phase.statistics == "learned" and own_momenta:
-        momentum = min(momentum, short_momentum(steps))
-    else:
-        momentum = 0.0
+    own = _shorten_momentum(base, steps) if phase.statistics == "learned" else {}
     try:
         return _fit(
             model,
             phase,
             feed,
-            momentum=momentum,
+            momentum=min((layer.momentum for layer in own), default=0.0),
             first_epoch=first_epoch,
             progress=progress,
             callbacks=callbacks,
         )
     finally:
-        for layer, own in own_momenta.items():
-            layer.momentum = own
+        for layer, momentum in own.items():
+            layer.momentum = momentum
         base.statistics = "held"
         models.freeze(base)
+        # Its state is twice the model's size, and no other phase may use it.
+        model.optimizer = None
 
 
 def short_momentum(steps: int) -> float:
@@ -342,16 +339,15 @@ def _check_claim(
     return unmoved
 
 
-def _set_momentum(
-    base: bases.Base, phase: records.Phase, steps: int
+def _shorten_momentum(
+    base: bases.Base, steps: int
 ) -> dict[keras.layers.Layer, float]:
-    """Lets BatchNorm keep up with a short phase; returns what it had."""
+    """Lets BatchNorm keep up with a short phase; returns its own momenta."""
     own = {}
-    if phase.statistics == "learned":
-        for layer in base.network._flatten_layers():
-            if isinstance(layer, keras.layers.BatchNormalization):
-                own[layer] = layer.momentum
-                layer.momentum = min(layer.momentum, short_momentum(steps))
+    for layer in base.network._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            own[layer] = layer.momentum
+            layer.momentum = min(layer.momentum, short_momentum(steps))
     return own
 
 

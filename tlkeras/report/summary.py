@@ -1,6 +1,7 @@
 """report.json: what was done and what came of it, as one dictionary."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -74,8 +75,8 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,
         "trainable_parameters": result.trainable_parameters,
-        "validation_accuracy": result.score.accuracy,
-        "validation_cross_entropy": result.score.cross_entropy,
+        "validation_accuracy": _finite(result.score.accuracy),
+        "validation_cross_entropy": _finite(result.score.cross_entropy),
         "improved": result.improved,
         "rolled_back": result.rolled_back,
         "learning": result.learning,
@@ -83,3 +84,7 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
         "momentum": result.momentum,
         "views_cached": result.views_cached,
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
