@@ -6,8 +6,8 @@ TensorFlow operations only, and therefore load where tlkeras is not installed.
 Measured with TensorFlow 2.21 against Pillow 13:
 
 - What can be read is decided by the header. `tf.io.decode_image` alone reads
-  a palette BMP silently wrong (off by up to 242); asked for one frame of an
-  animated WebP it writes past the end of its buffer.
+  a palette BMP silently wrong (off by up to 242), and an animated WebP without
+  alpha, read with channels=0, corrupts the memory of the process.
 - JPEG: `INTEGER_ACCURATE` gives Pillow's pixels exactly, at the same speed;
   the default is off by up to 4. The EXIF orientation is applied (0.3 ms),
   but not that of PNG and WebP, which seldom have one. A truncated file
