@@ -4,15 +4,18 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
+import zipfile
 from typing import Any
 
 import keras
+import numpy as np
 
 from tlkeras import files
+from tlkeras import model as models
 from tlkeras import records
 
-_NAME = "checkpoint"
+# One file, so that weights and results cannot come from different phases.
+_NAME = "checkpoint.npz"
 
 
 def save(
@@ -20,36 +23,44 @@ def save(
     model: keras.Model,
     results: tuple[records.PhaseResult, ...],
 ) -> None:
-    """Writes what the phases came to and the weights, whole or not at all."""
+    """Writes what the phases came to and the model, whole or not at all.
+
+    Keras' own weights files lack the state of dropout's seeds, without which
+    the next phase would not be that of an unbroken run.
+    """
+    values = [dataclasses.asdict(result) for result in results]
     with files.replacing(pathlib.Path(directory, _NAME)) as temporary:
-        temporary.mkdir()
-        model.save_weights(temporary / "model.weights.h5")
-        values = [dataclasses.asdict(result) for result in results]
-        (temporary / "phases.json").write_text(json.dumps(values))
+        np.savez(temporary, *models.state(model), phases=json.dumps(values))
 
 
 def exists(directory: str | os.PathLike) -> bool:
     """Tells whether a run left finished phases in `directory`."""
-    return pathlib.Path(directory, _NAME, "phases.json").is_file()
+    return pathlib.Path(directory, _NAME).is_file()
 
 
 def load(
     directory: str | os.PathLike, model: keras.Model
 ) -> tuple[records.PhaseResult, ...]:
-    """Returns the results of finished phases, with their weights in `model`."""
-    place = pathlib.Path(directory, _NAME)
+    """Returns the results of finished phases, with their weights in `model`.
+
+    Raises ValueError where the file is damaged or of another model.
+    """
     if not exists(directory):
         return ()
-    model.load_weights(place / "model.weights.h5")
-    return tuple(
-        _result(values)
-        for values in json.loads((place / "phases.json").read_text())
-    )
+    path = pathlib.Path(directory, _NAME)
+    try:
+        with np.load(path) as saved:
+            phases = json.loads(str(saved["phases"]))
+            arrays = [saved[f"arr_{each}"] for each in range(len(saved) - 1)]
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    models.restore(model, arrays)
+    return tuple(_result(values) for values in phases)
 
 
 def remove(directory: str | os.PathLike) -> None:
     """Removes what `save` wrote."""
-    shutil.rmtree(pathlib.Path(directory, _NAME), ignore_errors=True)
+    pathlib.Path(directory, _NAME).unlink(missing_ok=True)
 
 
 def _result(values: dict[str, Any]) -> records.PhaseResult:
@@ -58,8 +69,6 @@ def _result(values: dict[str, Any]) -> records.PhaseResult:
             **values,
             "phase": records.Phase(**values["phase"]),
             "score": records.Score(**values["score"]),
-            "history": tuple(
-                records.Epoch(**row) for row in values["history"]
-            ),
+            "history": tuple(records.Epoch(**row) for row in values["history"]),
         }
     )

@@ -3,16 +3,21 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import io
+import logging
 import os
+import pathlib
 import sys
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from tlkeras import config as configs
 from tlkeras import errors
+from tlkeras import files
 from tlkeras import options
 
 _HELP = """\
@@ -25,6 +30,9 @@ classifier that can be served.
   tlkeras demo
   tlkeras train --data=folder:PATH"""
 
+# With these absl reads flags from a file, and ignores unknown ones.
+_ABSL_FLAGS = ("flagfile", "undefok")
+
 
 @dataclasses.dataclass(frozen=True)
 class _Command:
@@ -34,42 +42,47 @@ class _Command:
     summary: str
     flags: Callable[[], flags.FlagValues]
     run: Callable[[flags.FlagValues, list[str]], int]
+    takes_paths: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that `arguments` name and returns the exit status.
 
     0: done. 2: the user's mistake, told in one line on stderr. 130: Ctrl-C.
+    141: whoever read the output is gone.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # TensorFlow reads this when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # File names and labels may hold what the terminal cannot show.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
     except errors.UserError as error:
-        print(f"tlkeras: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(str(error), 2)
     except KeyboardInterrupt:
-        print("tlkeras: interrupted", file=sys.stderr)
-        return 130
+        return _fail("interrupted", 130)
     except BrokenPipeError:
-        # The reader of the output, `head` say, has seen enough.
+        # Python would write again, and fail, when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141
+    except Exception as error:
+        if not _is_memory(error):
+            raise
+        return _fail(
+            "the memory is full. Give a smaller --batch_size or --image_size.",
+            2,
+        )
 
 
 def configuration(values: flags.FlagValues) -> configs.Config:
     """Returns the settings: defaults, overruled by a file, then by flags."""
-    settings = configs.read(values.config) if values.config else {}
-    configs.build(settings, values.config)
-    given = {
-        name: values[name].value
-        for name in configs.settings()
-        if values[name].present
-    }
-    if "strategy" in given:
-        settings.pop("phases", None)
-    return configs.build({**settings, **given})
+    return configs.resolve(values.config, _given(values))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -96,12 +109,21 @@ def _dispatch(arguments: list[str]) -> int:
         print(options.describe(command.flags()))
         return 0
     values, positional = _parse(name, rest)
+    if positional and not command.takes_paths:
+        raise errors.UserError(
+            f"unexpected argument {positional[0]!r}. Settings are given as "
+            "--name=value."
+        )
     return command.run(values, positional)
 
 
 def _parse(name: str, rest: list[str]) -> tuple[flags.FlagValues, list[str]]:
     values = _COMMANDS[name].flags()
     try:
+        for word in rest:
+            flag = word.partition("=")[0]
+            if flag.startswith("-") and flag.lstrip("-") in _ABSL_FLAGS:
+                raise flags.UnrecognizedFlagError(flag.lstrip("-"))
         return values, values([name, *rest])[1:]
     except flags.UnrecognizedFlagError as error:
         flag = error.flagname
@@ -115,12 +137,22 @@ def _parse(name: str, rest: list[str]) -> tuple[flags.FlagValues, list[str]]:
             f"unknown flag `--{flag}`.{errors.nearest(flag, values)} "
             f"`tlkeras {name} --help` lists all."
         ) from None
-    except flags.Error as error:
-        raise errors.UserError(str(error)) from None
+    except (flags.Error, ValueError) as error:
+        # absl wraps what a parser raises.
+        if isinstance(error.__context__, errors.UserError):
+            raise error.__context__ from None
+        raise errors.UserError(f"{error}.") from None
+
+
+def _given(values: flags.FlagValues) -> dict[str, Any]:
+    return {
+        name: values[name].value
+        for name in configs.settings()
+        if values[name].present
+    }
 
 
 def _train(values: flags.FlagValues, positional: list[str]) -> int:
-    _refuse(positional)
     from tlkeras import plan as plans
 
     config = configuration(values)
@@ -128,57 +160,65 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
     with _quiet():
         plan = plans.make(config, values.workdir, progress=progress)
         from tlkeras import experiment
+    for sentence in configs.unused(config, _given(values)):
+        progress.say(sentence)
     run = experiment.run(plan, progress=progress)
     return 130 if run.report["interrupted"] else 0
 
 
 def _predict(values: flags.FlagValues, positional: list[str]) -> int:
-    if not positional:
-        raise errors.UserError(
-            "`tlkeras predict` needs images: files, folders or globs."
-        )
-    _check_model(values)
+    from tlkeras import plan as plans
+
+    plans.check_model(values.model)
+    paths = plans.find_images(positional)
+    table = _output_file(values, "csv")
     with _quiet():
         from tlkeras import tables
         from tlkeras import using
-    prediction = using.predict(values.model, positional, progress=_progress())
-    if values.csv:
-        using.write_predictions(prediction, values.csv)
+    prediction = using.predict(values.model, paths, progress=_progress())
+    if table:
+        using.write_predictions(prediction, table)
     tables.predictions(prediction)
     for path, reason in prediction.failed:
-        print(f"tlkeras: {path} is no image: {reason}", file=sys.stderr)
+        _fail(f"{path}: {reason}", 2)
     return 2 if prediction.failed else 0
 
 
 def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
-    _refuse(positional)
-    _check_model(values)
-    if not values.data:
-        raise errors.UserError("`--data` must be given.")
+    from tlkeras import plan as plans
+    from tlkeras.data import sources
+
+    plans.check_model(values.model)
+    table = _output_file(values, "csv")
+    metrics = _output_file(values, "json")
+    progress = _progress()
     with _quiet():
+        source = sources.open(
+            sources.absolute(values.data),
+            data_dir=values.data_dir,
+            progress=progress,
+        )
         from tlkeras import tables
         from tlkeras import using
     judgement = using.evaluate(
-        values.model,
-        values.data,
-        data_dir=values.data_dir,
-        split=values.split,
-        progress=_progress(),
+        values.model, source, split=values.split, progress=progress
     )
-    if values.json:
-        using.write_judgement(judgement, values.json)
+    if table:
+        using.write_predictions(judgement, table)
+    if metrics:
+        using.write_judgement(judgement, metrics)
     tables.judgement(judgement)
     return 0
 
 
 def _export(values: flags.FlagValues, positional: list[str]) -> int:
-    _refuse(positional)
-    _check_model(values)
-    if not values.output:
-        raise errors.UserError("`--output` must be given.")
+    from tlkeras import plan as plans
+
+    plans.check_model(values.model)
+    directory = plans.new_directory(values.output, "output")
     with _quiet():
         from tlkeras import using
-    verified = using.export_model(values.model, values.output)
+    verified = using.export_model(values.model, directory)
     print(
         f"{values.output}: a SavedModel that answers as the model on "
         f"{verified.images} photographs (largest difference "
@@ -188,8 +228,6 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
-    del values
-    _refuse(positional)
     from tlkeras import tables
 
     tables.backbones()
@@ -197,11 +235,15 @@ def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _demo(values: flags.FlagValues, positional: list[str]) -> int:
-    _refuse(positional)
     with _quiet():
         from tlkeras import demo
     demo.run(values.workdir, progress=_progress())
     return 0
+
+
+def _output_file(values: flags.FlagValues, name: str) -> pathlib.Path | None:
+    path = values[name].value
+    return files.check_file(path, name) if path else None
 
 
 def _progress(planned=()):
@@ -210,20 +252,19 @@ def _progress(planned=()):
     return progresses.Progress(planned)
 
 
-def _refuse(positional: list[str]) -> None:
-    if positional:
-        raise errors.UserError(
-            f"unexpected argument {positional[0]!r}. Settings are given as "
-            "--name=value."
-        )
+def _fail(message: str, status: int) -> int:
+    print(f"tlkeras: {' '.join(message.split())}", file=sys.stderr)
+    return status
 
 
-def _check_model(values: flags.FlagValues) -> None:
-    from tlkeras.backbones import locate
-
-    if not values.model:
-        raise errors.UserError("`--model` must be given.")
-    locate.model(values.model)
+def _is_memory(error: Exception) -> bool:
+    """Tells whether the machine's or the accelerator's memory was full."""
+    # TensorFlow's own error; JAX has the same word in its message.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "ResourceExhaustedError"
+        or "RESOURCE_EXHAUSTED" in str(error)
+    )
 
 
 @contextlib.contextmanager
@@ -267,6 +308,7 @@ _COMMANDS = {
         "Labels image files, folders or globs.",
         options.predict,
         _predict,
+        takes_paths=True,
     ),
     "export": _Command(
         "--model=RUN --output=DIRECTORY",

@@ -40,23 +40,19 @@ class Classifier:
 
         Raises `UserError` for a path or an array that is no image.
         """
-        if isinstance(images, str | os.PathLike):
-            images = [images]
-        elif isinstance(images, np.ndarray) and images.ndim == 3:
-            images = [images]
-        if len(images) and not isinstance(images[0], str | os.PathLike):
-            names = [f"array {index}" for index in range(len(images))]
-            logits = predicting.predict_arrays(self.saved, images)
+        if isinstance(images, np.ndarray):
+            several = images.ndim == 4
         else:
-            answers = predicting.predict_files(
-                self.saved,
-                predicting.find([os.fspath(path) for path in images]),
-                progress=progresses.Progress(quiet=True),
-            )
-            if answers.failed:
-                path, reason = answers.failed[0]
-                raise errors.UserError(f"{path} is no image: {reason}.")
-            names, logits = list(answers.names), answers.logits
+            several = isinstance(images, list | tuple)
+        given = images if several else [images]
+        if not len(given):
+            return []
+        if all(isinstance(each, str | os.PathLike) for each in given):
+            names = plans.find_images(given)
+            logits = self._of_files(names)
+        else:
+            names = [f"array {index}" for index in range(len(given))]
+            logits = predicting.predict_arrays(self.saved, given)
         return [
             {
                 "image": name,
@@ -68,6 +64,15 @@ class Classifier:
                 names, evaluation.softmax(logits), strict=True
             )
         ]
+
+    def _of_files(self, paths: Sequence[str]) -> np.ndarray:
+        answers = predicting.predict_files(
+            self.saved, paths, progress=progresses.Progress(quiet=True)
+        )
+        if answers.failed:
+            index, reason = answers.failed[0]
+            raise errors.UserError(f"{paths[index]}: {reason}.")
+        return answers.logits
 
 
 def train(
@@ -87,15 +92,11 @@ def train(
 
     Raises `UserError` for whatever the caller can mend.
     """
-    values = configs.read(config) if config else {}
-    if data:
-        settings["data"] = data
-    if "strategy" in settings:
-        values.pop("phases", None)
-    built = configs.build({**values, **settings})
-    progress = progresses.Progress(
-        built.strategy_phases().planned, quiet=quiet
-    )
+    given = {**settings, "data": data} if data else settings
+    built = configs.resolve(config, given)
+    progress = progresses.Progress(built.strategy_phases().planned, quiet=quiet)
+    for sentence in configs.unused(built, given):
+        progress.say(sentence)
     plan = plans.make(built, workdir, progress=progress)
     return experiment.run(plan, progress=progress)
 

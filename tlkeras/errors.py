@@ -14,5 +14,5 @@ class UserError(ValueError):
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Returns ' Did you mean ...?' for the closest of `names`, or ''."""
-    close = difflib.get_close_matches(name, list(names), 1, 0.5)
+    close = difflib.get_close_matches(name, list(names), 1)
     return f" Did you mean {close[0]}?" if close else ""

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import pathlib
 import shlex
-import shutil
+import textwrap
 import time
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ import tensorflow as tf
 from tlkeras import checkpoint
 from tlkeras import config as configs
 from tlkeras import devices
+from tlkeras import errors
 from tlkeras import evaluation
 from tlkeras import export
 from tlkeras import files
@@ -28,6 +29,8 @@ from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras import saving
 from tlkeras import schedule
+from tlkeras import strategies
+from tlkeras.backbones import base as bases
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.report import page
@@ -50,12 +53,15 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     """Returns the run that `plan` describes, and leaves its directory.
 
     Raises `UserError` for what only the images or the built network show;
-    then nothing is left. Ctrl-C in a phase keeps the best so far.
+    if no phase has ended then, nothing is left. Ctrl-C in a phase keeps the
+    best so far.
     """
     began = time.perf_counter()
     config, directory = plan.config, plan.directory
-    with _nothing_half_done(directory):
+    with _nothing_half_done(directory), batches.user_errors():
         keras.utils.set_random_seed(config.seed)
+        model = _build(plan)
+        notes = _check_phases(model, plan.strategy)
         data = datasets.prepare(
             plan.source,
             image_size=plan.image_size,
@@ -67,13 +73,9 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
             directory=directory,
             progress=progress,
         )
-        _say_data(data, progress)
-        model = _build(plan, len(data.labels))
-        feed = _feed(config, data)
+        _say_data(data, [*data.notes, *notes], progress)
         files.write_text(directory / "config.toml", configs.to_toml(config))
-        done = checkpoint.load(directory, model)
-        if done:
-            progress.say(f"going on behind phase {done[-1].phase.name}")
+        feed = _feed(config, data)
         results = schedule.run(
             model,
             plan.strategy,
@@ -82,7 +84,7 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
             ),
             feed,
             progress=progress,
-            done=done,
+            done=_resume(directory, model, progress),
             after_phase=lambda results: checkpoint.save(
                 directory, model, results
             ),
@@ -114,9 +116,10 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
             quality=quality,
             seconds=time.perf_counter() - began,
             notes=[
+                *notes,
                 f"The SavedModel answers as the model on {exported.images} "
                 "test images, given as files and as pixels (largest "
-                f"difference {exported.largest_difference:.1g})."
+                f"difference {exported.largest_difference:.1g}).",
             ],
         )
         _write(plan, data, results, answers, report)
@@ -127,20 +130,63 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
 
 @contextlib.contextmanager
 def _nothing_half_done(directory: pathlib.Path) -> Iterator[None]:
-    """Removes a new directory again if its run fails before a phase ends."""
-    existed = directory.exists()
+    """Makes `directory`; if no phase ends, leaves all as it was."""
+    with files.directory(directory):
+        files.remove_unfinished(directory)
+        before = set(directory.iterdir())
+        try:
+            yield
+        except BaseException:
+            ended = (directory / "report.json").exists()
+            if not ended and not checkpoint.exists(directory):
+                for path in set(directory.iterdir()) - before:
+                    files.remove(path)
+            raise
+
+
+def _check_phases(
+    model: keras.Model, strategy: strategies.Strategy
+) -> list[str]:
+    """Returns what `unfreeze` comes to where it is not what was asked for.
+
+    Raises `UserError` where the base lacks the part, which otherwise only the
+    phase would see that is to train it.
+    """
+    notes = []
+    network = bases.of(model).network
+    for phase in strategy.planned:
+        if phase.unfreeze == "none":
+            continue
+        _, exact = models.find_cut(network, phase.unfreeze)
+        if exact != phase.unfreeze:
+            notes.append(
+                f"Phase {phase.name}: {phase.unfreeze} lies inside a block, so "
+                f"the base learns from the block's start: {exact}."
+            )
+    return notes
+
+
+def _resume(
+    directory: pathlib.Path, model: keras.Model, progress: progresses.Progress
+) -> tuple[records.PhaseResult, ...]:
+    """Returns the phases that a killed run finished; `model` then has them."""
     try:
-        yield
-    except BaseException:
-        if not existed and not checkpoint.exists(directory):
-            shutil.rmtree(directory, ignore_errors=True)
-        raise
+        done = checkpoint.load(directory, model)
+    except (ValueError, KeyError, OSError) as error:
+        raise errors.UserError(
+            f"`workdir` {directory} holds a run that cannot go on: its data "
+            f"changed or a file is damaged ({textwrap.shorten(str(error), 200)}"
+            "). Choose another, or remove it."
+        ) from error
+    if done:
+        progress.say(f"going on behind phase {done[-1].phase.name}")
+    return done
 
 
-def _build(plan: plans.Plan, classes: int) -> keras.Model:
+def _build(plan: plans.Plan) -> keras.Model:
     config = plan.config
     return models.build_classifier(
-        classes,
+        len(plan.source.labels),
         backbone=plan.row.name,
         weights=plan.weights,
         image_size=plan.image_size,
@@ -274,9 +320,7 @@ def _write(
     files.write_text(
         directory / "labels.txt", "".join(f"{each}\n" for each in data.labels)
     )
-    files.write_csv(
-        directory / "skipped.csv", ("path", "reason"), data.skipped
-    )
+    files.write_csv(directory / "skipped.csv", ("path", "reason"), data.skipped)
     positions = np.concatenate([data.positions(split) for split in answers])
     header, rows = evaluation.predictions_rows(
         [data.paths[each] for each in positions],
@@ -301,7 +345,11 @@ def _write(
     files.write_json(directory / "report.json", report)
 
 
-def _say_data(data: datasets.Dataset, progress: progresses.Progress) -> None:
+def _say_data(
+    data: datasets.Dataset,
+    notes: Sequence[str],
+    progress: progresses.Progress,
+) -> None:
     sizes = ", ".join(
         f"{len(data.positions(split))} {split}"
         for split in ("train", "validation", "test")
@@ -315,7 +363,7 @@ def _say_data(data: datasets.Dataset, progress: progresses.Progress) -> None:
             f"  {len(data.skipped)} images cannot be read and are left out "
             f"(skipped.csv), first {path}: {reason}"
         )
-    for note in data.notes:
+    for note in notes:
         progress.say(f"  {note}")
 
 

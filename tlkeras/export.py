@@ -2,18 +2,19 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tlkeras import evaluation
 from tlkeras import files
 from tlkeras import saving
+from tlkeras.backbones import base as bases
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
-
-FORMATS = ("saved_model",)
 
 # Probabilities of the exported graph and of the live model differ by the
 # order of float32 sums in batches of another size; narrow formats by more.
@@ -95,39 +96,55 @@ def _verify(
     directory: str | os.PathLike,
     samples: Sequence[bytes],
 ) -> Verified:
-    loaded = tf.saved_model.load(str(directory))
-    size, resize = classifier.image_size, classifier.resize
-    decoder = image_stores.decoder(size, resize)
+    signatures = tf.saved_model.load(str(directory)).signatures
+    decoder = image_stores.decoder(classifier.image_size, classifier.resize)
     decoded = [decoder(sample) for sample in samples]
     squares = np.stack([square.numpy() for _, square in decoded])
-    logits = classifier.model.predict(squares.astype(np.float32), verbose=0)
-    expected = tf.nn.softmax(logits).numpy()
-    by_bytes = loaded.signatures["serving_default"](
-        image_bytes=tf.constant(list(samples))
+    expected = evaluation.softmax(
+        classifier.model.predict_on_batch(squares.astype(np.float32))
     )
-    by_pixels = [
-        loaded.signatures["images"](images=pixels[None])[
-            "probabilities"
-        ][0].numpy()
-        for pixels, _ in decoded
+    # Pixels of one request have one size, so each image is one of its own.
+    answers = [
+        signatures["serving_default"](image_bytes=tf.constant(list(samples)))
     ]
+    answers += [
+        signatures["images"](images=pixels[None]) for pixels, _ in decoded
+    ]
+    rows = [expected, *expected[:, None]]
     difference = max(
-        float(np.abs(by_bytes["probabilities"].numpy() - expected).max()),
-        float(np.abs(np.stack(by_pixels) - expected).max()),
+        float(np.abs(answer["probabilities"] - row).max())
+        for answer, row in zip(answers, rows, strict=True)
     )
-    precision = classifier.model.get_layer("base").compute_dtype
-    if not difference <= _TOLERANCE[precision]:
+    allowed = _TOLERANCE[bases.of(classifier.model).compute_dtype]
+    # A comparison with NaN is false.
+    if not difference <= allowed:
         raise ExportError(
             f"the SavedModel's probabilities differ by {difference:.3g} from "
-            f"the model's on {len(samples)} images; {_TOLERANCE[precision]:g} "
-            "are allowed."
+            f"the model's on {len(samples)} images; {allowed:g} are allowed."
         )
-    for index, label in enumerate(by_bytes["label"].numpy()):
-        chosen = classifier.labels.index(label.decode())
-        # Two classes within the tolerance may change places.
-        if expected[index].max() - expected[index, chosen] > 2 * difference:
-            raise ExportError(
-                f"the SavedModel calls image {index} {label.decode()}, the "
-                "model does not."
-            )
+    for answer, row in zip(answers, rows, strict=True):
+        _check_words(answer, row, classifier.labels, difference)
     return Verified(len(samples), difference)
+
+
+def _check_words(
+    answer: Mapping[str, tf.Tensor],
+    expected: np.ndarray,
+    labels: Sequence[str],
+    difference: float,
+) -> None:
+    """Raises `ExportError` unless label and score say what is `expected`.
+
+    expected: probabilities [n, k]; two classes whose probabilities are closer
+      than the difference found may change places.
+    """
+    for label, score, row in zip(
+        answer["label"].numpy(), answer["score"].numpy(), expected, strict=True
+    ):
+        chosen = dict(zip(labels, row, strict=True)).get(label.decode(), 0.0)
+        best = row.max()
+        if best - chosen > 2 * difference or abs(best - score) > 2 * difference:
+            raise ExportError(
+                f"the SavedModel answers {label.decode()} with {score:.3g}; "
+                f"the model answers {labels[row.argmax()]} with {best:.3g}."
+            )

@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -15,6 +17,11 @@ from tlkeras import errors
 # writes the same bytes back.
 _ERRORS = "surrogateescape"
 
+_TEMPORARY = re.compile(r"\.[0-9]+-.+")
+
+# HDF5 and TensorFlow raise errors of their own with these words in them.
+_FULL = tuple(os.strerror(each) for each in (errno.ENOSPC, errno.EDQUOT))
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
@@ -22,20 +29,43 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     The temporary name keeps the suffix, because Keras chooses the format by
     it. If the block raises, `path` stays as it was and nothing is left over.
+    A link stays one. Raises `UserError` where the place cannot be written to.
+    """
+    path = pathlib.Path(path).resolve()
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    with directory(path.parent), _writing(path):
+        try:
+            yield temporary
+            if temporary.is_dir() and path.is_dir():
+                # A directory is replaced only where it is empty.
+                old = path.with_name(f".{os.getpid()}-old-{path.name}")
+                os.replace(path, old)
+                os.replace(temporary, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(temporary, path)
+        finally:
+            remove(temporary)
+
+
+@contextlib.contextmanager
+def directory(path: str | os.PathLike) -> Iterator[None]:
+    """Makes the directory `path` and those above it that do not exist.
+
+    If the block raises, those that it made are removed where they are empty.
+    Raises `UserError` where a directory cannot be made.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    made = [each for each in (path, *path.parents) if not each.exists()]
     try:
-        yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        with _writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for each in made:
+                each.rmdir()
+        raise
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -64,11 +94,33 @@ def write_csv(
             writer.writerows(rows)
 
 
+def entries(path: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what a directory holds, but what a killed run left unfinished."""
+    return sorted(
+        each for each in path.iterdir() if not _TEMPORARY.fullmatch(each.name)
+    )
+
+
+def remove_unfinished(path: pathlib.Path) -> None:
+    """Removes what killed runs left unfinished in `path` and below."""
+    for place, folders, names in os.walk(path):
+        for name in filter(_TEMPORARY.fullmatch, folders + names):
+            remove(pathlib.Path(place, name))
+
+
+def remove(path: pathlib.Path) -> None:
+    """Removes a file or a directory with all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def check_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
     """Returns `path` as a directory that can be made and written to.
 
     Raises `UserError` that names `setting` where a file is in the way or the
-    place does not permit writing. It makes nothing.
+    place does not permit it. It makes nothing.
     """
     path = pathlib.Path(path).expanduser().absolute()
     existing = path
@@ -79,9 +131,41 @@ def check_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
             f"`{setting}` must be a directory. Received: {path}, where "
             f"{existing} is no directory. Choose another place."
         )
-    if not os.access(existing, os.W_OK | os.X_OK):
+    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
         raise errors.UserError(
             f"`{setting}` cannot be written: no permission for {existing}. "
             "Choose another place."
         )
     return path
+
+
+def check_file(path: str | os.PathLike, setting: str) -> pathlib.Path:
+    """Returns `path` as a file that can be written or written anew.
+
+    Raises `UserError` that names `setting` where something else is there or
+    the place does not permit it. It writes nothing.
+    """
+    path = pathlib.Path(path).expanduser().resolve()
+    if path.exists() and not path.is_file():
+        raise errors.UserError(
+            f"`{setting}` must be a file. Received: {path}, which is none. "
+            "Choose another place."
+        )
+    check_directory(path.parent, setting)
+    return path
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[None]:
+    """Says in one line that `path` cannot be written, and why."""
+    try:
+        yield
+    except Exception as error:
+        reasons = [words for words in _FULL if words in str(error)]
+        if isinstance(error, OSError):
+            reasons.append(error.strerror or str(error))
+        if not reasons:
+            raise
+        raise errors.UserError(
+            f"{path} cannot be written: {reasons[0]}."
+        ) from error

@@ -113,9 +113,7 @@ def stages(network: keras.Model) -> tuple[Stage, ...]:
     )
 
 
-def split(
-    network: keras.Model, cut: Cut
-) -> tuple[keras.Model, keras.Model]:
+def split(network: keras.Model, cut: Cut) -> tuple[keras.Model, keras.Model]:
     """Returns the prefix below `cut` and the suffix above it.
 
     They share the network's layers and weights. A split adds nodes to the
@@ -134,24 +132,18 @@ def _nodes(network: keras.Model) -> list:
     """Returns the nodes that lead to the outputs, each behind its inputs."""
     ordered = []
     done = set()
-    pending = [tensor._keras_history for tensor in network.outputs]
+    pending = [_node(tensor) for tensor in network.outputs]
     while pending:
-        history = pending[-1]
-        node = history.operation._inbound_nodes[history.node_index]
-        if id(node) in done:
-            pending.pop()
-            continue
-        waiting = [
-            tensor._keras_history
-            for tensor in node.input_tensors
-            if id(_node(tensor)) not in done
-        ]
+        node = pending[-1]
+        needed = [_node(tensor) for tensor in node.input_tensors]
+        waiting = [each for each in needed if id(each) not in done]
         if waiting:
             pending.extend(waiting)
-        else:
+            continue
+        pending.pop()
+        if id(node) not in done:
             done.add(id(node))
             ordered.append(node)
-            pending.pop()
     return ordered
 
 

@@ -1,6 +1,9 @@
 """Classifiers: a base, a head on it, and what of the base may learn."""
 
+from collections.abc import Sequence
+
 import keras
+import numpy as np
 
 from tlkeras import catalog
 from tlkeras import errors
@@ -8,6 +11,9 @@ from tlkeras import graph
 from tlkeras import records
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import weights as weight_sources
+
+_HEADS = ("linear", "mlp")
+_PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def build_classifier(
@@ -26,14 +32,20 @@ def build_classifier(
     """Returns a functional model, images [n, h, w, 3] -> logits [n, classes].
 
     The images are float32, RGB, in 0..255; the base prepares them itself. The
-    base is frozen. The arguments are the settings of the same names, and
-    `precision` is a Keras dtype policy's number format.
+    base is frozen, and in inference mode until its `statistics` is `learned`.
+    The arguments are the settings of the same names; `precision` is the
+    number format of the computations: float32, bfloat16 or float16.
 
     Raises `UserError` for a value that is not allowed.
     """
     if classes < 2:
         raise errors.UserError(
             f"`classes` must be at least 2. Received: {classes}."
+        )
+    if precision not in _PRECISIONS:
+        raise errors.UserError(
+            f"`precision` must be one of {', '.join(_PRECISIONS)}. Received: "
+            f"{precision!r}."
         )
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_policy(precision))
@@ -89,11 +101,16 @@ def build_head(
     """Returns a head, features [n, width] -> float32 logits [n, classes].
 
     kind: `linear`, one layer; `mlp`, a hidden layer of `units` before it.
+      Raises `UserError` for another.
     initializer: of the last kernel; zeros keep the first steps from pushing
       random gradients into the base (Kolesnikov et al., arXiv:1912.11370).
     dropout: share of features dropped in training, in [0, 1).
     l2: penalty on the squares of the kernels.
     """
+    if kind not in _HEADS:
+        raise errors.UserError(
+            f"`head` must be one of {', '.join(_HEADS)}. Received: {kind!r}."
+        )
     penalty = keras.regularizers.L2(l2) if l2 else None
     features = keras.Input((width,), name="features")
     x = features
@@ -144,9 +161,7 @@ def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
     return snapped
 
 
-def find_cut(
-    network: keras.Model, what: str
-) -> tuple[graph.Cut | None, str]:
+def find_cut(network: keras.Model, what: str) -> tuple[graph.Cut | None, str]:
     """Returns the highest block cut below `what`, and `what` made exact.
 
     The cut is None where everything learns.
@@ -168,9 +183,7 @@ def find_cut(
             f"`unfreeze` from:LAYER must name a layer of {network.name}. "
             f"Received: {what}.{errors.nearest(value, names)}"
         )
-    below = [
-        cut for cut in graph.block_cuts(network) if value not in cut.below
-    ]
+    below = [cut for cut in graph.block_cuts(network) if value not in cut.below]
     if not below:
         return None, "all"
     first = next(name for name in names if name not in below[-1].below)
@@ -196,7 +209,8 @@ def initialize_model(
 ) -> keras.Model:
     """Returns a classifier whose base is frozen if `feature_extract`.
 
-    use_pretrained: whether the base starts from `weights`, or at random.
+    use_pretrained: whether the base starts from `weights`, or at random. It
+      then learns in training mode: it has no statistics to hold.
 
     Compile it before `fit`. Raises `UserError` as `build_classifier` does.
     """
@@ -208,7 +222,26 @@ def initialize_model(
     )
     unfreeze(model)
     set_parameter_requires_grad(model, feature_extract)
+    if not use_pretrained and not feature_extract:
+        bases.of(model).statistics = "learned"
     return model
+
+
+def state(model: keras.Model) -> list[np.ndarray]:
+    """Returns a copy of all that `model` holds, dropout's seeds included."""
+    return [
+        np.array(keras.ops.convert_to_numpy(variable))
+        for variable in model.variables
+    ]
+
+
+def restore(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
+    """Puts what `state` returned into `model`.
+
+    Raises ValueError if it is the state of another model.
+    """
+    for variable, array in zip(model.variables, arrays, strict=True):
+        variable.assign(array)
 
 
 def _base(base: bases.Base | keras.Model) -> bases.Base:

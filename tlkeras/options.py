@@ -1,131 +1,135 @@
 """The flags of each command; those of `train` come from the settings."""
 
-import dataclasses
+import textwrap
 
 from absl import flags
 
 from tlkeras import config as configs
 
-_PLAIN = {
-    "config": "a TOML file of settings, or the name of a recipe; flags "
-    "overrule it",
-    "model": "the directory of a run, or a model.keras",
-    "data": "labelled images: folder:PATH, csv:PATH, tfds:NAME[/CONFIG] or "
-    "builtin:digits[CLASSES]",
-    "data_dir": "where tfds: finds and keeps its data",
-    "csv": "a CSV file to write, with all probabilities",
-    "json": "a JSON file to write",
-    "output": "a new directory to write to",
-}
+
+def _text(name: str, help: str, default: str = "") -> configs.Setting:
+    return configs.Setting(name, (str,), default, configs.Rule(help))
 
 
-class _SettingParser(flags.ArgumentParser):
-    """Parses a flag's words as its setting allows."""
+def _word(name: str, help: str, choices: tuple[str, ...]) -> configs.Setting:
+    rule = configs.Rule(help, choices=choices)
+    return configs.Setting(name, (str,), choices[0], rule)
 
-    def __init__(self, field: dataclasses.Field):
-        super().__init__()
-        self.field = field
 
-    def parse(self, argument):
-        # absl hands the default to the parser, too.
-        if not isinstance(argument, str):
-            return argument
-        return configs.parse(self.field, argument)
-
-    def flag_type(self) -> str:
-        return "setting"
+_DATA = configs.settings()["data"]
+_DATA_DIR = configs.settings()["data_dir"]
+_MODEL = _text("model", "the directory of a run, or a model.keras")
+_CSV = _text("csv", "a CSV file to write, with all probabilities")
 
 
 def train() -> flags.FlagValues:
     """Returns the flags of `tlkeras train`."""
-    values = _plain("config")
-    _text(values, "workdir", "directory for the results; empty is a new one "
-          "below runs/")
-    for name, field in configs.settings().items():
-        rule = field.metadata["rule"]
-        if field.type is bool:
-            flags.DEFINE_bool(name, field.default, rule.help, values)
-        else:
-            allowed = rule.allowed()
-            flags.DEFINE(
-                _SettingParser(field),
-                name,
-                field.default,
-                f"{rule.help} ({allowed})" if allowed else rule.help,
-                flag_values=values,
-                serializer=flags.ArgumentSerializer(),
-            )
-    return values
-
-
-def predict() -> flags.FlagValues:
-    """Returns the flags of `tlkeras predict`."""
-    return _plain("model", "csv")
+    return _flags(
+        _text(
+            "config",
+            "a TOML file of settings, or the name of a recipe; flags overrule "
+            "it",
+        ),
+        _text(
+            "workdir",
+            "directory for the results; empty is a new one below runs/",
+        ),
+        *configs.settings().values(),
+    )
 
 
 def evaluate() -> flags.FlagValues:
     """Returns the flags of `tlkeras evaluate`."""
-    values = _plain("model", "data", "data_dir", "json")
-    flags.DEFINE_enum(
-        "split",
-        "auto",
-        ["auto", "all", "train", "validation", "test"],
-        "which images; auto: the test split of the data that the model was "
-        "trained on, all of any other",
-        flag_values=values,
+    return _flags(
+        _MODEL,
+        _DATA,
+        _DATA_DIR,
+        _word(
+            "split",
+            "which images; auto: the test split of the data that the model was "
+            "trained on, all of any other",
+            ("auto", "all", "train", "validation", "test"),
+        ),
+        _CSV,
+        _text("json", "a JSON file to write, with the metrics"),
     )
-    return values
+
+
+def predict() -> flags.FlagValues:
+    """Returns the flags of `tlkeras predict`."""
+    return _flags(_MODEL, _CSV)
 
 
 def export() -> flags.FlagValues:
     """Returns the flags of `tlkeras export`."""
-    values = _plain("model", "output")
-    flags.DEFINE_enum(
-        "format",
-        "saved_model",
-        ["saved_model"],
-        "what to write",
-        flag_values=values,
+    return _flags(
+        _MODEL,
+        _text("output", "a new directory to write to"),
+        _word("format", "what to write", ("saved_model",)),
     )
-    return values
 
 
 def demo() -> flags.FlagValues:
     """Returns the flags of `tlkeras demo`."""
-    values = flags.FlagValues()
-    _text(values, "workdir", "directory for the results", "runs/demo")
-    return values
+    return _flags(
+        _text("workdir", "directory for the results", "runs/demo"),
+    )
 
 
 def nothing() -> flags.FlagValues:
     """Returns no flags."""
-    return flags.FlagValues()
+    return _flags()
 
 
 def describe(values: flags.FlagValues) -> str:
     """Returns the flags as lines for a help text."""
     lines = []
-    for name in values:
+    for name in sorted(values):
         flag = values[name]
-        default = flag.default
+        shown = flag.default
         if flag.boolean:
-            head = f"--{name}" if not default else f"--no{name}"
-        else:
-            shown = f"{default:g}" if type(default) is float else default
-            head = f"--{name}={shown}"
-        lines.append((head, flag.help))
-    lines.sort(key=lambda line: line[0].replace("--no", "--"))
-    return "\n".join(f"  {head}\n      {text}" for head, text in lines)
+            shown = str(shown).lower()
+        elif type(shown) is float:
+            shown = f"{shown:g}"
+        lines.append(f"  --{name}={shown}")
+        lines += textwrap.wrap(
+            flag.help,
+            80,
+            initial_indent=" " * 6,
+            subsequent_indent=" " * 6,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
 
 
-def _plain(*names: str) -> flags.FlagValues:
+class _Parser(flags.ArgumentParser):
+    """Parses a flag's words as its setting allows."""
+
+    def __init__(self, setting: configs.Setting):
+        super().__init__()
+        self.setting = setting
+
+    def parse(self, argument):
+        # absl hands the default to the parser, too.
+        if not isinstance(argument, str):
+            return argument
+        return configs.parse(self.setting, argument)
+
+    def flag_type(self) -> str:
+        return "setting"
+
+
+def _flags(*settings: configs.Setting) -> flags.FlagValues:
     values = flags.FlagValues()
-    for name in names:
-        _text(values, name, _PLAIN[name])
+    for setting in settings:
+        allowed = configs.allowed(setting.rule)
+        flag = flags.Flag(
+            _Parser(setting),
+            flags.ArgumentSerializer(),
+            setting.name,
+            setting.default,
+            setting.rule.help + (f" ({allowed})" if allowed else ""),
+            boolean=setting.kinds == (bool,),
+        )
+        flags.DEFINE_flag(flag, values)
     return values
-
-
-def _text(
-    values: flags.FlagValues, name: str, text: str, default: str = ""
-) -> None:
-    flags.DEFINE_string(name, default, text, flag_values=values)

@@ -1,4 +1,4 @@
-"""What a run is going to do, checked before TensorFlow is imported.
+"""What is going to be done, checked before TensorFlow is imported.
 
 TensorFlow takes seconds to import, and a mistake in a path or a name should
 be told at once and leave nothing behind.
@@ -6,32 +6,36 @@ be told at once and leave nothing behind.
 
 import dataclasses
 import datetime
+import glob
 import os
 import pathlib
 import re
-import tomllib
+from collections.abc import Iterable
 
 from tlkeras import catalog
 from tlkeras import config as configs
 from tlkeras import errors
 from tlkeras import files
+from tlkeras import metadata
 from tlkeras import progress as progresses
 from tlkeras import strategies
 from tlkeras.backbones import locate
 from tlkeras.data import sources
+from tlkeras.data import splits
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """A run that can begin.
 
-    config: with absolute paths. directory: where its results go.
-    resumes: whether a killed run of the same settings left phases there.
+    config: with absolute paths. directory: where its results go; a killed run
+      of the same settings may have left its finished phases there.
+    image_size: side in pixels. weights: `none` where the strategy starts from
+      random ones.
     """
 
     config: configs.Config
     directory: pathlib.Path
-    resumes: bool
     row: catalog.Backbone
     image_size: int
     weights: str
@@ -75,39 +79,104 @@ def make(
         weights=config.weights if file is None else _absolute(config.weights),
         data_dir=_absolute(config.data_dir) if config.data_dir else "",
     )
-    directory, resumes = _claim(config, workdir)
+    # Opening a source may take a download, so it comes last.
+    directory = _claim(config, workdir)
     source = sources.open(
         config.data, data_dir=config.data_dir, progress=progress
     )
-    sources.check_classes(source)
-    return Plan(
-        config, directory, resumes, row, size, weights, strategy, source
-    )
+    _check_sizes(source)
+    return Plan(config, directory, row, size, weights, strategy, source)
+
+
+def check_model(path: str | os.PathLike) -> None:
+    """Raises `UserError` unless `path` is a model that tlkeras saved."""
+    if not path:
+        raise errors.UserError(
+            "`model` must be given: the directory of a run, or a model.keras."
+        )
+    metadata.read(locate.model(path))
+
+
+def find_images(paths: Iterable[str | os.PathLike]) -> list[str]:
+    """Returns the files that paths, globs and folders stand for, in order.
+
+    Raises `UserError` where one of them stands for none.
+    """
+    found: list[str] = []
+    for path in paths:
+        given = pathlib.Path(path).expanduser()
+        if given.is_dir():
+            some = [str(each) for each in sources.files(given)]
+        elif given.exists():
+            some = [str(given)]
+        else:
+            some = sorted(glob.glob(str(given), recursive=True))
+            some = [each for each in some if pathlib.Path(each).is_file()]
+        if not some:
+            raise errors.UserError(
+                f"there is no image to predict at {path}. Give files, folders "
+                "or globs."
+            )
+        found += some
+    if not found:
+        raise errors.UserError(
+            "there is nothing to predict. Give files, folders or globs."
+        )
+    return list(dict.fromkeys(found))
+
+
+def new_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
+    """Returns `path` as a directory that is new or empty.
+
+    Raises `UserError` that names `setting` otherwise. It makes nothing.
+    """
+    if not path:
+        raise errors.UserError(f"`{setting}` must be given: a new directory.")
+    directory = files.check_directory(path, setting)
+    if directory.exists() and files.entries(directory):
+        raise errors.UserError(
+            f"`{setting}` {directory} is not empty, and nothing is "
+            "overwritten. Choose another."
+        )
+    return directory
 
 
 def _absolute(path: str) -> str:
     return str(pathlib.Path(path).expanduser().absolute())
 
 
-def _claim(
-    config: configs.Config, workdir: str | os.PathLike
-) -> tuple[pathlib.Path, bool]:
-    """Returns the directory for the run, and whether one goes on there."""
+def _check_sizes(source: sources.Source) -> None:
+    """Raises `UserError` where a class is too small for its splits.
+
+    Which images are equal, and so count as one, is known only when they are
+    decoded; here each counts.
+    """
+    sources.check_classes(source)
+    splits.assign(
+        [str(index) for index in range(len(source.examples))],
+        [each.label for each in source.examples],
+        given=[each.split for each in source.examples],
+        groups=[each.group for each in source.examples],
+        seed=0,
+    )
+
+
+def _claim(config: configs.Config, workdir: str | os.PathLike) -> pathlib.Path:
+    """Returns the directory for the run, if it is free for it."""
     if not workdir:
         files.check_directory("runs", "workdir")
-        return _new_directory(config), False
+        return _name_directory(config)
     directory = files.check_directory(workdir, "workdir")
-    if not directory.exists() or not any(directory.iterdir()):
-        return directory, False
+    if not directory.exists() or not files.entries(directory):
+        return directory
     if (directory / "report.json").exists():
         raise errors.UserError(
             f"`workdir` {directory} holds a finished run, which is not "
             "overwritten. Choose another, or remove it."
         )
     try:
-        text = (directory / "config.toml").read_text(encoding="utf-8")
-        earlier = configs.build(tomllib.loads(text))
-    except (OSError, ValueError):
+        earlier = configs.build(configs.read(directory / "config.toml"))
+    except errors.UserError:
         raise errors.UserError(
             f"`workdir` {directory} holds something else than a run. Choose "
             "another."
@@ -122,15 +191,16 @@ def _claim(
             f"`workdir` {directory} holds an unfinished run with other "
             f"settings ({', '.join(changed)}). Choose another, or remove it."
         )
-    return directory, True
+    return directory
 
 
-def _new_directory(config: configs.Config) -> pathlib.Path:
-    data = re.sub(r"[^A-Za-z0-9]+", "-", config.data.rpartition("/")[2])
-    data = data.partition("-")[2] if data.startswith("builtin") else data
+def _name_directory(config: configs.Config) -> pathlib.Path:
+    """Returns a directory below runs/ that does not exist."""
+    place = config.data.partition(":")[2].rpartition("/")[2]
+    data = re.sub(r"[^A-Za-z0-9]+", "-", place).strip("-")
     way = "phases" if config.phases else config.strategy
     day = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = "-".join([day, data.strip("-"), config.backbone, way])
+    name = "-".join([day, data[:40], config.backbone, way])
     directory = pathlib.Path("runs", name).absolute()
     number = 2
     while directory.exists():

@@ -62,7 +62,9 @@ def backbones() -> None:
 
 
 def predictions(prediction: "using.Prediction") -> None:
-    """Prints label and score of each image, the first 50 of them."""
+    """Prints label and score of the first 50 images, if there are any."""
+    if not prediction.paths:
+        return
     answers = prediction.probabilities.argmax(axis=1)
     rows = [
         (path, prediction.labels[answer], f"{100 * scores[answer]:.1f} %")

@@ -7,7 +7,6 @@ import time
 import keras
 import numpy as np
 
-from tlkeras import errors
 from tlkeras import model as models
 from tlkeras import progress as progresses
 from tlkeras import records
@@ -47,15 +46,19 @@ def fit(
     first_epoch: number of epochs that went before, over all phases, so that
       no two draw the same order and augmentation.
 
-    Raises `UserError` where the base lacks the part to unfreeze or the loss
-    is not finite in the first epoch, `ClaimError` where the frozen part moved
-    or the learning part did not.
+    An interrupt ends the phase. Where no epoch came to its end, or the loss
+    was not finite in the first, `model` holds its start and the result's
+    `best_epoch` is 0.
+
+    Raises `UserError` where the base lacks the part to unfreeze, `ClaimError`
+    where the frozen part moved or the learning part did not.
     """
     base = bases.of(model)
     models.unfreeze(base, phase.unfreeze)
     base.statistics = phase.statistics
-    steps = phase.epochs * feed.steps_per_epoch
-    own = _shorten_momentum(base, steps) if phase.statistics == "learned" else {}
+    own = {}
+    if phase.statistics == "learned":
+        own = _shorten_momentum(base, phase.epochs * feed.steps_per_epoch)
     try:
         return _fit(
             model,
@@ -130,15 +133,12 @@ def _fit(
 ) -> records.PhaseResult:
     compile(model, phase, phase.epochs * feed.steps_per_epoch)
     parts = _parts(model, phase)
-    before = [_array(variable) for variable in model.variables]
+    learning = parts.base + parts.head
+    parameters = sum(math.prod(variable.shape) for variable in learning)
+    before = models.state(model)
     watch = _Watch(phase, feed, parts.moving, progress)
     progress.phase_begins(
-        phase,
-        trainable_parameters=sum(
-            math.prod(variable.shape) for variable in parts.base + parts.head
-        ),
-        steps=feed.steps_per_epoch,
-        images=feed.train_images,
+        phase, trainable_parameters=parameters, steps=feed.steps_per_epoch
     )
     try:
         model.fit(
@@ -152,38 +152,34 @@ def _fit(
         )
     except KeyboardInterrupt:
         watch.stopped = "interrupted"
-    unmoved = _check_claim(model, phase, parts, before, watch.steps)
+    unmoved = _check_claim(
+        model,
+        phase,
+        parts,
+        before,
+        # float16 leaves out the steps whose gradients are not finite.
+        steps=0 if watch.stopped == "diverged" else watch.steps,
+    )
     if watch.best is None:
-        for variable, array in zip(model.variables, before, strict=True):
-            variable.assign(array)
-        if watch.stopped == "diverged":
-            raise errors.UserError(
-                f"phase {phase.name}: the loss was not finite in the first "
-                f"epoch, at a learning rate of {phase.learning_rate:g}. Lower "
-                "the rate, or give --precision=float32."
-            )
-        score = evaluate(model, feed)
+        models.restore(model, before)
+        watch.score = evaluate(model, feed)
     else:
         for variable, array in zip(parts.moving, watch.best, strict=True):
             variable.assign(array)
-        score = watch.score
-    result = records.PhaseResult(
+    return records.PhaseResult(
         phase=phase,
-        score=score,
+        score=watch.score,
         epochs=len(watch.history),
         best_epoch=watch.best_epoch,
         steps=watch.steps,
         seconds=time.perf_counter() - watch.began,
         stopped=watch.stopped,
-        trainable_parameters=sum(
-            math.prod(variable.shape) for variable in parts.base + parts.head
-        ),
-        learning=len(parts.base) + len(parts.head),
+        trainable_parameters=parameters,
+        learning=len(learning),
         unmoved=unmoved,
         momentum=momentum,
         history=tuple(watch.history),
     )
-    return result
 
 
 def evaluate(model: keras.Model, feed: batches.Feed) -> records.Score:
@@ -272,27 +268,23 @@ class _Watch(keras.callbacks.Callback):
 
 def _parts(model: keras.Model, phase: records.Phase) -> _Parts:
     base = bases.of(model)
-    learning = {id(variable) for variable in model.trainable_variables}
     inside = {id(variable) for variable in base.variables}
-    statistics = set()
+    trainable = model.trainable_variables
+    may_move = {id(variable) for variable in trainable}
     if phase.statistics == "learned":
         for layer in base.network._flatten_layers():
-            if layer.trainable:
-                statistics |= {
+            # A model's own list holds the weights of its frozen layers, too.
+            if layer.trainable and not isinstance(layer, keras.Model):
+                may_move |= {
                     id(variable) for variable in layer.non_trainable_variables
                 }
     frozen = []
     moving = []
     for variable in model.variables:
-        if (
-            id(variable) in inside
-            and id(variable) not in learning
-            and id(variable) not in statistics
-        ):
+        if id(variable) in inside and id(variable) not in may_move:
             frozen.append(variable)
         else:
             moving.append(variable)
-    trainable = model.trainable_variables
     return _Parts(
         frozen=frozen,
         base=[variable for variable in trainable if id(variable) in inside],
@@ -306,12 +298,13 @@ def _check_claim(
     phase: records.Phase,
     parts: _Parts,
     before: list[np.ndarray],
+    *,
     steps: int,
 ) -> int:
     """Returns how many learning variables stand where they stood.
 
     Raises `ClaimError` if something frozen moved, be it by one bit, or if
-    nothing of a learning part moved in 20 steps or more.
+    nothing of a learning part moved in 20 `steps` or more.
     """
     start = {
         id(variable): array

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import tomllib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +18,6 @@ from tlkeras import files
 from tlkeras import predicting
 from tlkeras import progress as progresses
 from tlkeras import saving
-from tlkeras.data import batches
 from tlkeras.data import images as image_stores
 from tlkeras.data import sources
 from tlkeras.data import splits
@@ -58,9 +56,8 @@ class Judgement:
 
 def evaluate(
     model: str | os.PathLike,
-    data: str,
+    source: sources.Source,
     *,
-    data_dir: str = "",
     split: str = "auto",
     progress: progresses.Progress,
 ) -> Judgement:
@@ -72,16 +69,13 @@ def evaluate(
     Classes are matched by name. Raises `UserError` where none fits.
     """
     classifier = saving.load(model)
-    source = sources.open(
-        sources.absolute(data), data_dir=data_dir, progress=progress
-    )
-    known = [label for label in source.labels if label in classifier.labels]
-    if not known:
+    known = set(classifier.labels)
+    if known.isdisjoint(source.labels):
         raise errors.UserError(
-            f"the model knows the classes {_few(classifier.labels)}; {data} "
-            f"has {_few(source.labels)}. None is the same."
+            f"the model knows the classes {_few(classifier.labels)}; "
+            f"{source.name} has {_few(source.labels)}. None is the same."
         )
-    notes = _class_notes(source, classifier.labels)
+    notes = []
     trained = _config(model)
     own = trained is not None and trained.data == source.name
     if split == "auto":
@@ -92,49 +86,31 @@ def evaluate(
             if own
             else "All images are scored."
         )
-    scan = image_stores.scan(
-        source,
-        size=classifier.image_size,
-        resize=classifier.resize,
-        store_bytes=0,
-        directory=".",
-        progress=progress,
-    )
-    rows = [index for index, reason in enumerate(scan.reasons) if not reason]
+    examples = source.examples
+    indices = list(range(len(examples)))
     if split != "all":
-        seed = trained.split_seed if trained is not None else 0
-        names = splits.assign(
-            [scan.hashes[index] for index in rows],
-            [source.examples[index].label for index in rows],
-            given=[source.examples[index].split for index in rows],
-            groups=[source.examples[index].group for index in rows],
-            seed=seed,
-        ).names
-        rows = [
-            row for row, name in zip(rows, names, strict=True) if name == split
-        ]
-    rows = [row for row in rows if source.examples[row].label in known]
-    logits = predicting.logits(
-        classifier.model,
-        batches.evaluation(scan.images, np.array(rows, np.int64), batch_size=32),
-        what="predicting",
+        indices = _split(classifier, source, split, trained, progress)
+    notes += _class_notes(source, indices, classifier.labels)
+    answers = predicting.predict_encoded(
+        classifier,
+        [index for index in indices if examples[index].label in known],
+        source.read,
         progress=progress,
     )
-    probabilities = evaluation.softmax(logits)
-    labels = tuple(source.examples[row].label for row in rows)
-    targets = np.array([classifier.labels.index(label) for label in labels])
+    labels = tuple(examples[index].label for index in answers.indices)
+    probabilities = evaluation.softmax(answers.logits)
     return Judgement(
-        evaluation.metrics(probabilities, targets, classifier.labels),
+        evaluation.metrics(
+            probabilities,
+            np.array([classifier.labels.index(label) for label in labels]),
+            classifier.labels,
+        ),
         classifier.labels,
-        tuple(source.examples[row].path for row in rows),
+        tuple(examples[index].path for index in answers.indices),
         labels,
         probabilities,
         tuple(
-            (example.path, reason)
-            for example, reason in zip(
-                source.examples, scan.reasons, strict=True
-            )
-            if reason
+            (examples[index].path, reason) for index, reason in answers.failed
         ),
         tuple(notes),
     )
@@ -146,24 +122,28 @@ def predict(
     *,
     progress: progresses.Progress,
 ) -> Prediction:
-    """Returns what the model of a run says of files, folders and globs."""
-    found = predicting.find(paths)
+    """Returns what the model of a run says of image files."""
     classifier = saving.load(model)
-    answers = predicting.predict_files(classifier, found, progress=progress)
+    answers = predicting.predict_files(classifier, paths, progress=progress)
     return Prediction(
         classifier.labels,
-        answers.names,
+        tuple(paths[index] for index in answers.indices),
         evaluation.softmax(answers.logits),
-        answers.failed,
+        tuple((paths[index], reason) for index, reason in answers.failed),
     )
 
 
 def write_predictions(
-    prediction: Prediction, path: str | os.PathLike
+    found: Prediction | Judgement, path: str | os.PathLike
 ) -> None:
     """Writes all probabilities as CSV, as the run's predictions.csv."""
     header, rows = evaluation.predictions_rows(
-        prediction.paths, prediction.probabilities, prediction.labels
+        found.paths,
+        found.probabilities,
+        found.labels,
+        true_labels=(
+            found.true_labels if isinstance(found, Judgement) else None
+        ),
     )
     files.write_csv(path, header, rows)
 
@@ -179,20 +159,13 @@ def write_judgement(judgement: Judgement, path: str | os.PathLike) -> None:
 
 
 def export_model(
-    model: str | os.PathLike, output: str | os.PathLike
+    model: str | os.PathLike, directory: str | os.PathLike
 ) -> export.Verified:
     """Writes the SavedModel of a run or .keras file to a new directory.
 
     It is checked on two photographs that come with scikit-learn, since the
-    run's own images may be gone. Raises `UserError` where `output` is not
-    empty.
+    run's own images may be gone.
     """
-    directory = files.check_directory(output, "output")
-    if directory.exists() and any(directory.iterdir()):
-        raise errors.UserError(
-            f"`output` {directory} is not empty, and nothing is overwritten. "
-            "Choose another."
-        )
     classifier = saving.load(model)
     folder = pathlib.Path(sklearn.datasets.__file__).parent / "images"
     samples = [
@@ -206,19 +179,63 @@ def _config(model: str | os.PathLike) -> configs.Config | None:
     path = pathlib.Path(model).expanduser()
     path = path if path.is_dir() else path.parent
     try:
-        text = (path / "config.toml").read_text(encoding="utf-8")
-        return configs.build(tomllib.loads(text))
-    except (OSError, ValueError):
+        return configs.build(configs.read(path / "config.toml"))
+    except errors.UserError:
         return None
 
 
+def _split(
+    classifier: saving.Classifier,
+    source: sources.Source,
+    split: str,
+    trained: configs.Config | None,
+    progress: progresses.Progress,
+) -> list[int]:
+    """Returns the indices of the images of `split`, as in a run's training."""
+    given = [example.split for example in source.examples]
+    if split != "train" and split in given:
+        return [index for index, name in enumerate(given) if name == split]
+    # Only the pixels tell; images that cannot be read count nowhere.
+    scan = image_stores.scan(
+        source,
+        size=classifier.image_size,
+        resize=classifier.resize,
+        store_bytes=0,
+        directory=".",
+        progress=progress,
+    )
+    rows = [index for index, reason in enumerate(scan.reasons) if not reason]
+    hashes = [scan.hashes[index] for index in rows]
+    labels = [source.examples[index].label for index in rows]
+    seed = trained.split_seed if trained is not None else 0
+    names = splits.assign(
+        hashes,
+        labels,
+        given=[given[index] for index in rows],
+        groups=[source.examples[index].group for index in rows],
+        seed=seed,
+    ).names
+    if trained is not None and trained.images_per_class != "all":
+        names = splits.few(
+            names,
+            labels,
+            hashes,
+            images_per_class=int(trained.images_per_class),
+            seed=seed,
+        )
+    return [row for row, name in zip(rows, names, strict=True) if name == split]
+
+
 def _class_notes(
-    source: sources.Source, labels: Sequence[str]
+    source: sources.Source, indices: Sequence[int], labels: Sequence[str]
 ) -> list[str]:
+    """Returns what is done about classes that are not those of the model."""
     notes = []
     unknown = [label for label in source.labels if label not in labels]
     if unknown:
-        images = sum(example.label in unknown for example in source.examples)
+        images = sum(
+            source.examples[index].label in unknown for index in indices
+        )
         notes.append(
             f"{images} images of classes that the model does not know are "
             f"left out: {_few(unknown)}."
@@ -229,10 +246,10 @@ def _class_notes(
             f"The model knows {len(absent)} classes that are not in the data: "
             f"{_few(absent)}. It may still answer with them."
         )
-    if not unknown and not absent and tuple(source.labels) != tuple(labels):
+    shared = [label for label in source.labels if label in labels]
+    if shared != [label for label in labels if label in source.labels]:
         notes.append(
-            "The classes stand in another order here; they are matched by "
-            "name."
+            "The classes stand in another order here; they are matched by name."
         )
     return notes
 

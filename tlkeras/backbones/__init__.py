@@ -1,0 +1,1 @@
+"""Networks by name, the layer around them, and where weights come from."""

@@ -3,7 +3,7 @@
 import keras
 
 # (filters, blocks) of each stage; all but the first begin with stride 2.
-_STAGES = ((16, 1), (32, 1), (64, 1))
+_STAGES = ((32, 1), (64, 1), (128, 1))
 
 
 def SmallResNet(
@@ -13,7 +13,7 @@ def SmallResNet(
     input_shape: tuple[int, int, int] = (32, 32, 3),
     pooling: str = "avg",
 ) -> keras.Model:
-    """Returns a residual network of three stages, [n, h, w, 3] -> [n, 64].
+    """Returns a residual network of three stages, [n, h, w, 3] -> [n, 128].
 
     The arguments are those of `keras.applications`, as far as they apply.
     Blocks as in He et al., Deep Residual Learning (arXiv:1512.03385), with

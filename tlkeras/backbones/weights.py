@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import socket
 
 import h5py
 import keras
@@ -12,10 +13,13 @@ from tlkeras import errors
 from tlkeras.backbones import base
 from tlkeras.backbones import locate
 
-# A layer's name and its arrays, in Keras' order.
-_Layer = tuple[str, list[np.ndarray]]
+# The name of a layer in a file and one of its arrays, in Keras' order.
+_Array = tuple[str, np.ndarray]
 
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+# Seconds without an answer after which a download counts as failed; Keras
+# itself waits for ever.
+_TIMEOUT = 30.0
 
 
 def network(
@@ -33,16 +37,8 @@ def network(
     if weights == "imagenet":
         return _imagenet(row, image_size)
     made = _construct(row, image_size, None)
-    if weights == "none":
-        return made
-    path = locate.weights(weights)
-    if path.name.endswith(".weights.h5"):
-        _load_keras_weights(made, path)
-    elif path.suffix == ".keras":
-        _assign(made, _saved_layers(path, row), path)
-    else:
-        _assign(made, _legacy_layers(path), path)
-    if _lacks_imagenet_scale(made):
+    if weights != "none":
+        _load(made, row, locate.weights(weights))
         _scale_as_imagenet(made)
     return made
 
@@ -81,17 +77,38 @@ def _construct(
 
 
 def _imagenet(row: catalog.Backbone, image_size: int) -> keras.Model:
+    loaded = _download(row, image_size)
+    rescalings = [
+        layer
+        for layer in loaded.layers
+        if isinstance(layer, keras.layers.Rescaling)
+    ]
+    if len(rescalings) < 2:
+        return loaded
+    made = _construct(row, image_size, None)
+    _assign(made, _arrays(loaded), "imagenet")
+    _scale_as_imagenet(made)
+    return made
+
+
+def _download(row: catalog.Backbone, image_size: int) -> keras.Model:
+    """Returns the network as Keras makes it of its own download."""
     if "imagenet" not in row.weights:
         raise errors.UserError(
             f"there are no ImageNet weights for {row.name}. Give "
             "--weights=none with --strategy=scratch, a file or a run."
         )
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
     try:
-        loaded = _construct(row, image_size, "imagenet")
+        return _construct(row, image_size, "imagenet")
     except errors.UserError:
         raise
     except Exception as error:  # Keras raises a bare Exception for a download.
-        if "URL fetch failure" not in str(error):
+        failures = ("URL fetch failure", "Incomplete or corrupted file")
+        if not isinstance(error, OSError) and not any(
+            failure in str(error) for failure in failures
+        ):
             raise
         raise errors.UserError(
             f"the ImageNet weights of {row.name} could not be downloaded "
@@ -99,86 +116,76 @@ def _imagenet(row: catalog.Backbone, image_size: int) -> keras.Model:
             "without one give --weights=FILE, an earlier run, or "
             "--data=builtin:digits with --backbone=SmallResNet."
         ) from None
-    made = _construct(row, image_size, None)
-    _assign(made, _layers(loaded), pathlib.Path("imagenet"))
-    if len(loaded.layers) > len(made.layers):
-        _scale_as_imagenet(made)
-    return made
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _scale_as_imagenet(made: keras.Model) -> None:
     """Gives EfficientNet's first layer the scale its ImageNet weights need.
 
     With weights="imagenet", and only then, Keras' EfficientNet divides once
-    more, by the root of the deviation, in a layer behind the Normalization.
-    The same weights from a file lack that layer, without a word. A variance
-    multiplied by the deviation does the same in any graph.
+    more, by the root of the deviation, in a second Rescaling behind the
+    Normalization. The same weights from a file lack that layer, without a
+    word. A variance multiplied by the deviation does the same in any graph;
+    the file's own variance is the deviation, by which it is known here.
     """
     for layer in made.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            mean, variance, *count = layer.get_weights()
-            deviation = np.asarray(_IMAGENET_DEVIATION, variance.dtype)
-            scaled = variance * deviation.reshape(variance.shape)
-            _set(layer, [mean, scaled, *count])
-
-
-def _lacks_imagenet_scale(made: keras.Model) -> bool:
-    """Tells whether the network's Normalization is as Keras' file has it."""
-    for layer in made.layers:
         if isinstance(layer, keras.layers.Normalization) and layer.weights:
-            variance = layer.get_weights()[1].reshape(-1)
-            return np.allclose(variance, _IMAGENET_DEVIATION, rtol=1e-3)
-    return False
+            mean, variance, *count = layer.get_weights()
+            deviation = np.reshape(_IMAGENET_DEVIATION, variance.shape)
+            if np.allclose(variance, deviation, rtol=1e-3):
+                layer.set_weights([mean, variance * deviation, *count])
+    _finalize(made)
 
 
-def _set(layer: keras.layers.Layer, arrays: list[np.ndarray]) -> None:
-    layer.set_weights(arrays)
-    if isinstance(layer, keras.layers.Normalization):
-        # It computes with copies that are otherwise made only when loading.
-        layer.finalize_state()
+def _load(made: keras.Model, row: catalog.Backbone, path: pathlib.Path) -> None:
+    if path.suffix == ".keras":
+        _assign(made, _saved_arrays(path, row), str(path))
+        return
+    try:
+        with h5py.File(path, "r") as file:
+            group = file["model_weights"] if "model_weights" in file else file
+            legacy = "layer_names" in group.attrs
+            if legacy:
+                _assign(made, _legacy_arrays(group), str(path))
+        if not legacy:
+            made.load_weights(path)
+    except errors.UserError:
+        raise
+    except (ValueError, OSError, KeyError) as error:
+        raise errors.UserError(
+            f"`weights` {path} do not fit {made.name}, or are no file of Keras "
+            f"weights: {_line(error)}"
+        ) from None
 
 
-def _saved_layers(path: pathlib.Path, row: catalog.Backbone) -> list[_Layer]:
+def _saved_arrays(path: pathlib.Path, row: catalog.Backbone) -> list[_Array]:
     model = open_model(path)
     for layer in model.layers:
         if isinstance(layer, base.Base):
             if layer.backbone != row.name:
                 raise errors.UserError(
-                    f"`weights` {path.parent} are those of {layer.backbone}. "
+                    f"`weights` {path} are those of {layer.backbone}. "
                     f"Received: backbone = {row.name}. Give "
                     f"--backbone={layer.backbone}."
                 )
-            return _layers(layer.network)
-    return _layers(model)
+            return _arrays(layer.network)
+    return _arrays(model)
 
 
-def _layers(model: keras.Model) -> list[_Layer]:
+def _arrays(model: keras.Model) -> list[_Array]:
     return [
-        (layer.name, layer.get_weights())
-        for layer in model.layers
-        if layer.weights
+        (variable.path, keras.ops.convert_to_numpy(variable))
+        for variable in model.weights
     ]
 
 
-def _legacy_layers(path: pathlib.Path) -> list[_Layer]:
-    try:
-        with h5py.File(path, "r") as file:
-            group = file["model_weights"] if "model_weights" in file else file
-            return [
-                (_text(name), arrays)
-                for name in group.attrs["layer_names"]
-                if (arrays := _legacy_arrays(group[_text(name)]))
-            ]
-    except (OSError, KeyError) as error:
-        raise errors.UserError(
-            f"`weights` {path} is no file of Keras weights: {_line(error)}"
-        ) from None
-
-
-def _legacy_arrays(group: h5py.Group) -> list[np.ndarray]:
+def _legacy_arrays(group: h5py.Group) -> list[_Array]:
+    """Returns the arrays of a file in the format that Keras 2 wrote."""
     return [
-        np.asarray(group[_text(name)])
-        for name in group.attrs.get("weight_names", ())
+        (_text(layer), np.asarray(group[_text(layer)][_text(name)]))
+        for layer in group.attrs["layer_names"]
+        for name in group[_text(layer)].attrs.get("weight_names", ())
     ]
 
 
@@ -186,42 +193,47 @@ def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-def _load_keras_weights(made: keras.Model, path: pathlib.Path) -> None:
-    try:
-        made.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise errors.UserError(
-            f"`weights` {path} do not fit {made.name}: {_line(error)}"
-        ) from None
+def _assign(made: keras.Model, found: list[_Array], source: str) -> None:
+    """Puts `found` into the weights of `made`, in order.
 
-
-def _assign(
-    made: keras.Model, found: list[_Layer], path: pathlib.Path
-) -> None:
-    """Puts `found` into the layers of `made`, in order.
-
-    A classifier on top of the file's network, that is trailing layers of
-    matrices and vectors, is left aside: a base is a network without it.
+    A classifier on top of the file's network, that is trailing matrices,
+    vectors and 1 x 1 convolutions, is left aside: a base is a network without
+    it.
     """
-    layers = [layer for layer in made.layers if layer.weights]
-    for number, layer in enumerate(layers):
-        name, arrays = found[number] if number < len(found) else ("none", [])
-        wanted = [tuple(weight.shape) for weight in layer.weights]
-        shapes = [array.shape for array in arrays]
-        if shapes != wanted:
+    wanted = made.weights
+    problem = f"`weights` {source} do not fit {made.name}: "
+    for variable, (name, array) in zip(wanted, found, strict=False):
+        if tuple(variable.shape) != array.shape:
             raise errors.UserError(
-                f"`weights` {path} do not fit {made.name}: layer {layer.name} "
-                f"needs {wanted}, the file's layer {name} has {shapes}."
+                f"{problem}layer {variable.path} needs "
+                f"{tuple(variable.shape)}, the file's layer {name} has "
+                f"{array.shape}."
             )
-    for name, arrays in found[len(layers) :]:
-        if any(array.ndim > 2 for array in arrays):
+    if len(found) < len(wanted):
+        missing = wanted[len(found)]
+        raise errors.UserError(
+            f"{problem}layer {missing.path} needs {tuple(missing.shape)}, the "
+            "file has no more layers."
+        )
+    for name, array in found[len(wanted) :]:
+        if max(array.shape[:-2], default=1) > 1:
             raise errors.UserError(
-                f"`weights` {path} do not fit {made.name}: the file has the "
-                f"further layer {name} with "
-                f"{[array.shape for array in arrays]}."
+                f"{problem}its last layer is {wanted[-1].path} of "
+                f"{tuple(wanted[-1].shape)}, the file goes on with layer "
+                f"{name} of {array.shape}."
             )
-    for layer, (_, arrays) in zip(layers, found, strict=False):
-        _set(layer, arrays)
+    made.set_weights([array for _, array in found[: len(wanted)]])
+    _finalize(made)
+
+
+def _finalize(made: keras.Model) -> None:
+    """Lets Normalization compute with the weights that it has now.
+
+    It uses copies that are otherwise made only when a file is loaded.
+    """
+    for layer in made.layers:
+        if isinstance(layer, keras.layers.Normalization) and layer.weights:
+            layer.finalize_state()
 
 
 def _line(error: Exception) -> str:

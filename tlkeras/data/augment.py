@@ -1,10 +1,13 @@
 """Random changes of training images, the same for the same seed.
 
 Keras' augmentation layers under a parallel map did not agree between two
-runs. Here every draw depends on (seed, epoch, image) and on nothing else.
+runs. Here every draw depends on (seed, epoch, image) and on nothing else, to
+the last bit: neither on the other images of the batch nor on their order.
 """
 
 import dataclasses
+import math
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -13,9 +16,9 @@ import tensorflow as tf
 class Policy:
     """How far an image may be changed; a draw is uniform in both directions.
 
-    turn: degrees. shift: share of the side. zoom, brightness, contrast: share
-    of the original, brightness of the whole range. erase: share of the side
-    of a grey square, 0 for none.
+    flip: left-right, for half of the images. turn: degrees. shift: share of
+    the side. zoom, contrast: share of the original. brightness: share of the
+    whole range. erase: share of the side of a grey square, 0 for none.
     """
 
     flip: bool = True
@@ -34,84 +37,114 @@ POLICIES = {
         turn=10, shift=0.05, zoom=0.1, brightness=0.1, contrast=0.1
     ),
     "strong": Policy(
-        turn=25,
-        shift=0.1,
-        zoom=0.3,
-        brightness=0.25,
-        contrast=0.4,
-        erase=0.3,
+        turn=25, shift=0.1, zoom=0.3, brightness=0.2, contrast=0.3, erase=0.3
     ),
 }
 
-_DRAWS = 9
+
+class _Change(NamedTuple):
+    """What is done to each image: numbers [n], float32."""
+
+    flip: tf.Tensor
+    cosine: tf.Tensor
+    sine: tf.Tensor
+    right: tf.Tensor
+    down: tf.Tensor
+    contrast: tf.Tensor
+    brightness: tf.Tensor
+    column: tf.Tensor
+    row: tf.Tensor
 
 
 def augment(
-    images: tf.Tensor, keys: tf.Tensor, *, epoch: tf.Tensor, seed: int, policy: str
+    images: tf.Tensor,
+    keys: tf.Tensor,
+    *,
+    epoch: tf.Tensor,
+    seed: int,
+    policy: str,
 ) -> tf.Tensor:
     """Returns changed images [n, h, w, 3], float32 in 0..255.
 
     images: [n, h, w, 3], uint8. keys: [n], int64, one an image. epoch: int64
     scalar.
     """
-    images = tf.cast(images, tf.float32)
-    if policy == "none":
-        return images
     amounts = POLICIES[policy]
-    draws = _draw(keys, epoch, seed)
-    images = _flip(images, draws[:, 0])
+    change = _draw(keys, epoch, seed, amounts)
+    if amounts.flip:
+        images = _flip(images, change)
+    result = tf.cast(images, tf.float32)
     if amounts.turn or amounts.shift or amounts.zoom:
-        images = _move(images, draws[:, 1:5], amounts)
+        result = _move(result, change)
     if amounts.brightness or amounts.contrast:
-        images = _tone(images, draws[:, 5], draws[:, 6], amounts)
+        result = _tone(result, change, _mean(images))
     if amounts.erase:
-        images = _erase(images, draws[:, 7], draws[:, 8], amounts.erase)
-    return images
+        result = _erase(result, change, amounts.erase)
+    return result
 
 
-def _draw(keys: tf.Tensor, epoch: tf.Tensor, seed: int) -> tf.Tensor:
-    """Returns numbers [n, draws] in [-1, 1) for each image."""
-    seeds = tf.stack(
-        [keys, tf.fill(tf.shape(keys), tf.cast(epoch, tf.int64) * 2**31 + seed)],
-        axis=1,
+def _draw(
+    keys: tf.Tensor, epoch: tf.Tensor, seed: int, amounts: Policy
+) -> _Change:
+    second = tf.cast(epoch, tf.int64) * 2**31 + seed
+    count = len(_Change._fields)
+
+    def draw(key: tf.Tensor) -> tf.Tensor:
+        numbers = tf.random.stateless_uniform(
+            [count], tf.stack([key, second]), -1.0, 1.0, alg="philox"
+        )
+        flip, turn, zoom, right, down, bright, contrast, column, row = (
+            tf.unstack(numbers)
+        )
+        angle = turn * math.radians(amounts.turn)
+        scale = tf.pow(1 + amounts.zoom, zoom)
+        return tf.stack(
+            _Change(
+                flip=flip,
+                cosine=tf.cos(angle) * scale,
+                sine=tf.sin(angle) * scale,
+                right=right * amounts.shift,
+                down=down * amounts.shift,
+                contrast=tf.pow(1 + amounts.contrast, contrast),
+                brightness=bright * amounts.brightness * 255,
+                column=column,
+                row=row,
+            )
+        )
+
+    # One image at a time: of a whole batch, sine, cosine and power are
+    # computed eight at a time, with other last bits than the rest.
+    drawn = tf.map_fn(
+        draw, keys, fn_output_signature=tf.TensorSpec([count], tf.float32)
     )
-    return tf.map_fn(
-        lambda pair: tf.random.stateless_uniform([_DRAWS], pair, -1.0, 1.0),
-        seeds,
-        fn_output_signature=tf.TensorSpec([_DRAWS], tf.float32),
-    )
+    return _Change(*tf.unstack(drawn, axis=1))
 
 
-def _flip(images: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+def _flip(images: tf.Tensor, change: _Change) -> tf.Tensor:
     mirrored = tf.reverse(images, axis=[2])
-    return tf.where((draw < 0)[:, None, None, None], mirrored, images)
+    return tf.where(_each(change.flip) < 0, mirrored, images)
 
 
-def _move(
-    images: tf.Tensor, draws: tf.Tensor, amounts: Policy
-) -> tf.Tensor:
+def _move(images: tf.Tensor, change: _Change) -> tf.Tensor:
     """Turns, zooms and shifts about the centre, in one interpolation."""
     shape = tf.shape(images)
     height = tf.cast(shape[1], tf.float32)
     width = tf.cast(shape[2], tf.float32)
-    angle = draws[:, 0] * amounts.turn * 3.141592653589793 / 180
-    scale = tf.pow(1 + amounts.zoom, draws[:, 1])
-    cosine = tf.cos(angle) * scale
-    sine = tf.sin(angle) * scale
+    cosine, sine = change.cosine, change.sine
     middle_x = (width - 1) / 2
     middle_y = (height - 1) / 2
-    shift_x = draws[:, 2] * amounts.shift * width
-    shift_y = draws[:, 3] * amounts.shift * height
-    zero = tf.zeros_like(angle)
+    right = change.right * width
+    down = change.down * height
+    zero = tf.zeros_like(sine)
     # An output point (x, y) is looked up at (a x + b y + c, d x + e y + f).
     transforms = tf.stack(
         [
             cosine,
             -sine,
-            middle_x - cosine * middle_x + sine * middle_y + shift_x,
+            middle_x - cosine * middle_x + sine * middle_y + right,
             sine,
             cosine,
-            middle_y - sine * middle_x - cosine * middle_y + shift_y,
+            middle_y - sine * middle_x - cosine * middle_y + down,
             zero,
             zero,
         ],
@@ -127,22 +160,25 @@ def _move(
     )
 
 
-def _tone(
-    images: tf.Tensor,
-    brightness: tf.Tensor,
-    contrast: tf.Tensor,
-    amounts: Policy,
-) -> tf.Tensor:
-    factor = tf.pow(1 + amounts.contrast, contrast)[:, None, None, None]
-    offset = (brightness * amounts.brightness * 255)[:, None, None, None]
-    mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
-    changed = (images - mean) * factor + mean + offset
+def _mean(images: tf.Tensor) -> tf.Tensor:
+    """Returns the mean of each image [n], summed in whole numbers.
+
+    A sum of floats depends in its last bits on how it is shared among cores.
+    """
+    lines = tf.reduce_sum(tf.cast(images, tf.int32), axis=[2, 3])
+    total = tf.reduce_sum(tf.cast(lines, tf.int64), axis=1)
+    values = tf.reduce_prod(tf.shape(images)[1:])
+    return tf.cast(total, tf.float32) / tf.cast(values, tf.float32)
+
+
+def _tone(images: tf.Tensor, change: _Change, mean: tf.Tensor) -> tf.Tensor:
+    """Spreads the values about `mean` [n], and makes them lighter."""
+    offset = mean - mean * change.contrast + change.brightness
+    changed = images * _each(change.contrast) + _each(offset)
     return tf.clip_by_value(changed, 0.0, 255.0)
 
 
-def _erase(
-    images: tf.Tensor, draw_x: tf.Tensor, draw_y: tf.Tensor, share: float
-) -> tf.Tensor:
+def _erase(images: tf.Tensor, change: _Change, share: float) -> tf.Tensor:
     """Puts a grey square of `share` of the side at a random place."""
     shape = tf.shape(images)
 
@@ -154,6 +190,11 @@ def _erase(
             place < start[:, None] + share * side
         )
 
-    rows = inside(draw_y, shape[1])[:, :, None, None]
-    columns = inside(draw_x, shape[2])[:, None, :, None]
+    rows = inside(change.row, shape[1])[:, :, None, None]
+    columns = inside(change.column, shape[2])[:, None, :, None]
     return tf.where(rows & columns, 127.5, images)
+
+
+def _each(numbers: tf.Tensor) -> tf.Tensor:
+    """Returns numbers [n] in a shape that fits images."""
+    return numbers[:, None, None, None]

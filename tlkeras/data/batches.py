@@ -1,11 +1,16 @@
 """Batches for `fit` and for evaluation, the same for the same seed."""
 
+import contextlib
 import dataclasses
+import re
 from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tlkeras import errors
 from tlkeras.data import augment as augmentation
 from tlkeras.data import images as image_stores
 
@@ -58,25 +63,21 @@ def training(
     keys = keys.astype(np.int64)
     weights = class_weights.astype(np.float32)[targets]
 
-    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.numpy_function(
-            lambda number: permutation(
-                len(indices), seed=seed, epoch=int(number)
-            ).astype(np.int64),
-            [epoch],
-            tf.int64,
-        )
-        order.set_shape([len(indices)])
+    def order(epoch: np.ndarray) -> np.ndarray:
+        return permutation(len(indices), seed=seed, epoch=int(epoch))
+
+    def positions(epoch: tf.Tensor) -> tf.data.Dataset:
+        one_epoch = tf.numpy_function(order, [epoch], tf.int64)
+        one_epoch.set_shape([len(indices)])
         return (
-            tf.data.Dataset.from_tensor_slices(order)
+            tf.data.Dataset.from_tensor_slices(one_epoch)
             .batch(batch_size)
             .map(lambda batch: (epoch, batch))
         )
 
-    def load(epoch: tf.Tensor, batch: tf.Tensor):
-        pixels = _gather(images, tf.gather(indices, batch))
+    def load(epoch: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         pixels = augmentation.augment(
-            pixels,
+            _rows(images, tf.gather(indices, batch)),
             tf.gather(keys, batch),
             epoch=epoch,
             seed=seed,
@@ -85,11 +86,9 @@ def training(
         return pixels, tf.gather(targets, batch), tf.gather(weights, batch)
 
     def make(first: int, epochs: int) -> tf.data.Dataset:
-        return (
-            tf.data.Dataset.range(first, first + epochs)
-            .flat_map(epoch_batches)
-            .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .prefetch(tf.data.AUTOTUNE)
+        return _parallel(
+            tf.data.Dataset.range(first, first + epochs).flat_map(positions),
+            load,
         )
 
     return make
@@ -103,25 +102,41 @@ def evaluation(
     batch_size: int,
 ) -> tf.data.Dataset:
     """Returns batches of all `indices`, in their order, as they are."""
-    batches = tf.data.Dataset.from_tensor_slices(
-        np.arange(len(indices), dtype=np.int64)
-    ).batch(batch_size)
 
-    def load(batch: tf.Tensor):
-        pixels = _gather(images, tf.gather(indices, batch))
-        pixels = tf.cast(pixels, tf.float32)
-        if targets is None:
-            return pixels
-        return pixels, tf.gather(targets.astype(np.int32), batch)
+    def load(batch: tf.Tensor, *others: tf.Tensor) -> Any:
+        pixels = tf.cast(_rows(images, batch), tf.float32)
+        return (pixels, *others) if others else pixels
 
-    return batches.map(
+    columns = [indices.astype(np.int64)]
+    if targets is not None:
+        columns.append(targets.astype(np.int32))
+    rows = tf.data.Dataset.from_tensor_slices(tuple(columns))
+    return _parallel(rows.batch(batch_size), load)
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Raises a `UserError` from within batches as the `UserError` it was.
+
+    TensorFlow wraps what Python code in a data set raises, here for an image
+    that can no longer be read, into an error of its own and fifty lines.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(r"UserError: (.*)\nTraceback", str(error))
+        if not found:
+            raise
+        raise errors.UserError(found[1]) from None
+
+
+def _parallel(dataset: tf.data.Dataset, load: Callable) -> tf.data.Dataset:
+    return dataset.map(
         load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     ).prefetch(tf.data.AUTOTUNE)
 
 
-def _gather(
-    images: image_stores.Images, indices: tf.Tensor
-) -> tf.Tensor:
+def _rows(images: image_stores.Images, indices: tf.Tensor) -> tf.Tensor:
     pixels = tf.numpy_function(images.rows, [indices], tf.uint8)
     pixels.set_shape([None, images.size, images.size, 3])
     return pixels

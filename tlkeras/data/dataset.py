@@ -80,9 +80,9 @@ def prepare(
         progress=progress,
     )
     skipped = tuple(
-        (example.path, reason)
-        for example, reason in zip(source.examples, scan.reasons, strict=True)
-        if reason
+        (example.path, why)
+        for example, why in zip(source.examples, scan.reasons, strict=True)
+        if why
     )
     if skipped and on_bad_image == "fail":
         raise errors.UserError(
@@ -90,15 +90,16 @@ def prepare(
             f"{skipped[0][1]}. Mend or remove them, or give "
             "--on_bad_image=skip."
         )
-    rows = [index for index, reason in enumerate(scan.reasons) if not reason]
+    rows = [index for index, why in enumerate(scan.reasons) if not why]
     examples = [source.examples[index] for index in rows]
     hashes = [scan.hashes[index] for index in rows]
     labels = [example.label for example in examples]
-    for label in source.labels:
-        if label not in set(labels):
+    present = set(labels)
+    for example, why in zip(source.examples, scan.reasons, strict=True):
+        if example.label not in present:
             raise errors.UserError(
-                f"class {label!r} of {source.name} has no image that can be "
-                f"read. First: {skipped[0][0]}: {skipped[0][1]}."
+                f"class {example.label!r} of {source.name} has no image that "
+                f"can be read, first {example.path}: {why}."
             )
     split = splits.assign(
         hashes,
@@ -166,17 +167,19 @@ def _duplicate_notes(duplicates: Duplicates) -> tuple[str, ...]:
     notes = []
     if duplicates.groups:
         notes.append(
-            f"{duplicates.groups} pictures are there more than once, with "
-            "equal pixels. Splits made here keep equal ones on one side."
+            "Pictures that are there more than once, with equal pixels: "
+            f"{duplicates.groups}. Splits made here keep equal ones on one "
+            "side."
         )
     if duplicates.across_given_splits:
         notes.append(
-            f"{duplicates.across_given_splits} pictures stand in more than "
-            "one of the given splits, so results on them are too good."
+            "Pictures that stand in more than one of the given splits, so "
+            f"that results are too good: {duplicates.across_given_splits}."
         )
     if duplicates.under_two_labels:
         notes.append(
-            f"{duplicates.under_two_labels} pictures stand under more than "
-            "one label, so no classifier can be right on all of them."
+            "Pictures that stand under more than one label, so that no "
+            "classifier can be right on all of them: "
+            f"{duplicates.under_two_labels}."
         )
     return tuple(notes)

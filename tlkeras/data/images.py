@@ -2,9 +2,12 @@
 
 import concurrent.futures
 import dataclasses
+import errno
 import functools
 import hashlib
+import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 
@@ -67,60 +70,75 @@ def scan(
     The results are kept in an unnamed file in `directory` if they need
     `store_bytes` at most. Raises `UserError` if the disk is full.
     """
-    shape = (len(source.examples), size, size, 3)
+    total = len(source.examples)
+    shape = (total, size, size, 3)
     array = None
-    if np.prod(shape, dtype=np.int64) <= store_bytes:
+    if math.prod(shape) <= store_bytes:
         array = _allocate(shape, directory)
+    decode_one = decoder(size, resize)
 
     def examine(index: int) -> tuple[str, str]:
+        encoded = b""
         try:
             encoded = source.read(index)
-            pixels, square = decoder(size, resize)(encoded)
-        except OSError as error:
-            return "", f"cannot be read: {error.strerror}"
-        except tf.errors.OpError as error:
+            pixels, square = decode_one(encoded)
+        except (OSError, tf.errors.OpError) as error:
             return "", reason(error, encoded)
         if array is not None:
             array[index] = square
         return _hash(pixels.numpy()), ""
 
-    found = []
-    progress.begin("reading images", len(source.examples))
-    for outcome in _pool().map(examine, range(len(source.examples))):
-        found.append(outcome)
-        progress.advance()
-    progress.end()
-
     def load(index: int) -> np.ndarray:
-        _, square = decoder(size, resize)(source.read(index))
-        return square.numpy()
+        encoded = b""
+        try:
+            encoded = source.read(index)
+            return decode_one(encoded)[1].numpy()
+        except (OSError, tf.errors.OpError) as error:
+            raise errors.UserError(
+                f"{source.examples[index].path} was an image when it was read "
+                f"first, and now: {reason(error, encoded)}."
+            ) from None
 
+    found = []
+    progress.begin("reading images", total)
+    try:
+        for outcome in _pool().map(examine, range(total)):
+            found.append(outcome)
+            progress.advance()
+    finally:
+        progress.end()
     return Scan(
         Images(size, array, load),
         tuple(pixels for pixels, _ in found),
-        tuple(reason for _, reason in found),
+        tuple(why for _, why in found),
     )
 
 
 @functools.cache
 def decoder(size: int, resize: str) -> Callable:
-    """Returns the graph: encoded -> pixels [h, w, 3], [size, size, 3]."""
+    """Returns the graph: encoded -> pixels [h, w, 3], [size, size, 3].
+
+    It runs on the CPU even where there is a GPU, so that the pixels are the
+    same wherever they are computed.
+    """
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def run(encoded):
-        pixels = decode.decode(encoded)
-        return pixels, decode.resize(pixels, size, resize)
+        with tf.device("CPU"):
+            pixels = decode.decode(encoded)
+            return pixels, decode.resize(pixels, size, resize)
 
     return run
 
 
-def reason(error: tf.errors.OpError, encoded: bytes) -> str:
-    """Returns in a few words why an image cannot be decoded."""
+def reason(error: OSError | tf.errors.OpError, encoded: bytes) -> str:
+    """Returns in a few words why an image cannot be read or decoded."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
     kind = decode.kind(encoded)
     if kind not in decode.READABLE:
         return kind
-    text = str(error.message)
-    if "more than" in text:
+    if "more than" in str(error.message):
         return f"{kind} of more than {decode.MAX_PIXELS:,} pixels"
     return f"damaged {kind}"
 
@@ -145,15 +163,18 @@ def _allocate(
     Its room is taken at once: writing to a map on a full disk would end the
     process by a signal.
     """
-    os.makedirs(directory, exist_ok=True)
-    with tempfile.TemporaryFile(dir=directory) as file:
-        size = int(np.prod(shape, dtype=np.int64))
-        try:
-            os.posix_fallocate(file.fileno(), 0, max(size, 1))
-        except OSError as error:
-            raise errors.UserError(
-                f"{directory} has no room for {size / 1e9:.2f} GB of decoded "
-                f"images ({error.strerror}). Give another --workdir, or "
-                "--image_store_gb=0 to decode in each epoch."
-            ) from None
-        return np.memmap(file, np.uint8, "r+", shape=shape)
+    size = math.prod(shape)
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            elif shutil.disk_usage(directory).free < size:  # macOS
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return np.memmap(file, np.uint8, "r+", shape=shape)
+    except OSError as error:
+        raise errors.UserError(
+            f"{directory} has no room for {size / 1e9:.2f} GB of decoded "
+            f"images ({error.strerror}). Give another --workdir, or "
+            "--image_store_gb=0 to decode in each epoch."
+        ) from None

@@ -4,6 +4,7 @@ The answer depends on the image and the seed alone: adding images moves none,
 and equal pictures never stand on both sides.
 """
 
+import collections
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -36,49 +37,43 @@ def assign(
 ) -> Split:
     """Returns the split of each image, as given or by the hash of its pixels.
 
-    hashes: of the decoded pixels. given: the source's own split, or ''.
-    groups: images of one non-empty group stay together.
+    hashes: of the decoded pixels. given: the source's own split for all
+    images, or '' for all. groups: images of one non-empty group stay together.
 
     Without given splits 15 % of the images are for test and 15 % for
     validation. A split that the source lacks is taken from its training part.
-    A class that misses a split gets the images with its lowest hashes moved
-    there. Raises `UserError` where a class is too small for that.
+    A class that misses a split made here gets the images with its lowest
+    hashes moved there. Raises `UserError` where that cannot be done.
     """
-    notes = []
+    known = list(given) if any(given) else ["train"] * len(hashes)
+    if "train" not in known:
+        raise errors.UserError(
+            "the data has given splits, but none for training. Received: "
+            f"{', '.join(sorted(set(known)))}."
+        )
+    lacking = [name for name in SPLITS if name not in known]
+    # Only what is for training may go elsewhere: by keys, never one image.
     keys = _together(hashes, groups)
-    if not any(given):
-        places = [_place(key, seed) for key in keys]
-        names = [
-            _name(place, validation=VALIDATION_SHARE, test=TEST_SHARE)
-            for place in places
-        ]
-        wanted = SPLITS
-        movable = [True] * len(names)
-    else:
-        lacking = [name for name in SPLITS if name not in set(given)]
-        if "train" in lacking:
-            raise errors.UserError(
-                "the data has given splits, but none for training. Received: "
-                f"{', '.join(sorted(set(given)))}."
-            )
-        shares = {
-            "validation": VALIDATION_SHARE if "validation" in lacking else 0,
-            "test": TEST_SHARE if "test" in lacking else 0,
-        }
-        places = [_place(key, seed) for key in keys]
-        names = [
-            _name(place, **shares) if name == "train" else name
-            for name, place in zip(given, places, strict=True)
-        ]
-        movable = [name == "train" for name in given]
-        wanted = ("train", *lacking)
-        if lacking:
-            notes.append(
-                f"The data came without a split for {' and '.join(lacking)}; "
-                "15 % of its training images were taken for each."
-            )
-    names, moved = _fill(names, labels, keys, places, wanted, movable)
-    return Split(tuple(names), tuple(notes + moved))
+    classes: dict[str, list[str]] = {label: [] for label in sorted(set(labels))}
+    for key, label, name in zip(keys, labels, known, strict=True):
+        if name == "train":
+            classes[label].append(key)
+    places = {
+        key: _place(key, seed) for mine in classes.values() for key in mine
+    }
+    splits = {key: _name(place, lacking) for key, place in places.items()}
+    moved = _fill(splits, classes, places, ["train", *lacking])
+    names = tuple(
+        splits[key] if name == "train" else name
+        for key, name in zip(keys, known, strict=True)
+    )
+    notes = _given_notes(known, labels, groups) if any(given) else []
+    for split, some in moved.items():
+        notes.append(
+            f"Images were moved to {split} because chance had put none there "
+            f"of: {_few_names(some)}."
+        )
+    return Split(names, tuple(notes))
 
 
 def few(
@@ -95,14 +90,13 @@ def few(
     number is a part of a larger one.
     """
     result = list(names)
-    for label in set(labels):
-        mine = [
-            index
-            for index, name in enumerate(names)
-            if name == "train" and labels[index] == label
-        ]
-        mine.sort(key=lambda index: (_place(hashes[index], seed + 1), index))
-        for index in mine[images_per_class:]:
+    training: dict[str, list[tuple[float, int]]] = {}
+    for index, (name, label) in enumerate(zip(names, labels, strict=True)):
+        if name == "train":
+            place = _place(f"few:{hashes[index]}", seed)
+            training.setdefault(label, []).append((place, index))
+    for mine in training.values():
+        for _, index in sorted(mine)[images_per_class:]:
             result[index] = "unused"
     return tuple(result)
 
@@ -113,7 +107,9 @@ def _place(key: str, seed: int) -> float:
     return int.from_bytes(digest) / 2**64
 
 
-def _name(place: float, *, validation: float, test: float) -> str:
+def _name(place: float, lacking: Sequence[str]) -> str:
+    test = TEST_SHARE if "test" in lacking else 0.0
+    validation = VALIDATION_SHARE if "validation" in lacking else 0.0
     if place < test:
         return "test"
     return "validation" if place < test + validation else "train"
@@ -142,54 +138,102 @@ def _together(hashes: Sequence[str], groups: Sequence[str]) -> list[str]:
 
 
 def _fill(
-    names: list[str],
-    labels: Sequence[str],
-    keys: list[str],
-    places: list[float],
+    splits: dict[str, str],
+    classes: dict[str, list[str]],
+    places: dict[str, float],
     wanted: Sequence[str],
-    movable: list[bool],
-) -> tuple[list[str], list[str]]:
-    """Gives each class an image in each split; returns splits and notes."""
-    notes = []
-    names = list(names)
-    for label in sorted(set(labels)):
-        mine = [
-            index for index, each in enumerate(labels) if each == label
-        ]
-        units = {keys[index] for index in mine if movable[index]}
-        if len(units) < len(wanted):
-            raise errors.UserError(
-                f"class {label!r} must have at least {len(wanted)} different "
-                f"images to stand in {', '.join(wanted)}. Received: "
-                f"{len(units)}. Add images or leave the class out."
-            )
+) -> dict[str, list[str]]:
+    """Moves keys in `splits` until each class has one in each split wanted.
+
+    Returns the classes for which that was done, by split. A key may belong to
+    several classes, by a group or by equal pixels under two labels: it stays
+    where it is if another class would lose its only one there. So each move
+    mends one want and makes none, and this ends.
+    """
+    owners: dict[str, set[str]] = {}
+    for label, mine in classes.items():
+        for key in mine:
+            owners.setdefault(key, set()).add(label)
+    counts = collections.Counter(
+        (label, splits[key]) for key in owners for label in owners[key]
+    )
+    moved: dict[str, list[str]] = {}
+    for label, mine in classes.items():
         for split in wanted:
-            while not any(names[index] == split for index in mine):
-                key = _lowest(names, mine, keys, places, movable)
-                for index, each in enumerate(keys):
-                    if each == key and movable[index]:
-                        names[index] = split
-                notes.append(
-                    f"Class {label!r} had no image in {split}; one was moved "
-                    "there."
-                )
-    return names, notes
+            if counts[label, split]:
+                continue
+            free = [
+                key
+                for key in mine
+                if all(counts[each, splits[key]] > 1 for each in owners[key])
+            ]
+            if not free:
+                raise _too_small(label, mine, wanted)
+            # The lowest of the split with most.
+            key = min(
+                free,
+                key=lambda key: (-counts[label, splits[key]], places[key]),
+            )
+            for each in owners[key]:
+                counts[each, splits[key]] -= 1
+                counts[each, split] += 1
+            splits[key] = split
+            moved.setdefault(split, []).append(label)
+    return moved
 
 
-def _lowest(
-    names: list[str],
-    mine: list[int],
-    keys: list[str],
-    places: list[float],
-    movable: list[bool],
-) -> str:
-    """Returns the lowest key of a class from its fullest split."""
-    sizes: dict[str, set[str]] = {}
-    for index in mine:
-        if movable[index]:
-            sizes.setdefault(names[index], set()).add(keys[index])
-    fullest = max(sizes, key=lambda name: (len(sizes[name]), name))
-    candidates = [
-        index for index in mine if movable[index] and names[index] == fullest
-    ]
-    return keys[min(candidates, key=lambda index: places[index])]
+def _too_small(
+    label: str, mine: list[str], wanted: Sequence[str]
+) -> errors.UserError:
+    parts = len(set(mine))
+    text = f"class {label!r} must have an image in {' and '.join(wanted)}, but "
+    if parts >= len(wanted):
+        text += (
+            "its images cannot be parted without taking another class's only "
+            "one, because they share groups or equal pixels."
+        )
+    else:
+        text += (
+            f"it has {len(mine)} training images, in {parts} sets that can "
+            "be parted (equal pictures and groups stay together)."
+        )
+    return errors.UserError(f"{text} Add images or leave the class out.")
+
+
+def _given_notes(
+    given: Sequence[str], labels: Sequence[str], groups: Sequence[str]
+) -> list[str]:
+    notes = []
+    lacking = [name for name in SPLITS if name not in given]
+    if lacking:
+        notes.append(
+            f"The data came without a split for {' and '.join(lacking)}; "
+            "15 % of its training images were taken for each."
+        )
+    present = set(zip(labels, given, strict=True))
+    for split in ("validation", "test"):
+        absent = sorted(
+            label for label in set(labels) if (label, split) not in present
+        )
+        if absent and split not in lacking:
+            notes.append(
+                f"The given {split} split has no image of: "
+                f"{_few_names(absent)}."
+            )
+    sides: dict[str, set[str]] = {}
+    for group, split in zip(groups, given, strict=True):
+        if group:
+            sides.setdefault(group, set()).add(split)
+    crossing = sorted(group for group in sides if len(sides[group]) > 1)
+    if crossing:
+        notes.append(
+            "Groups that stand in more than one of the given splits, so that "
+            f"results are too good: {_few_names(crossing)}."
+        )
+    return notes
+
+
+def _few_names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    more = len(names) - 5
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,116 @@
+"""What several tests share: a folder of images, and one run trained on it."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import sklearn.datasets
+
+from tlkeras import config
+from tlkeras import plan
+from tlkeras import progress
+
+# Sorted as they are here; neither ASCII nor in the order of the digits.
+LABELS = ("null", "zwölf", "二")
+
+# A network and images so small that a run takes seconds.
+SMALL = {
+    "backbone": "SmallResNet",
+    "image_size": 16,
+    "weights": "none",
+    "strategy": "scratch",
+    "augment": "none",
+    "epochs": 6,
+    "learning_rate": 3e-3,
+    "batch_size": 16,
+}
+
+
+def small(**settings: object) -> config.Config:
+    """Returns `SMALL` with other settings, ready for `plan.make`."""
+    return config.build({**SMALL, **settings})
+
+
+def flags(**settings: object) -> list[str]:
+    """Returns `SMALL` with other settings, as words of a command line."""
+    return [f"--{key}={value}" for key, value in {**SMALL, **settings}.items()]
+
+
+def run(settings: config.Config, workdir: str | os.PathLike):
+    """Returns the run of these settings in `workdir`, made in this process."""
+    from tlkeras import experiment
+
+    quiet = progress.Progress(quiet=True)
+    return experiment.run(
+        plan.make(settings, workdir, progress=quiet), progress=quiet
+    )
+
+
+def write_digits(
+    folder: pathlib.Path, names: dict[int, str], each: int, first: int = 0
+) -> dict[str, str]:
+    """Writes `each` images of each digit in `names`; returns path: label."""
+    digits = sklearn.datasets.load_digits()
+    labels = {}
+    for digit, label in names.items():
+        chosen = np.flatnonzero(digits.target == digit)[first : first + each]
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for index in chosen:
+            pixels = (digits.images[index] * 255 / 16).round().astype("uint8")
+            path = folder / label / f"{index}.png"
+            PIL.Image.fromarray(pixels).save(path)
+            labels[str(path)] = label
+    return labels
+
+
+def tree(*places: pathlib.Path) -> dict[str, int]:
+    """Returns every file and directory below `places`, with its size."""
+    return {
+        str(path): path.lstat().st_size if not path.is_dir() else -1
+        for place in places
+        for path in sorted(place.rglob("*"))
+    }
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> pathlib.Path:
+    """A folder of three classes with 50 images each, and one broken file."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    write_digits(folder, dict(enumerate(LABELS)), 50)
+    (folder / LABELS[0] / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(photos, tmp_path_factory):
+    """One finished run on `photos`; read it, but write nothing to it."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    return run(small(data=f"folder:{photos}"), workdir)
+
+
+@pytest.fixture(scope="session")
+def tlkeras_process(tmp_path_factory):
+    """Returns a function that runs the command line in a process of its own.
+
+    Its temporary files go to a directory that the function lists as `left`.
+    """
+
+    def start(*words: str, cwd: str | os.PathLike, **options):
+        temporary = tmp_path_factory.mktemp("tmp")
+        process = subprocess.run(
+            [sys.executable, "-m", "tlkeras", *map(str, words)],
+            cwd=cwd,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **options,
+        )
+        process.left = tree(temporary)
+        return process
+
+    return start

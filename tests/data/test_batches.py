@@ -1,0 +1,313 @@
+"""Tests of the batches: what a model sees, when, and how often."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tlkeras import errors
+from tlkeras.data import batches
+from tlkeras.data import images as image_stores
+
+COUNT = 23
+SIZE = 4
+# Every image is of one value, which tells which one it is.
+PIXELS = np.zeros([COUNT + 5, SIZE, SIZE, 3], np.uint8)
+PIXELS += np.arange(COUNT + 5, dtype=np.uint8)[:, None, None, None]
+STORED = image_stores.Images(SIZE, PIXELS, PIXELS.__getitem__)
+LIVE = image_stores.Images(SIZE, None, PIXELS.__getitem__)
+# Rows of the store that are trained on; the others belong to other splits.
+INDICES = np.random.default_rng(3).permutation(COUNT + 5)[:COUNT]
+TARGETS = INDICES % 3
+WEIGHTS = np.array([0.5, 1.0, 2.0])
+
+
+def training(
+    images=STORED, *, batch_size=5, seed=7, augment="none", weights=WEIGHTS
+):
+    return batches.training(
+        images,
+        INDICES,
+        TARGETS,
+        INDICES * 10**15,
+        batch_size=batch_size,
+        augment=augment,
+        seed=seed,
+        class_weights=weights,
+    )
+
+
+def rows_of(dataset) -> list[int]:
+    """Returns which images the batches hold, in their order."""
+    return [int(row) for batch in dataset for row in batch[0][:, 0, 0, 0]]
+
+
+def expected_rows(first: int, epochs: int, seed: int = 7) -> list[int]:
+    return [
+        int(INDICES[position])
+        for epoch in range(first, first + epochs)
+        for position in batches.permutation(COUNT, seed=seed, epoch=epoch)
+    ]
+
+
+class TestPermutation:
+    def test_is_one_and_the_same_for_the_same_seed(self):
+        first = batches.permutation(100, seed=1, epoch=2)
+        assert sorted(first) == list(range(100))
+        assert (first == batches.permutation(100, seed=1, epoch=2)).all()
+
+    def test_seeds_and_epochs_differ(self):
+        orders = {
+            tuple(batches.permutation(100, seed=seed, epoch=epoch))
+            for seed in range(5)
+            for epoch in range(5)
+        }
+        assert len(orders) == 25
+
+
+@pytest.mark.parametrize("images", [STORED, LIVE], ids=["stored", "live"])
+class TestTraining:
+    def test_an_epoch_has_each_image_once(self, images):
+        sizes = []
+        rows = []
+        for pixels, targets, weights in training(images)(4, 1):
+            assert pixels.dtype == tf.float32
+            assert pixels.shape[1:] == [SIZE, SIZE, 3]
+            assert targets.dtype == tf.int32
+            assert weights.dtype == tf.float32
+            sizes.append(len(pixels))
+            some = pixels.numpy()[:, 0, 0, 0].astype(int)
+            np.testing.assert_array_equal(targets, some % 3)
+            np.testing.assert_array_equal(weights, WEIGHTS[some % 3])
+            rows += some.tolist()
+        assert sizes == [5, 5, 5, 5, 3]
+        assert sorted(rows) == sorted(INDICES)
+
+    @pytest.mark.parametrize("augment", ["none", "strong"])
+    def test_two_instances_agree_to_the_bit(self, images, augment):
+        one = training(images, augment=augment)(0, 3)
+        other = training(images, augment=augment)(0, 3)
+        pairs = list(zip(one, other, strict=True))
+        assert len(pairs) == 15
+        for first, second in pairs:
+            for left, right in zip(first, second, strict=True):
+                np.testing.assert_array_equal(left, right)
+
+
+def test_stored_and_live_agree_to_the_bit():
+    one = training(STORED, augment="light")(0, 2)
+    other = training(LIVE, augment="light")(0, 2)
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first[0], second[0])
+
+
+def test_a_later_start_continues_exactly():
+    make = training(augment="light")
+    whole = list(make(0, 6))
+    rest = list(make(3, 3))
+    assert len(whole) == 30
+    for first, second in zip(whole[15:], rest, strict=True):
+        for left, right in zip(first, second, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_orders_are_those_of_the_epochs():
+    assert rows_of(training()(2, 4)) == expected_rows(2, 4)
+    assert rows_of(training(seed=8)(0, 1)) == expected_rows(0, 1, seed=8)
+    assert expected_rows(0, 1, seed=8) != expected_rows(0, 1)
+
+
+def test_an_image_changes_alike_in_batches_of_any_size():
+    """What is drawn depends on the image, not on its place."""
+    looks = []
+    for batch_size in (1, 5, 7, 100):
+        seen = {}
+        for pixels, _, weights in training(
+            batch_size=batch_size, augment="strong", weights=WEIGHTS
+        )(1, 1):
+            for one, weight in zip(pixels.numpy(), weights, strict=True):
+                seen[one.tobytes()] = float(weight)
+        looks.append(seen)
+    assert looks[0] == looks[1] == looks[2] == looks[3]
+
+
+def test_epochs_are_augmented_anew():
+    make = training(augment="light")
+    looks = [
+        {
+            one.tobytes()
+            for pixels, _, _ in make(epoch, 1)
+            for one in pixels.numpy()
+        }
+        for epoch in range(2)
+    ]
+    assert len(looks[0] & looks[1]) < 3
+
+
+def test_a_batch_larger_than_the_data():
+    (batch,) = training(batch_size=100)(0, 1)
+    assert len(batch[0]) == COUNT
+
+
+class TestEvaluation:
+    @pytest.mark.parametrize("images", [STORED, LIVE], ids=["stored", "live"])
+    @pytest.mark.parametrize("batch_size", [1, 5, COUNT, 100])
+    def test_all_in_order(self, images, batch_size):
+        dataset = batches.evaluation(
+            images, INDICES, TARGETS, batch_size=batch_size
+        )
+        assert dataset.cardinality() == -(-COUNT // batch_size)
+        for _ in range(2):
+            assert rows_of(dataset) == INDICES.tolist()
+        targets = np.concatenate([batch[1] for batch in dataset])
+        np.testing.assert_array_equal(targets, TARGETS)
+        assert targets.dtype == np.int32
+
+    def test_images_alone(self):
+        dataset = batches.evaluation(STORED, INDICES, batch_size=5)
+        pixels = np.concatenate(list(dataset))
+        assert pixels.dtype == np.float32
+        np.testing.assert_array_equal(pixels, PIXELS[INDICES])
+
+    def test_no_image(self):
+        dataset = batches.evaluation(LIVE, INDICES[:0], batch_size=5)
+        assert list(dataset) == []
+
+
+class TestBalanced:
+    def test_classes_count_the_same(self):
+        targets = np.array([0] * 6 + [1] * 3 + [2])
+        weights = batches.balanced(targets, 3)
+        sums = np.bincount(targets, weights=weights[targets])
+        np.testing.assert_allclose(sums, 10 / 3)
+        assert weights[targets].mean() == pytest.approx(1)
+
+    def test_even_classes_weigh_one(self):
+        np.testing.assert_allclose(
+            batches.balanced(np.array([0, 1, 2, 0, 1, 2]), 3), 1
+        )
+
+
+class Witness(keras.layers.Layer):
+    """Notes the images that pass, apart by training and evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.trained_on = []
+        self.judged_on = []
+
+    def call(self, inputs, training=False):
+        def note(values):
+            seen = self.trained_on if training else self.judged_on
+            seen.extend(values.numpy().astype(int).tolist())
+
+        tf.py_function(note, [inputs[:, 0, 0, 0]], [])
+        return inputs
+
+
+class EpochEnds(keras.callbacks.Callback):
+    """Notes how many images had passed at the end of each epoch."""
+
+    def __init__(self, witness):
+        super().__init__()
+        self.witness = witness
+        self.passed = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.passed.append(len(self.witness.trained_on))
+
+
+def small_model(witness) -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input([SIZE, SIZE, 3]),
+            witness,
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("batch_size", [5, 23, 24])
+def test_keras_sees_each_epoch_whole(first, batch_size):
+    """`fit` takes one data set for all epochs: none may run into the next."""
+    witness = Witness()
+    ends = EpochEnds(witness)
+    history = small_model(witness).fit(
+        training(batch_size=batch_size)(first, 4),
+        epochs=4,
+        steps_per_epoch=-(-COUNT // batch_size),
+        validation_data=batches.evaluation(
+            STORED, INDICES[:7], TARGETS[:7], batch_size=5
+        ),
+        callbacks=[ends],
+        shuffle=False,
+        verbose=0,
+    )
+    assert len(history.epoch) == 4
+    assert ends.passed == [COUNT, 2 * COUNT, 3 * COUNT, 4 * COUNT]
+    assert list(witness.trained_on) == expected_rows(first, 4)
+    # Every epoch is judged on all of the validation images, in their order.
+    assert list(witness.judged_on) == INDICES[:7].tolist() * 4
+
+
+def test_class_weights_reach_the_loss():
+    """With a weight of 0 for all classes nothing is learned."""
+    model = small_model(Witness())
+    before = [np.array(each) for each in model.get_weights()]
+    model.fit(training(weights=np.zeros(3))(0, 1), steps_per_epoch=5, verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    model.fit(training()(0, 1), shuffle=False, verbose=0)
+    assert (before[0] != model.get_weights()[0]).any()
+
+
+class TestUserErrors:
+    """An image that vanishes in an epoch ends in one line, not in fifty."""
+
+    LINE = "a (1) [x].png was an image when it was read first, and now: gone."
+
+    def images(self) -> image_stores.Images:
+        def load(index: int) -> np.ndarray:
+            if index == INDICES[-1]:
+                raise errors.UserError(self.LINE)
+            return PIXELS[index]
+
+        return image_stores.Images(SIZE, None, load)
+
+    def test_in_fit(self):
+        model = small_model(Witness())
+        with pytest.raises(errors.UserError) as caught, batches.user_errors():
+            model.fit(training(self.images())(0, 2), shuffle=False, verbose=0)
+        assert str(caught.value) == self.LINE
+
+    def test_in_predict_and_evaluate(self):
+        model = small_model(Witness())
+        labelled = batches.evaluation(
+            self.images(), INDICES, TARGETS, batch_size=5
+        )
+        for work in (
+            lambda: model.predict(
+                labelled.map(lambda pixels, _: pixels), verbose=0
+            ),
+            lambda: model.evaluate(labelled, verbose=0),
+            lambda: list(labelled),
+        ):
+            with pytest.raises(errors.UserError) as caught:
+                with batches.user_errors():
+                    work()
+            assert str(caught.value) == self.LINE
+
+    def test_other_errors_pass(self):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            with batches.user_errors():
+                tf.reshape(tf.zeros([3]), [2])
+        with pytest.raises(errors.UserError, match="mine"):
+            with batches.user_errors():
+                raise errors.UserError("mine")

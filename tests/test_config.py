@@ -1,0 +1,303 @@
+import dataclasses
+import pathlib
+import re
+import subprocess
+import sys
+
+import hypothesis
+import pytest
+from conftest import small
+from hypothesis import strategies as st
+
+from tlkeras import config
+from tlkeras import errors
+from tlkeras import files
+from tlkeras import records
+
+ROOT = pathlib.Path(__file__).parent.parent
+PHASE = {
+    "name": "head",
+    "unfreeze": "none",
+    "epochs": 3,
+    "learning_rate": 1e-3,
+}
+
+
+def values_of(setting: config.Setting) -> st.SearchStrategy:
+    """Returns a strategy for all that a setting allows."""
+    rule = setting.rule
+    if setting.name == "unfreeze":
+        return st.sampled_from(["none", "all", "stages:2", "from:conv1"])
+    if rule.choices:
+        return st.sampled_from(rule.choices)
+    if setting.kinds == (bool,):
+        return st.booleans()
+    if setting.kinds == (str,):
+        return st.text()
+    if float in setting.kinds:
+        return st.floats(rule.low, rule.high, exclude_min=rule.above)
+    numbers = st.integers(int(rule.low), int(rule.high))
+    return numbers | st.just(rule.word) if rule.word else numbers
+
+
+def phases() -> st.SearchStrategy:
+    return st.lists(
+        st.fixed_dictionaries(
+            {
+                "name": st.text("aZ9_-é", min_size=1),
+                "unfreeze": st.sampled_from(["none", "stages:1"]),
+                "epochs": st.integers(1, 100),
+                "learning_rate": st.floats(1e-9, 10),
+            },
+            optional={
+                "statistics": st.sampled_from(["held", "learned"]),
+                "patience": st.integers(1, 9),
+            },
+        ),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda phase: phase["name"],
+    )
+
+
+@hypothesis.given(st.data())
+def test_toml_brings_every_configuration_back(data):
+    known = dict(config.settings())
+    if data.draw(st.booleans()):
+        del known["strategy"]
+        known["phases"] = None
+    names = data.draw(st.sets(st.sampled_from(sorted(known))))
+    values = {
+        name: data.draw(
+            phases() if name == "phases" else values_of(known[name])
+        )
+        for name in names
+    }
+    # Two rules that look at several settings at once.
+    values["force_rate"] = True
+    if values.get("strategy") == "scratch":
+        values["weights"] = "none"
+    built = config.build(values)
+    for name in names - {"phases"}:
+        assert getattr(built, name) == values[name]
+    assert len(built.phases) == len(values.get("phases", ()))
+    text = config.to_toml(built)
+    read = config.tomllib.loads(text)
+    assert not {"strategy", "phases"} <= set(read)
+    assert config.build(read) == built
+
+
+def test_paths_that_are_not_utf8_come_back_from_a_file(tmp_path):
+    data = b"folder:/caf\xe9/\xc3\xa9".decode("utf-8", "surrogateescape")
+    built = config.build({"data": data})
+    files.write_text(tmp_path / "config.toml", config.to_toml(built))
+    assert b"/caf\xe9/\xc3\xa9" in (tmp_path / "config.toml").read_bytes()
+    assert config.resolve(tmp_path / "config.toml") == built
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfbatch_size = 8\r\n")
+    assert config.resolve(tmp_path / "a.toml").batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"bach_size": 3}, ["`bach_size`", "Did you mean batch_size?"]),
+        ({"train": {"epochs": 3}}, ["`train`", "Known are data, "]),
+        ({"batch_size": "3"}, ["`batch_size`", "whole number", "'3'"]),
+        ({"batch_size": 3.0}, ["`batch_size`", "[1, 65536]", "3.0"]),
+        ({"batch_size": True}, ["`batch_size`", "True"]),
+        ({"batch_size": 0}, ["`batch_size`", "[1, 65536]", "0"]),
+        ({"dropout": 1}, ["`dropout`", "[0, 0.95]", "1.0"]),
+        ({"dropout": float("nan")}, ["`dropout`", "nan"]),
+        ({"learning_rate": 0.0}, ["`learning_rate`", "(0, 10]", "0.0"]),
+        ({"tensorboard": 1}, ["`tensorboard`", "true or false", "1"]),
+        ({"backbone": 5}, ["`backbone`", "text", "5"]),
+        ({"image_size": "big"}, ["`image_size`", "the word auto", "'big'"]),
+        ({"resize": "crops"}, ["`resize`", "pad, crop", "mean crop?"]),
+        ({"unfreeze": "stages:0"}, ["`unfreeze`", "stages:N", "'stages:0'"]),
+        ({"phases": 3}, ["[[phases]]", "3"]),
+        ({"phases": []}, ["[[phases]]", "[]"]),
+        ({"phases": [3]}, ["phase 1", "table", "3"]),
+        ({"phases": [PHASE, PHASE]}, ["phases", "differ", "'head'"]),
+        ({"phases": [{"name": "a"}]}, ["phase 1", "lacks `unfreeze`"]),
+        ({"phases": [{**PHASE, "name": "../a"}]}, ["`name`", "'../a'"]),
+        ({"phases": [{**PHASE, "epoch": 3}]}, ["`epoch`", "mean epochs?"]),
+        ({"phases": [{**PHASE, "epochs": 0}]}, ["phase 1", "`epochs`", "0"]),
+        ({"phases": [{**PHASE, "unfreeze": "x"}]}, ["phase 1", "'x'"]),
+        (
+            {"phases": [PHASE], "strategy": "scratch"},
+            ["`strategy`", "[[phases]]", "exclude each other"],
+        ),
+        (
+            {"strategy": "scratch", "weights": "/run"},
+            ["`strategy` scratch", "'/run'"],
+        ),
+        ({"finetune_learning_rate": 1e-3}, ["a fifth", "--force_rate"]),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_its_place(values, parts):
+    with pytest.raises(errors.UserError) as caught:
+        config.build(values)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [part for part in parts if part not in message] == []
+
+
+def test_a_message_names_the_file(tmp_path):
+    (tmp_path / "a.toml").write_text("batch_size = 0")
+    with pytest.raises(errors.UserError, match=r"a\.toml: `batch_size`"):
+        config.resolve(tmp_path / "a.toml")
+
+
+def test_a_whole_number_will_do_where_a_fraction_is_wanted():
+    assert config.build({"l2": 1}) == config.build({"l2": 1.0})
+
+
+def test_a_path_of_python_is_text(tmp_path):
+    assert config.build({"weights": tmp_path}).weights == str(tmp_path)
+
+
+@pytest.mark.parametrize("head", [1e-3, 3e-3, 7e-3, 0.1, 3e-5])
+def test_a_fifth_of_the_heads_rate_is_the_highest(head):
+    # 3e-3 / 5 is below 6e-4 in binary numbers, and all the same a fifth.
+    fifth = float(f"{head / 5:.6g}")
+    rates = {"head_learning_rate": head}
+    config.build({**rates, "finetune_learning_rate": fifth})
+    above = {**rates, "finetune_learning_rate": 1.001 * fifth}
+    config.build({**above, "force_rate": True})
+    config.build({**above, "strategy": "feature_extraction"})
+    with pytest.raises(errors.UserError, match="a fifth"):
+        config.build(above)
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "expected"),
+    [
+        ("", {}, 32),
+        ("batch_size = 8", {}, 8),
+        ("batch_size = 8", {"batch_size": 4}, 4),
+        # The flag wins where it says what would be the default.
+        ("batch_size = 8", {"batch_size": 32}, 32),
+    ],
+)
+def test_default_then_file_then_flag(tmp_path, text, given, expected):
+    (tmp_path / "a.toml").write_text(text)
+    assert config.resolve(tmp_path / "a.toml", given).batch_size == expected
+
+
+def test_strategy_and_phases_overrule_each_other(tmp_path):
+    phases, strategy = tmp_path / "phases.toml", tmp_path / "strategy.toml"
+    phases.write_text(config.to_toml(config.build({"phases": [PHASE]})))
+    strategy.write_text('strategy = "scratch"')
+    named = config.resolve(phases, {"strategy": "fine_tuning"})
+    assert named.strategy_phases().name == "fine_tuning"
+    listed = config.resolve(strategy, {"phases": [PHASE]})
+    assert listed.strategy_phases().planned == (records.Phase(**PHASE),)
+
+
+def test_a_flag_may_mend_what_a_file_lacks(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text("finetune_learning_rate = 1e-3")
+    with pytest.raises(errors.UserError, match="a fifth"):
+        config.resolve(file)
+    assert config.resolve(file, {"force_rate": True}).force_rate
+    assert config.resolve(file, {"head_learning_rate": 1e-2})
+
+
+def test_every_setting_is_read_somewhere():
+    sources = {
+        path: path.read_text() for path in (ROOT / "tlkeras").rglob("*.py")
+    }
+    for name in [*config.settings(), "phases"]:
+        pattern = re.compile(rf"\b(config|self|trained)\.{name}\b")
+        readers = [
+            path.name for path, text in sources.items() if pattern.search(text)
+        ]
+        assert readers, name
+
+
+@pytest.mark.parametrize("strategy", config.strategies.NAMES)
+def test_the_strategies_of_a_setting_are_those_that_read_it(strategy):
+    """Changes each setting and sees whether a phase becomes another one."""
+    built = small(strategy=strategy)
+    changed = {
+        "head_epochs": 7,
+        "head_learning_rate": 0.05,
+        "unfreeze": "stages:1",
+        "finetune_epochs": 7,
+        "finetune_learning_rate": 2e-5,
+        "epochs": 7,
+        "learning_rate": 0.05,
+        "schedule": "constant",
+        "warmup": 0.5,
+        "patience": 7,
+    }
+    limited = {
+        name
+        for name, setting in config.settings().items()
+        if setting.rule.strategies
+    }
+    assert limited == {*changed, "force_rate"}
+    planned = built.strategy_phases().planned
+    for name, value in changed.items():
+        other = dataclasses.replace(built, **{name: value})
+        reads = other.strategy_phases().planned != planned
+        known = config.settings()[name].rule.strategies
+        assert reads == (strategy in known), name
+        assert bool(config.unused(other, [name])) != reads, name
+    phases = config.build({"phases": [PHASE]})
+    assert len(config.unused(phases, changed)) == len(changed)
+
+
+def test_recipes_are_found_by_name_even_beside_a_folder_of_that_name(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flowers").mkdir()
+    assert config.resolve("flowers").data == "tfds:tf_flowers"
+    with pytest.raises(errors.UserError, match="Did you mean flowers?"):
+        config.read("flower")
+    with pytest.raises(errors.UserError, match="a directory"):
+        config.read(tmp_path)
+    (tmp_path / "flowers").rmdir()
+    (tmp_path / "flowers").write_text("no TOML")
+    with pytest.raises(errors.UserError, match="must be a TOML file"):
+        config.read("flowers")
+
+
+def test_an_installed_wheel_has_recipes_page_and_type_marker(tmp_path):
+    pytest.importorskip("setuptools")
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    for folder in ("tlkeras", "configs"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix != ".pyc":
+                copy = source / path.relative_to(ROOT)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
+    pip = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps"]
+    place = tmp_path / "place"
+    subprocess.run(
+        [*pip, "--no-build-isolation", f"--target={place}", source], check=True
+    )
+    assert (place / "tlkeras" / "py.typed").is_file()
+    assert (place / "tlkeras" / "report" / "page.html").is_file()
+    program = (
+        "from tlkeras import config; print(config.__file__); "
+        "print(*config.recipes(), config.resolve('digits').backbone)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(place)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    file, recipes = found.stdout.splitlines()
+    assert file.startswith(str(place))
+    assert recipes == "cats_vs_dogs digits flowers SmallResNet"

@@ -1,0 +1,60 @@
+"""What the README and the recipes show is what the program has."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import tomllib
+
+import pytest
+
+from tlkeras import cli
+from tlkeras import config
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    recipes = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "configs").glob("*.toml")
+    )
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+    lines = "".join(blocks) + recipes
+    return re.findall(r"^(?:#\s+)?tlkeras (.+)$", lines, re.M)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_shown_is_understood(command):
+    name, *rest = shlex.split(command)
+    values, _ = cli._parse(name, rest)
+    if name == "train":
+        cli.configuration(values)
+
+
+@pytest.mark.parametrize("flag", sorted(set(re.findall(r"`--(\w+)", README))))
+def test_every_flag_named_exists(flag):
+    known = {"help"}
+    for command in cli._COMMANDS.values():
+        known |= set(command.flags())
+    assert flag in known
+
+
+def test_continuous_integration_runs_the_readme_command():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^command=\$\((.+)\)$", script, re.M)
+    found = subprocess.run(
+        line, shell=True, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == (
+        "python -m pip install '.[test]' && python -m pytest\n"
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")))
+def test_every_recipe_is_valid_and_says_how_to_run_it(path):
+    text = path.read_text(encoding="utf-8")
+    built = config.build(tomllib.loads(text), path.name)
+    assert built.data
+    assert f"tlkeras train --config={path.stem}" in text
