@@ -21,6 +21,7 @@ LABELS = ("null", "zwölf", "二")
 SMALL = {
     "backbone": "SmallResNet",
     "image_size": 16,
+    "resize": "pad",
     "weights": "none",
     "strategy": "scratch",
     "augment": "none",

@@ -1,6 +1,5 @@
 """What a person sees while it works: which phase, how far, how long still."""
 
-import datetime
 import sys
 import time
 
@@ -19,6 +18,8 @@ class Progress:
     """Shows phases, epochs, time left and images a second on a terminal.
 
     Where the output is no terminal it prints one line an epoch and no bar.
+
+    planned: the phases to come, as far as they are known.
     """
 
     def __init__(
@@ -69,22 +70,15 @@ class Progress:
             self.bar = None
 
     def phase_begins(
-        self,
-        phase: records.Phase,
-        *,
-        trainable_parameters: int,
-        steps: int,
-        images: int,
+        self, phase: records.Phase, *, trainable_parameters: int, steps: int
     ) -> None:
-        """Says what a phase is going to do.
-
-        steps: of one epoch; images: of one epoch.
-        """
-        if self.planned and self.planned[0].name == phase.name:
-            self.planned.pop(0)
+        """Says what a phase of `steps` steps an epoch is going to do."""
+        if phase in self.planned:
+            # What stood before it was done by an earlier, killed run.
+            del self.planned[: self.planned.index(phase) + 1]
         self.phase = phase
         self.steps = steps
-        self.images = images
+        # Seconds of the epochs so far, with their validation.
         self.spent: list[float] = []
         self.say(
             f"phase {phase.name}: {trainable_parameters:,} parameters learn "
@@ -97,8 +91,12 @@ class Progress:
     def step_ends(self, images: int) -> None:
         """Counts one step of about `images` images."""
         seconds = time.perf_counter() - self.began
-        rate = (self.count + 1) * images / seconds if seconds else 0.0
-        self.advance(1, f"{rate:,.0f} images/s{self._left_text()}")
+        done = self.count + 1
+        # The first epoch traces the graph, so later ones tell more.
+        epoch = min(self.spent, default=seconds / done * self.steps)
+        rate = done * images / seconds if seconds else 0.0
+        left = self._left_text(epoch, len(self.spent) + done / self.steps)
+        self.advance(1, f"{_rate(rate)}{left}")
 
     def epoch_ends(self, row: records.Epoch) -> None:
         """Prints what an epoch came to."""
@@ -109,7 +107,8 @@ class Progress:
             f"  loss {row.loss:.4f}"
             f"  validation {100 * row.validation_accuracy:5.1f} %"
             f" ({row.validation_cross_entropy:.4f})"
-            f"  {row.images_per_second:,.0f} images/s{self._left_text()}"
+            f"{_rate(row.images_per_second)}"
+            f"{self._left_text(min(self.spent), len(self.spent))}"
         )
         if row.epoch < self.phase.epochs:
             self._begin_epoch(row.epoch + 1)
@@ -125,38 +124,53 @@ class Progress:
             "diverged": "loss no longer finite",
             "interrupted": "interrupted",
         }[result.stopped]
-        if before is None:
-            came = ""
-        elif result.rolled_back:
-            came = ", no better than before: rolled back"
-        elif result.improved:
-            came = f", better than before ({100 * before.accuracy:.1f} %)"
-        else:
-            came = (
-                f", within one standard error of before "
-                f"({100 * before.accuracy:.1f} %)"
+        found = "no epoch to keep: the weights of its start stay"
+        if result.best_epoch:
+            found = (
+                f"best epoch {result.best_epoch} with "
+                f"{100 * result.score.accuracy:.1f} %"
             )
+            if before is not None:
+                found += f", {_against(result)} before "
+                found += f"({100 * before.accuracy:.1f} %)"
+            if result.rolled_back:
+                found += ": rolled back"
         self.say(
             f"phase {result.phase.name}: {why} after {result.epochs} epochs, "
-            f"{result.seconds:.1f} s; best epoch {result.best_epoch} with "
-            f"{100 * result.score.accuracy:.1f} %{came}"
+            f"{result.seconds:.1f} s; {found}"
         )
 
     def _begin_epoch(self, epoch: int) -> None:
         self.begin(f"{self.phase.name} {epoch}/{self.phase.epochs}", self.steps)
 
-    def _left_text(self) -> str:
-        if not self.spent:
-            return ""
-        # The first epoch traces the graph, so later ones tell more.
-        epoch = min(self.spent)
-        left = (self.phase.epochs - len(self.spent)) * epoch
+    def _left_text(self, epoch: float, done: float) -> str:
+        """Returns the time left, of this phase and of those planned.
+
+        epoch: seconds of one epoch of this phase. done: epochs of it.
+        """
+        left = (self.phase.epochs - done) * epoch
         for phase in self.planned:
-            cost = _cost(phase) / _cost(self.phase)
-            left += phase.epochs * epoch * cost
-        time_left = datetime.timedelta(seconds=round(left))
-        return f"  at most about {time_left} left" if left else ""
+            left += phase.epochs * epoch * _cost(phase) / _cost(self.phase)
+        return f"  at most {_clock(left):>5} left" if left > 0 else ""
 
 
 def _cost(phase: records.Phase) -> float:
     return 1.0 if phase.unfreeze == "none" else _TRAINED_BASE
+
+
+def _against(result: records.PhaseResult) -> str:
+    if result.rolled_back:
+        return "no better than"
+    return "better than" if result.improved else "within a standard error of"
+
+
+def _rate(images_per_second: float) -> str:
+    return f"  {images_per_second:>6,.0f} images/s"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{minutes}:{seconds:02}"

@@ -90,7 +90,10 @@ def improved(score: Score, than: Score) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to; `seconds` leave the validation out."""
+    """What one epoch came to.
+
+    learning_rate: at its end. seconds: without the validation.
+    """
 
     phase: str
     epoch: int
@@ -108,11 +111,12 @@ class PhaseResult:
     """What one phase came to.
 
     score: the validation score of its best epoch, which is what it leaves,
-      unless it was rolled back.
+      unless it was rolled back. Where `best_epoch` is 0, that of its start.
     stopped: why it ended: `patience` (no better validation for that many
       epochs: converged), `budget` (all its epochs), `diverged` (the loss was
       no longer finite) or `interrupted`.
-    improved: whether it beat the phase before by over one standard error.
+    improved: whether it beat the phase before by over one standard error;
+      true of a first phase.
     rolled_back: whether it ended no better than the phase before, so that
       the weights are those of before.
     learning: how many variables were to learn; `unmoved`, how many of them

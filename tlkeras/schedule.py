@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import keras
 
+from tlkeras import errors
+from tlkeras import model as models
 from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras import strategies
@@ -33,14 +35,15 @@ def run(
     after_phase: called with all results so far when a phase has ended.
 
     A phase that ends no better than the best before it is rolled back. An
-    interrupt ends the strategy.
+    interrupt ends the strategy. Raises `UserError` where the first phase gives
+    no finite result at all.
     """
     results = tuple(done)
-    while True:
+    while not (results and results[-1].stopped == "interrupted"):
         phase = strategy.next_phase(evidence, results)
-        if phase is None or (results and results[-1].stopped == "interrupted"):
-            return results
-        before = model.get_weights()
+        if phase is None:
+            break
+        before = models.state(model)
         result = training.fit(
             model,
             phase,
@@ -51,16 +54,23 @@ def run(
         )
         kept = best(results)
         if kept is None:
+            if result.stopped == "diverged" and not result.best_epoch:
+                raise errors.UserError(
+                    f"phase {phase.name}: the loss was not finite in the first"
+                    f" epoch, at a learning rate of {phase.learning_rate:g}. "
+                    "Lower the rate, or give --precision=float32."
+                )
             result = dataclasses.replace(result, improved=True)
         elif records.better(result.score, kept):
             won = records.improved(result.score, kept)
             result = dataclasses.replace(result, improved=won)
         else:
-            model.set_weights(before)
+            models.restore(model, before)
             result = dataclasses.replace(result, rolled_back=True)
         results += (result,)
         progress.phase_ends(result, kept)
         after_phase(results)
+    return results
 
 
 def best(

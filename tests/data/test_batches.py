@@ -261,10 +261,15 @@ def test_class_weights_reach_the_loss():
     """With a weight of 0 for all classes nothing is learned."""
     model = small_model(Witness())
     before = [np.array(each) for each in model.get_weights()]
-    model.fit(training(weights=np.zeros(3))(0, 1), steps_per_epoch=5, verbose=0)
+    model.fit(
+        training(weights=np.zeros(3))(0, 1),
+        steps_per_epoch=5,
+        shuffle=False,
+        verbose=0,
+    )
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    model.fit(training()(0, 1), shuffle=False, verbose=0)
+    model.fit(training()(0, 1), steps_per_epoch=5, shuffle=False, verbose=0)
     assert (before[0] != model.get_weights()[0]).any()
 
 

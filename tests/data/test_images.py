@@ -86,6 +86,15 @@ def test_two_scans_agree(readable, tmp_path):
     np.testing.assert_array_equal(first.images.array, second.images.array)
 
 
+@pytest.mark.parametrize("block", [1, 7, 30])
+def test_blocks_do_not_matter(readable, tmp_path, monkeypatch, block):
+    expected = scan(source_of(readable), tmp_path, store=True)
+    monkeypatch.setattr(images, "_BLOCK", block)
+    result = scan(source_of(readable), tmp_path, store=True)
+    assert result.hashes == expected.hashes
+    np.testing.assert_array_equal(result.images.array, expected.images.array)
+
+
 def test_the_limit_of_the_store(readable, tmp_path):
     source = source_of(readable)
     for extra, stored in ((0, True), (-1, False)):

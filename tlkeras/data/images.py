@@ -21,6 +21,8 @@ from tlkeras.data import sources
 
 # Decoding releases Python's lock; more threads than cores hide the reading.
 _THREADS = 2 * (os.cpu_count() or 1)
+# Images handed to the threads at a time: each waiting one costs 2 kB.
+_BLOCK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +104,11 @@ def scan(
     found = []
     progress.begin("reading images", total)
     try:
-        for outcome in _pool().map(examine, range(total)):
-            found.append(outcome)
-            progress.advance()
+        for start in range(0, total, _BLOCK):
+            block = range(start, min(start + _BLOCK, total))
+            for outcome in _pool().map(examine, block):
+                found.append(outcome)
+                progress.advance()
     finally:
         progress.end()
     return Scan(

@@ -1,0 +1,423 @@
+import csv
+import dataclasses
+import errno
+import json
+import os
+import tomllib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import LABELS
+from conftest import run
+from conftest import small
+from conftest import tree
+from conftest import write_digits
+
+from tlkeras import checkpoint
+from tlkeras import cli
+from tlkeras import config
+from tlkeras import errors
+from tlkeras import evaluation
+from tlkeras import experiment
+from tlkeras import plan
+from tlkeras import progress
+from tlkeras import records
+from tlkeras import saving
+from tlkeras import training
+
+FILES = {
+    "config.toml",
+    "environment.json",
+    "history.csv",
+    "labels.txt",
+    "model.keras",
+    "predictions.csv",
+    "report.html",
+    "report.json",
+    "saved_model",
+    "skipped.csv",
+}
+TWO_PHASES = {
+    "strategy": "fine_tuning",
+    "head_epochs": 2,
+    "head_learning_rate": 1e-2,
+    "finetune_epochs": 2,
+    "finetune_learning_rate": 2e-3,
+}
+
+
+def rows(path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def two_phases(photos, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("two") / "run"
+    return run(small(data=f"folder:{photos}", **TWO_PHASES), workdir)
+
+
+def test_a_run_leaves_what_the_contract_names(trained, photos):
+    directory = trained.directory
+    assert set(os.listdir(directory)) == FILES
+    assert os.listdir(directory / "saved_model") == ["1"]
+    labels = (directory / "labels.txt").read_text(encoding="utf-8")
+    assert labels == "".join(f"{label}\n" for label in LABELS)
+    assert rows(directory / "skipped.csv") == [
+        {
+            "path": str(photos / LABELS[0] / "broken.png"),
+            "reason": "damaged PNG",
+        }
+    ]
+    environment = json.loads((directory / "environment.json").read_text())
+    assert {"python", "keras", "tensorflow", "devices"} <= set(environment)
+
+
+def test_predictions_csv_has_every_test_and_validation_image(trained):
+    report = trained.report
+    found = rows(trained.directory / "predictions.csv")
+    columns = [f"p_{label}" for label in LABELS]
+    assert list(found[0]) == [
+        "path",
+        "split",
+        "true_label",
+        "label",
+        "score",
+        *columns,
+    ]
+    for split in ("test", "validation"):
+        mine = [row for row in found if row["split"] == split]
+        right = sum(row["label"] == row["true_label"] for row in mine)
+        accuracy = report[split]["accuracy"]
+        assert len(mine) == accuracy["n"]
+        assert right / len(mine) == accuracy["value"]
+    for row in found:
+        shares = [float(row[column]) for column in columns]
+        assert sum(shares) == pytest.approx(1, abs=1e-6)
+        assert float(row["score"]) == max(shares)
+        assert row["label"] == LABELS[int(np.argmax(shares))]
+
+
+def test_the_report_has_the_keys_of_the_contract(two_phases):
+    report = json.loads((two_phases.directory / "report.json").read_text())
+    assert report == two_phases.report
+    assert report["schema"] == 1
+    for split in ("test", "validation"):
+        assert set(report[split]) >= {
+            "accuracy",
+            "balanced_accuracy",
+            "macro_f1",
+            "majority",
+        }
+        assert set(report[split]["accuracy"]) == {"value", "low", "high", "n"}
+    assert set(report) >= {
+        "data",
+        "strategy",
+        "selection_metric",
+        "advice",
+        "seconds",
+    }
+    assert [phase["name"] for phase in report["phases"]] == [
+        "head",
+        "finetune",
+    ]
+    for phase in report["phases"]:
+        assert set(phase) >= {
+            "seconds",
+            "epochs",
+            "best_epoch",
+            "trainable_parameters",
+            "validation_accuracy",
+            "rolled_back",
+            "unmoved",
+            "views_cached",
+        }
+    assert not report["interrupted"]
+    history = rows(two_phases.directory / "history.csv")
+    assert [(row["phase"], row["epoch"]) for row in history] == [
+        ("head", "1"),
+        ("head", "2"),
+        ("finetune", "1"),
+        ("finetune", "2"),
+    ]
+
+
+def test_config_toml_makes_the_run_again(two_phases, tmp_path):
+    again = run(
+        config.resolve(two_phases.directory / "config.toml"), tmp_path / "run"
+    )
+    for name in ("predictions.csv", "labels.txt", "config.toml"):
+        first = (two_phases.directory / name).read_bytes()
+        assert (again.directory / name).read_bytes() == first
+    one, other = (
+        saving.load(each.directory).model.get_weights()
+        for each in (two_phases, again)
+    )
+    for left, right in zip(one, other, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+class Killed(BaseException):
+    pass
+
+
+def kill_after(number: int, monkeypatch) -> None:
+    """Ends a run as `kill -9` would, when `number` phases have ended."""
+    save = checkpoint.save
+
+    def save_and_die(directory, model, results):
+        save(directory, model, results)
+        if len(results) == number:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    two_phases, photos, tmp_path, monkeypatch
+):
+    settings = small(data=f"folder:{photos}", **TWO_PHASES)
+    with monkeypatch.context() as patch:
+        kill_after(1, patch)
+        with pytest.raises(Killed):
+            run(settings, tmp_path / "run")
+    left = set(os.listdir(tmp_path / "run"))
+    assert left == {"config.toml", checkpoint._NAME}
+    (tmp_path / "run" / ".123-predictions.csv").touch()
+    phases = []
+    fit = training.fit
+
+    def watched(model, phase, *arguments, **options):
+        phases.append(phase.name)
+        return fit(model, phase, *arguments, **options)
+
+    monkeypatch.setattr(training, "fit", watched)
+    resumed = run(settings, tmp_path / "run")
+    assert phases == ["finetune"]
+    assert set(os.listdir(tmp_path / "run")) == FILES
+    # Dropout, order and augmentation were those of the unbroken run.
+    for name in ("predictions.csv", "labels.txt"):
+        first = (two_phases.directory / name).read_bytes()
+        assert (resumed.directory / name).read_bytes() == first
+    assert [phase["name"] for phase in resumed.report["phases"]] == [
+        "head",
+        "finetune",
+    ]
+
+
+def test_a_killed_run_whose_data_changed_cannot_go_on(
+    tmp_path, monkeypatch, photos
+):
+    write_digits(tmp_path / "data", {0: "a", 1: "b"}, 10)
+    settings = small(data=f"folder:{tmp_path}/data", epochs=1)
+    with monkeypatch.context() as patch:
+        kill_after(1, patch)
+        with pytest.raises(Killed):
+            run(settings, tmp_path / "run")
+    write_digits(tmp_path / "data", {2: "c"}, 10)
+    before = tree(tmp_path)
+    with pytest.raises(errors.UserError, match="its data changed or a file"):
+        run(settings, tmp_path / "run")
+    assert tree(tmp_path) == before
+
+
+def test_a_run_that_failed_in_its_first_phase_leaves_nothing(
+    photos, tmp_path, monkeypatch
+):
+    def fail(*arguments, **options):
+        raise errors.UserError("no")
+
+    monkeypatch.setattr(training, "fit", fail)
+    (tmp_path / "there").mkdir()
+    for workdir in ("there", "new/deep/run"):
+        with pytest.raises(errors.UserError):
+            run(small(data=f"folder:{photos}"), tmp_path / workdir)
+    assert list(tree(tmp_path)) == [str(tmp_path / "there")]
+
+
+def test_a_config_left_by_a_kill_in_the_first_phase_confuses_nobody(
+    photos, tmp_path, capsys
+):
+    settings = small(data=f"folder:{photos}", epochs=1)
+    quiet = progress.Progress(quiet=True)
+    made = plan.make(settings, tmp_path, progress=quiet)
+    (tmp_path / "config.toml").write_text(config.to_toml(made.config))
+    experiment.run(made, progress=progress.Progress())
+    assert "going on" not in capsys.readouterr().out
+    assert set(os.listdir(tmp_path)) == FILES
+
+
+def test_a_full_disk_keeps_the_phases_and_leaves_no_half_file(
+    photos, tmp_path, monkeypatch
+):
+    settings = small(data=f"folder:{photos}", epochs=1)
+    predictions_rows = evaluation.predictions_rows
+
+    def full(*arguments, **options):
+        header, found = predictions_rows(*arguments, **options)
+
+        def some():
+            yield next(found)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return header, some()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "predictions_rows", full)
+        with pytest.raises(errors.UserError, match="No space left on device"):
+            run(settings, tmp_path)
+    left = set(os.listdir(tmp_path))
+    assert not left & {"predictions.csv", "report.json", "report.html"}
+    assert left <= {*FILES, checkpoint._NAME}
+    # There is room again: only what was missing is done.
+    monkeypatch.setattr(training, "fit", None)
+    run(settings, tmp_path)
+    assert set(os.listdir(tmp_path)) == FILES
+
+
+def test_an_interrupted_phase_is_reported_as_such(
+    photos, tmp_path, monkeypatch
+):
+    class Interrupt(progress.Progress):
+        def epoch_ends(self, row: records.Epoch) -> None:
+            if (row.phase, row.epoch) == ("head", 2):
+                raise KeyboardInterrupt
+
+    quiet = Interrupt(quiet=True)
+    settings = small(
+        data=f"folder:{photos}", **{**TWO_PHASES, "head_epochs": 9}
+    )
+    made = plan.make(settings, tmp_path, progress=quiet)
+    done = experiment.run(made, progress=quiet)
+    assert done.report["interrupted"]
+    (phase,) = done.report["phases"]
+    assert (phase["stopped"], phase["name"]) == ("interrupted", "head")
+    assert set(os.listdir(tmp_path)) == FILES
+    assert saving.load(tmp_path).labels == LABELS
+
+
+def test_a_layer_inside_a_block_is_said_and_one_that_is_not_there_refused(
+    photos, tmp_path, capsys
+):
+    values = {"data": f"folder:{photos}", **TWO_PHASES}
+    for unfreeze, message in (
+        ("stages:9", "`unfreeze` stages:N must have N of at most"),
+        ("from:stage2_blok1_out", "Did you mean stage2_block1_out"),
+    ):
+        with pytest.raises(errors.UserError, match=message):
+            run(small(**values, unfreeze=unfreeze), tmp_path / "bad")
+    assert not tree(tmp_path)
+    settings = small(
+        **{**values, "head_epochs": 1, "finetune_epochs": 1},
+        unfreeze="from:stage2_block1_2_bn",
+    )
+    done = run(settings, tmp_path / "good")
+    note = (
+        "Phase finetune: from:stage2_block1_2_bn lies inside a block, so the "
+        "base learns from the block's start: from:stage2_block1_1_conv."
+    )
+    assert note in done.report["notes"]
+    assert note in (tmp_path / "good" / "report.html").read_text()
+
+
+def test_tensorboard_writes_event_files_for_each_phase(photos, tmp_path):
+    settings = small(
+        data=f"folder:{photos}",
+        **{**TWO_PHASES, "head_epochs": 1, "finetune_epochs": 1},
+        tensorboard=True,
+    )
+    run(settings, tmp_path)
+    assert set(os.listdir(tmp_path)) == {*FILES, "tensorboard"}
+    for phase in ("head", "finetune"):
+        events = (tmp_path / "tensorboard" / phase).rglob("*tfevents*")
+        tags = {
+            value.tag
+            for file in events
+            for event in tf.compat.v1.train.summary_iterator(str(file))
+            for value in event.summary.value
+        }
+        assert "epoch_accuracy" in tags
+
+
+def test_settings_reach_the_network(photos, tmp_path):
+    settings = small(
+        data=f"folder:{photos}",
+        strategy="feature_extraction",
+        head="mlp",
+        head_units=7,
+        head_epochs=1,
+        head_learning_rate=3e-2,
+        image_size=24,
+        resize="stretch",
+        class_weights="balanced",
+        images_per_class=5,
+    )
+    done = run(settings, tmp_path)
+    model = saving.load(tmp_path)
+    assert model.model.input_shape == (None, 24, 24, 3)
+    assert model.resize == "stretch"
+    shapes = [v.shape for v in model.model.get_layer("head").weights]
+    assert shapes == [(128, 7), (7,), (7, 3), (3,)]
+    assert sum(done.report["data"]["images"]["train"].values()) == 15
+    (row,) = rows(tmp_path / "history.csv")
+    assert float(row["learning_rate"]) == pytest.approx(3e-2)
+
+
+def test_phases_of_ones_own(photos, tmp_path):
+    phases = [
+        {
+            "name": "top",
+            "unfreeze": "stages:1",
+            "epochs": 1,
+            "learning_rate": 1e-3,
+        },
+        {
+            "name": "all",
+            "unfreeze": "all",
+            "epochs": 1,
+            "learning_rate": 1e-4,
+            "statistics": "learned",
+        },
+    ]
+    base = dataclasses.asdict(small(data=f"folder:{photos}"))
+    values = {
+        name: value
+        for name, value in base.items()
+        if name not in ("strategy", "phases")
+    }
+    done = run(config.build({**values, "phases": phases}), tmp_path)
+    assert [each["name"] for each in done.report["phases"]] == ["top", "all"]
+    stored = tomllib.loads((tmp_path / "config.toml").read_text())
+    assert "strategy" not in stored
+    assert [each["name"] for each in stored["phases"]] == ["top", "all"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"),
+    ],
+)
+def test_a_full_memory_is_one_line(
+    photos, tmp_path, monkeypatch, capsys, error
+):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(training, "fit", fail)
+    status = cli.main(
+        [
+            "train",
+            f"--data=folder:{photos}",
+            "--backbone=SmallResNet",
+            "--strategy=scratch",
+            f"--workdir={tmp_path / 'run'}",
+        ]
+    )
+    printed = capsys.readouterr()
+    assert status == 2
+    assert printed.err.count("\n") == 1
+    assert "smaller --batch_size" in printed.err
+    assert not tree(tmp_path)

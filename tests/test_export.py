@@ -1,0 +1,150 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import LABELS
+from conftest import tree
+
+from tlkeras import door
+from tlkeras import evaluation
+from tlkeras import export
+from tlkeras import predicting
+from tlkeras import saving
+
+# A process that has TensorFlow and nothing else of ours.
+SERVE = """
+import json, os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+sys.modules["tlkeras"] = None
+sys.modules["keras"] = None
+import tensorflow as tf
+served = tf.saved_model.load(sys.argv[1])
+assert set(served.signatures) == {"serving_default", "images"}
+encoded = [open(path, "rb").read() for path in sys.argv[2:]]
+by_bytes = served.signatures["serving_default"](
+    image_bytes=tf.constant(encoded)
+)
+pixels = tf.stack([tf.io.decode_png(each, channels=3) for each in encoded])
+by_pixels = served.signatures["images"](images=pixels)
+failure = ""
+try:
+    served.signatures["serving_default"](
+        image_bytes=tf.constant([encoded[0], b"no image"])
+    )
+except tf.errors.InvalidArgumentError as error:
+    failure = str(error)
+print(json.dumps([
+    {
+        "label": [each.decode() for each in answer["label"].numpy()],
+        "score": answer["score"].numpy().tolist(),
+        "probabilities": answer["probabilities"].numpy().tolist(),
+    }
+    for answer in (by_bytes, by_pixels)
+] + [failure]))
+"""
+
+
+@pytest.fixture(scope="module")
+def classifier(trained):
+    return saving.load(trained.directory)
+
+
+def test_the_saved_model_answers_where_only_tensorflow_is(trained, photos):
+    paths = sorted(str(path) for path in photos.glob("*/[0-9]*.png"))[::5]
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            SERVE,
+            str(trained.directory / "saved_model" / "1"),
+            *paths,
+        ],
+        cwd=trained.directory,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    by_bytes, by_pixels, failure = json.loads(found.stdout.splitlines()[-1])
+    expected = door.load(trained.directory).predict(paths)
+    for answers in (by_bytes, by_pixels):
+        assert answers["label"] == [each["label"] for each in expected]
+        np.testing.assert_allclose(
+            answers["score"], [each["score"] for each in expected], rtol=1e-4
+        )
+        np.testing.assert_allclose(
+            answers["probabilities"],
+            [each["probabilities"] for each in expected],
+            atol=1e-5,
+        )
+    # The answers are worth comparing only where they differ.
+    assert set(by_bytes["label"]) == set(LABELS)
+    assert "not an image that can be read" in failure
+
+
+def test_the_images_signature_takes_any_size(trained, classifier):
+    served = tf.saved_model.load(
+        str(trained.directory / "saved_model" / "1")
+    ).signatures["images"]
+    for shape in ([1, 5, 9, 3], [2, 33, 16, 3], [3, 16, 16, 3]):
+        pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        answer = served(images=tf.constant(pixels))
+        logits = predicting.predict_arrays(classifier, pixels)
+        np.testing.assert_allclose(
+            answer["probabilities"], evaluation.softmax(logits), atol=1e-5
+        )
+        assert answer["label"].dtype == tf.string
+        assert answer["score"].shape == [shape[0]]
+
+
+@pytest.fixture(scope="module")
+def samples(photos):
+    return [path.read_bytes() for path in sorted(photos.glob("*/1*.png"))]
+
+
+def test_an_export_is_compared_with_the_live_model(
+    trained, classifier, samples
+):
+    directory = trained.directory / "saved_model" / "1"
+    verified = export._verify(classifier, directory, samples)
+    assert verified.images == len(samples)
+    assert 0 <= verified.largest_difference < 1e-5
+    assert [note for note in trained.report["notes"] if "SavedModel" in note]
+
+
+def test_other_labels_are_seen(trained, classifier, samples):
+    directory = trained.directory / "saved_model" / "1"
+    for labels in (LABELS[::-1], ("a", "b", "c")):
+        other = dataclasses.replace(classifier, labels=labels)
+        with pytest.raises(export.ExportError, match="the SavedModel answers"):
+            export._verify(other, directory, samples)
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_other_weights_are_seen(trained, samples, value):
+    other = saving.load(trained.directory)
+    kernel = other.model.get_layer("head").weights[0]
+    kernel.assign(np.full(kernel.shape, value))
+    kernel.assign(kernel + np.eye(*kernel.shape))
+    directory = trained.directory / "saved_model" / "1"
+    with pytest.raises(export.ExportError, match="probabilities differ by"):
+        export._verify(other, directory, samples)
+
+
+def test_an_export_that_answers_otherwise_leaves_nothing(
+    classifier, samples, tmp_path, monkeypatch
+):
+    # The decoder for the live model was made, and is kept, before this.
+    export.image_stores.decoder(16, "pad")(samples[0])
+    resize = export.decode.resize
+
+    def darker(images, size, policy):
+        return resize(images, size, policy) // 2
+
+    monkeypatch.setattr(export.decode, "resize", darker)
+    with pytest.raises(export.ExportError, match="probabilities differ by"):
+        export.saved_model(classifier, tmp_path / "new" / "1", samples=samples)
+    assert not tree(tmp_path)

@@ -1,0 +1,132 @@
+import csv
+import errno
+import os
+
+import pytest
+from conftest import tree
+
+from tlkeras import errors
+from tlkeras import files
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
+    path = tmp_path / "new" / "deep" / "a.txt"
+    files.write_text(path, "first")
+    with pytest.raises(Stop):
+        with files.replacing(path) as temporary:
+            temporary.write_text("second, half")
+            assert temporary.suffix == ".txt"
+            raise Stop
+    assert path.read_text() == "first"
+    files.write_text(path, "second")
+    assert path.read_text() == "second"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_directories_made_for_a_file_that_failed_are_gone(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(Stop):
+        with files.replacing(tmp_path / "there" / "new" / "deep" / "a.txt"):
+            raise Stop
+    assert list(tree(tmp_path)) == [str(tmp_path / "there")]
+
+
+def test_a_directory_replaces_a_directory(tmp_path):
+    for content in ("first", "second"):
+        with files.replacing(tmp_path / "out") as temporary:
+            temporary.mkdir()
+            (temporary / content).touch()
+    assert os.listdir(tmp_path) == ["out"]
+    assert os.listdir(tmp_path / "out") == ["second"]
+
+
+def test_a_file_never_replaces_a_directory(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "precious").touch()
+    with pytest.raises(errors.UserError, match="cannot be written"):
+        files.write_text(tmp_path / "results", "")
+    assert os.listdir(tmp_path) == ["results"]
+    assert os.listdir(tmp_path / "results") == ["precious"]
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "a.txt")
+    files.write_text(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "far" / "a.txt").read_text() == "text"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError("HDF5 (errno = 28, message = 'No space left on device')"),
+        # What TensorFlow raises is of a class of its own.
+        RuntimeError("/x/.1-1/variables; No space left on device [Op:SaveV2]"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line(tmp_path, error):
+    with pytest.raises(errors.UserError) as caught:
+        with files.replacing(tmp_path / "new" / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise error
+    assert str(caught.value) == (
+        f"{tmp_path}/new/a.txt cannot be written: No space left on device."
+    )
+    assert not tree(tmp_path)
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(ValueError, match="Out of range"):
+        files.write_json(tmp_path / "a.json", {"value": float("nan")})
+    assert not tree(tmp_path)
+
+
+def test_names_that_are_not_utf8_are_written_as_they_are(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    files.write_csv(tmp_path / "a.csv", ["path"], [[name], ["a,b\n"]])
+    assert (tmp_path / "a.csv").read_bytes() == (
+        b'path\ncaf\xe9.png\n"a,b\n"\n'
+    )
+    with open(
+        tmp_path / "a.csv", errors="surrogateescape", newline=""
+    ) as stream:
+        assert list(csv.reader(stream)) == [["path"], [name], ["a,b\n"]]
+
+
+def test_what_a_killed_run_left_unfinished_is_not_counted_and_removed(
+    tmp_path,
+):
+    (tmp_path / ".12-checkpoint").mkdir()
+    (tmp_path / ".12-checkpoint" / "weights").touch()
+    (tmp_path / "saved_model" / ".34-1").mkdir(parents=True)
+    (tmp_path / ".56-report.json").touch()
+    (tmp_path / ".hidden").touch()
+    kept = [tmp_path / ".hidden", tmp_path / "saved_model"]
+    assert files.entries(tmp_path) == kept
+    files.remove_unfinished(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == kept
+
+
+def test_check_directory_makes_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / "new" / "deep"
+    assert files.check_directory(path, "workdir") == path
+    for bad in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(errors.UserError, match="`workdir`.*/file is no"):
+            files.check_directory(bad, "workdir")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_check_file_refuses_what_is_no_file(tmp_path):
+    path = tmp_path / "new" / "a.csv"
+    assert files.check_file(path, "csv") == path
+    for bad in (tmp_path, "/dev/null"):
+        with pytest.raises(errors.UserError, match="`csv` must be a file"):
+            files.check_file(bad, "csv")
+    assert not tree(tmp_path)

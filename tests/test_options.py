@@ -1,0 +1,82 @@
+import pytest
+from absl import flags
+
+from tlkeras import cli
+from tlkeras import config
+from tlkeras import errors
+from tlkeras import options
+
+
+def parse(*words: str) -> flags.FlagValues:
+    return cli._parse("train", list(words))[0]
+
+
+def test_every_setting_is_a_flag_with_its_default_and_help():
+    values = options.train()
+    text = options.describe(values)
+    for name, setting in config.settings().items():
+        assert values[name].default == setting.default
+        assert f"--{name}=" in text
+        assert setting.rule.help
+    assert set(values) == {*config.settings(), "config", "workdir"}
+
+
+@pytest.mark.parametrize("command", cli._COMMANDS)
+def test_help_fits_a_terminal(command):
+    text = options.describe(cli._COMMANDS[command].flags())
+    assert max(map(len, text.splitlines()), default=0) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["--batch_size=8"], "batch_size", 8),
+        (["--batch_size", "8"], "batch_size", 8),
+        (["-batch_size=8"], "batch_size", 8),
+        (["--batch_size=2", "--batch_size=8"], "batch_size", 8),
+        (["--finetune_learning_rate=3e-5"], "finetune_learning_rate", 3e-5),
+        (["--image_size=auto"], "image_size", "auto"),
+        (["--image_size=64"], "image_size", 64),
+        (["--tensorboard"], "tensorboard", True),
+        (["--notensorboard"], "tensorboard", False),
+        (["--tensorboard=false"], "tensorboard", False),
+        (["--data=csv:a=b.csv"], "data", "csv:a=b.csv"),
+    ],
+)
+def test_a_flag_is_a_checked_value(words, name, value):
+    flag = parse(*words)[name]
+    assert (flag.value, type(flag.value)) == (value, type(value))
+    assert flag.present
+
+
+def test_a_flag_that_says_the_default_is_present_all_the_same(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text("batch_size = 8\npatience = 2")
+    built = cli.configuration(parse(f"--config={file}", "--batch_size=32"))
+    assert (built.batch_size, built.patience, built.seed) == (32, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch_size"], "Missing value for flag --batch_size"),
+        (["--batch_size", "--seed=3"], r"`batch_size` must.*'--seed=3'"),
+        (["--batch_size="], r"`batch_size` must be a whole number.*''"),
+        (["--batch_size=x"], r"^`batch_size` must be a whole number"),
+        (["--tensorboard=maybe"], r"^`tensorboard` must be true or false"),
+        (["--notensorboard=1"], "does not take an argument"),
+        (["--nobatch_size"], "unknown flag `--nobatch_size`"),
+        (["--bach_size=3"], "`--bach_size`. Did you mean batch_size?"),
+        (["--batch=3"], "unknown flag `--batch`"),
+        (["--model=x"], "a flag of `tlkeras evaluate`, not of `tlkeras train`"),
+        (["--helpfull"], "unknown flag `--helpfull`"),
+        (["--flagfile=x"], "unknown flag `--flagfile`"),
+        (["--flagfile"], "unknown flag `--flagfile`"),
+        (["-undefok=foo", "--foo=3"], "unknown flag `--undefok`"),
+        (["--strategy=scratsh"], "Did you mean scratch?"),
+    ],
+)
+def test_a_mistake_in_a_flag_is_one_line(words, message):
+    with pytest.raises(errors.UserError, match=message) as caught:
+        parse(*words)
+    assert "\n" not in str(caught.value)

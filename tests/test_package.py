@@ -1,0 +1,71 @@
+import importlib
+import importlib.metadata
+import pathlib
+import subprocess
+import sys
+import time
+
+import tlkeras
+
+HEAVY = ("tensorflow", "keras", "jax", "sklearn", "matplotlib", "pandas")
+SHOW = f"import sys; print(*[name for name in {HEAVY} if name in sys.modules])"
+
+
+def seconds_and_output(program: str) -> tuple[float, str]:
+    """Returns the shortest of three runs: a busy machine is no mistake."""
+    runs = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        runs.append((time.perf_counter() - began, done.stdout))
+    return min(runs)
+
+
+def test_import_is_quick_and_light():
+    seconds, output = seconds_and_output(f"import tlkeras; {SHOW}")
+    assert seconds < 1
+    assert output == "\n"
+
+
+def test_help_is_quick_and_light():
+    seconds, output = seconds_and_output(
+        f"from tlkeras import cli; cli.main(['--help']); {SHOW}"
+    )
+    assert seconds < 1
+    assert output.startswith("tlkeras: a folder of labelled images")
+    assert output.endswith("\n\n")
+
+
+def test_the_public_names_are_listed_and_load():
+    for name in tlkeras.__all__:
+        assert name in dir(tlkeras)
+        assert getattr(tlkeras, name) is getattr(tlkeras, name)
+    assert {"train", "load", "build_classifier", "split"} <= set(dir(tlkeras))
+
+
+def test_the_names_for_type_checkers_are_the_public_ones():
+    source = pathlib.Path(tlkeras.__file__).read_text()
+    assert [
+        name for name in tlkeras.__all__ if f" as {name}" not in source
+    ] == []
+    for name, (module, attribute) in tlkeras._PUBLIC.items():
+        found = getattr(importlib.import_module(module), attribute)
+        assert getattr(tlkeras, name) is found
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert not hasattr(tlkeras, "trian")
+
+
+def test_type_checkers_are_told_that_there_are_types():
+    package = pathlib.Path(tlkeras.__file__).parent
+    assert (package / "py.typed").is_file()
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert importlib.metadata.version("tlkeras") == tlkeras.__version__

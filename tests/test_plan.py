@@ -1,0 +1,188 @@
+import os
+import re
+
+import PIL.Image
+import pytest
+from conftest import LABELS
+from conftest import small
+from conftest import tree
+from conftest import write_digits
+
+from tlkeras import config
+from tlkeras import errors
+from tlkeras import files
+from tlkeras import plan
+from tlkeras import progress
+
+QUIET = progress.Progress(quiet=True)
+
+
+def make(workdir="", **settings) -> plan.Plan:
+    return plan.make(small(**settings), workdir, progress=QUIET)
+
+
+def test_paths_are_made_absolute_and_names_exact(
+    photos, trained, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(photos)
+    (tmp_path / "run").symlink_to(trained.directory)
+    made = make(
+        "out",
+        data="folder:photos",
+        backbone="small_resnet",
+        weights="run",
+        strategy="fine_tuning",
+    )
+    assert made.config.data == f"folder:{tmp_path}/photos"
+    assert made.config.weights == f"{tmp_path}/run"
+    assert made.config.backbone == made.row.name == "SmallResNet"
+    assert made.directory == tmp_path / "out"
+    assert made.image_size == 16
+    assert made.source.labels == LABELS
+
+
+def test_scratch_takes_no_weights(photos):
+    made = make(data=f"folder:{photos}", weights="imagenet")
+    assert made.weights == "none"
+    assert made.config.weights == "imagenet"
+
+
+def test_auto_is_the_networks_own_size(photos):
+    assert make(data=f"folder:{photos}", image_size="auto").image_size == 32
+
+
+@pytest.mark.parametrize(
+    ("data", "middle"),
+    [
+        ("builtin:digits[0-4]", "digits-0-4"),
+        ("folder:photos/", "photos"),
+    ],
+)
+def test_the_default_directory_says_what_it_is(
+    photos, tmp_path, monkeypatch, data, middle
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(photos)
+    first = make(data=data).directory
+    assert first.parent == tmp_path / "runs"
+    assert re.fullmatch(
+        rf"\d{{8}}-\d{{6}}-{middle}-SmallResNet-scratch", first.name
+    )
+    assert list(tree(tmp_path)) == [str(tmp_path / "photos")]
+
+
+def test_two_runs_never_get_one_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        plan.datetime,
+        "datetime",
+        type("Clock", (), {"now": lambda: plan.datetime.date(2026, 1, 1)}),
+    )
+    names = set()
+    for _ in range(3):
+        directory = make(data="builtin:digits").directory
+        directory.mkdir(parents=True)
+        names.add(directory.name)
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"data": ""}, "`data` must be folder:PATH.*Received: nothing"),
+        ({"data": "folder:/nowhere"}, "/nowhere, which does not exist"),
+        ({"data": "/tmp"}, "Did you mean folder:/tmp"),
+        ({"data": "builtin:digits[3]"}, "at least 2 classes. Received: 1"),
+        ({"backbone": "MobilNetV2"}, "Did you mean MobileNetV2"),
+        ({"image_size": 7}, "at least 8 pixels for SmallResNet. Received: 7"),
+        (
+            {"strategy": "fine_tuning", "weights": "imagenet"},
+            "no ImageNet weights for SmallResNet.*--strategy=scratch",
+        ),
+        (
+            {"strategy": "fine_tuning", "weights": "/nowhere"},
+            "`weights`.*/nowhere, which does not exist",
+        ),
+    ],
+)
+def test_mistakes_known_beforehand(tmp_path, settings, message):
+    with pytest.raises(errors.UserError, match=message):
+        make(tmp_path / "run", **settings)
+    assert not tree(tmp_path)
+
+
+def test_a_class_too_small_is_seen_by_its_files(tmp_path):
+    write_digits(tmp_path, {0: "zero", 1: "one"}, 4)
+    write_digits(tmp_path, {2: "two"}, 2)
+    with pytest.raises(errors.UserError, match="class 'two' must have"):
+        make(data=f"folder:{tmp_path}")
+
+
+def leave(directory, *names: str, **settings) -> None:
+    """Writes what a run with these settings leaves behind at first."""
+    made = make(directory, data="builtin:digits", **settings)
+    files.write_text(directory / "config.toml", config.to_toml(made.config))
+    for name in names:
+        (directory / name).mkdir()
+
+
+def test_a_workdir_is_free_or_holds_the_same_run_unfinished(tmp_path):
+    data = {"data": "builtin:digits"}
+    assert make(tmp_path, **data).directory == tmp_path
+    (tmp_path / ".123-config.toml").touch()
+    assert make(tmp_path, **data).directory == tmp_path
+    leave(tmp_path, "checkpoint")
+    assert make(tmp_path, **data).directory == tmp_path
+    with pytest.raises(errors.UserError, match=r"other settings \(epochs\)"):
+        make(tmp_path, epochs=7, **data)
+    (tmp_path / "report.json").touch()
+    with pytest.raises(errors.UserError, match="a finished run"):
+        make(tmp_path, **data)
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "config.toml"])
+def test_a_workdir_with_something_else_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("title = 'mine'")
+    with pytest.raises(errors.UserError, match="something else than a run"):
+        make(tmp_path, data="builtin:digits")
+    assert (tmp_path / name).read_text() == "title = 'mine'"
+
+
+def test_find_images_in_files_folders_and_globs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/2.png", "a/b/1.png", "a/.hidden.png", "3[x].png", "4.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.new("L", (2, 2)).save(tmp_path / name)
+    found = plan.find_images(["*.jpg", "a", "3[x].png", "a/2.png", "**/*.png"])
+    # In the order given, each once; `**` finds what a folder hides not.
+    assert found == ["4.jpg", "a/2.png", "a/b/1.png", "3[x].png"]
+    for bad in (["*.gif"], ["a", "nowhere.png"], []):
+        with pytest.raises(errors.UserError, match="to predict"):
+            plan.find_images(bad)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(errors.UserError, match="at empty"):
+        plan.find_images(["empty"])
+
+
+def test_new_directory_is_new_or_empty(tmp_path):
+    assert plan.new_directory(tmp_path / "a", "output") == tmp_path / "a"
+    assert plan.new_directory(tmp_path, "output") == tmp_path
+    (tmp_path / "a").touch()
+    with pytest.raises(errors.UserError, match="`output`.*not empty"):
+        plan.new_directory(tmp_path, "output")
+    with pytest.raises(errors.UserError, match="`output` must be given"):
+        plan.new_directory("", "output")
+
+
+def test_check_model(trained, tmp_path):
+    plan.check_model(trained.directory)
+    plan.check_model(os.fspath(trained.directory / "model.keras"))
+    for bad, message in (
+        ("", "`model` must be given"),
+        (tmp_path, "holds no model.keras"),
+        (tmp_path / "nowhere", "does not exist"),
+        (trained.directory / "report.json", "is no .keras file"),
+    ):
+        with pytest.raises(errors.UserError, match=message):
+            plan.check_model(bad)

@@ -1,0 +1,220 @@
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import LABELS
+from conftest import run
+from conftest import small
+from conftest import write_digits
+
+from tlkeras import errors
+from tlkeras import progress
+from tlkeras import using
+from tlkeras.data import sources
+
+QUIET = progress.Progress(quiet=True)
+
+
+def opened(name: str) -> sources.Source:
+    return sources.open(name, progress=QUIET)
+
+
+def evaluate(trained, source, split="auto") -> using.Judgement:
+    return using.evaluate(
+        trained.directory, source, split=split, progress=QUIET
+    )
+
+
+def predictions(trained) -> list[dict[str, str]]:
+    with open(
+        trained.directory / "predictions.csv", newline="", encoding="utf-8"
+    ) as stream:
+        return list(csv.DictReader(stream))
+
+
+def write_csv(path, rows) -> sources.Source:
+    """Writes (image, label) rows and opens them as a source."""
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("path", "label"), *rows])
+    return opened(f"csv:{path}")
+
+
+def test_every_way_gives_the_labels_of_predictions_csv(trained, photos):
+    rows = predictions(trained)
+    expected = {row["path"]: row["label"] for row in rows}
+    assert set(expected.values()) == set(LABELS)
+    scored = evaluate(trained, opened(f"folder:{photos}"), "all")
+    predicted = using.predict(
+        trained.directory, sorted(expected), progress=QUIET
+    )
+    for found in (scored, predicted):
+        answers = found.probabilities.argmax(axis=1)
+        labels = {
+            path: found.labels[answer]
+            for path, answer in zip(found.paths, answers, strict=True)
+        }
+        assert {path: labels[path] for path in expected} == expected
+
+
+@pytest.mark.parametrize("split", ["auto", "test", "validation", "train"])
+def test_the_runs_own_splits_are_found_again(trained, photos, split):
+    found = evaluate(trained, opened(f"folder:{photos}"), split)
+    name = "test" if split == "auto" else split
+    assert len(found.paths) == sum(
+        trained.report["data"]["images"][name].values()
+    )
+    if name == "train":
+        return
+    mine = [row for row in predictions(trained) if row["split"] == name]
+    assert list(found.paths) == [row["path"] for row in mine]
+    assert list(found.true_labels) == [row["true_label"] for row in mine]
+    assert found.quality["accuracy"] == trained.report[name]["accuracy"]
+    assert ("test split is scored" in " ".join(found.notes)) == (
+        split == "auto"
+    )
+
+
+def test_few_images_of_training_are_found_again(trained, photos, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(trained.directory, copy)
+    settings = (copy / "config.toml").read_text()
+    (copy / "config.toml").write_text(
+        settings.replace('images_per_class = "all"', "images_per_class = 4")
+    )
+    found = using.evaluate(
+        copy, opened(f"folder:{photos}"), split="train", progress=QUIET
+    )
+    assert sorted(found.true_labels) == sorted(LABELS * 4)
+
+
+def test_all_images_of_other_data_are_scored(trained, tmp_path):
+    write_digits(tmp_path, dict(enumerate(LABELS)), 5, first=60)
+    found = evaluate(trained, opened(f"folder:{tmp_path}"))
+    assert len(found.paths) == 15
+    assert found.notes == ("All images are scored.",)
+    assert not found.skipped
+
+
+def test_splits_that_the_data_has_are_kept(trained, tmp_path):
+    names = dict(enumerate(LABELS))
+    for split, first in (("train", 60), ("test", 80)):
+        write_digits(tmp_path / split, names, 4, first=first)
+    found = evaluate(trained, opened(f"folder:{tmp_path}"), "test")
+    assert len(found.paths) == 12
+    assert all(f"{tmp_path}/test/" in path for path in found.paths)
+    # Of a table with test images alone, too.
+    rows = [
+        (path, label, "test")
+        for path, label in zip(found.paths, found.true_labels, strict=True)
+    ]
+    with open(tmp_path / "a.csv", "w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("path", "label", "split"), *rows])
+    again = evaluate(trained, opened(f"csv:{tmp_path}/a.csv"), "test")
+    assert again.paths == found.paths
+
+
+def test_a_subset_of_the_classes(trained, tmp_path):
+    rows = write_digits(tmp_path, {0: LABELS[0], 2: LABELS[2]}, 6, first=60)
+    found = evaluate(trained, write_csv(tmp_path / "a.csv", rows.items()))
+    assert len(found.paths) == 12
+    assert "knows 1 classes that are not in the data: zwölf" in found.notes[1]
+    per_class = {row["label"]: row["n"] for row in found.quality["per_class"]}
+    assert per_class == {LABELS[0]: 6, LABELS[1]: 0, LABELS[2]: 6}
+
+
+def test_a_superset_of_the_classes(trained, tmp_path):
+    names = {**dict(enumerate(LABELS)), 3: "apple", 4: "zoo"}
+    rows = write_digits(tmp_path, names, 6, first=60)
+    found = evaluate(trained, write_csv(tmp_path / "a.csv", rows.items()))
+    assert len(found.paths) == 18
+    assert set(found.true_labels) == set(LABELS)
+    assert found.notes[1] == (
+        "12 images of classes that the model does not know are left out: "
+        "apple, zoo."
+    )
+
+
+def test_classes_in_another_order_are_matched_by_name(trained, photos):
+    source = opened(f"folder:{photos}")
+    expected = evaluate(trained, source, "all")
+    for labels in (LABELS[::-1], (LABELS[2], "new", *LABELS[:2])):
+        other = dataclasses.replace(source, labels=labels)
+        found = evaluate(trained, other, "all")
+        assert found.quality == expected.quality
+        assert "another order" in found.notes[-1]
+    assert not expected.notes
+
+
+def test_no_class_in_common_is_refused(trained):
+    with pytest.raises(errors.UserError, match="null, zwölf, 二.*0, 1"):
+        evaluate(trained, opened("builtin:digits[0-1]"))
+
+
+def test_unreadable_images_are_left_out_and_named(trained, photos):
+    found = evaluate(trained, opened(f"folder:{photos}"), "all")
+    assert len(found.paths) == 150
+    assert found.skipped == (
+        (str(photos / LABELS[0] / "broken.png"), "damaged PNG"),
+    )
+
+
+def test_what_is_written_is_what_was_found(trained, photos, tmp_path):
+    found = evaluate(trained, opened(f"folder:{photos}"))
+    using.write_judgement(found, tmp_path / "a.json")
+    values = json.loads((tmp_path / "a.json").read_text())
+    assert values["quality"] == found.quality
+    using.write_predictions(found, tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    columns = [f"p_{label}" for label in LABELS]
+    assert list(rows[0]) == ["path", "true_label", "label", "score", *columns]
+    mine = [row for row in predictions(trained) if row["split"] == "test"]
+    for one, other in zip(rows, mine, strict=True):
+        assert one["path"] == other["path"]
+        assert one["label"] == other["label"]
+        for column in ("score", *columns):
+            assert float(one[column]) == pytest.approx(
+                float(other[column]), abs=1e-5
+            )
+    using.write_predictions(
+        using.predict(trained.directory, found.paths[:2], progress=QUIET),
+        tmp_path / "b.csv",
+    )
+    header = (tmp_path / "b.csv").read_text().splitlines()[0]
+    assert header == ",".join(["path", "label", "score", *columns])
+
+
+def test_export_is_checked_on_photographs(trained, tmp_path):
+    verified = using.export_model(trained.directory, tmp_path / "a")
+    assert verified.images == 2
+    assert (tmp_path / "a" / "saved_model.pb").is_file()
+
+
+def test_a_model_alone_needs_no_run_beside_it(trained, photos, tmp_path):
+    shutil.copy(trained.directory / "model.keras", tmp_path)
+    found = using.evaluate(
+        tmp_path / "model.keras", opened(f"folder:{photos}"), progress=QUIET
+    )
+    assert found.notes == ("All images are scored.",)
+    assert len(found.paths) == 150
+
+
+def test_images_given_by_a_group_stay_where_they_were(tmp_path):
+    """A run on a table with groups, found again from its config alone."""
+    names = dict(enumerate(LABELS[:2]))
+    rows = write_digits(tmp_path, names, 24)
+    with open(tmp_path / "a.csv", "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("path", "label", "group"))
+        for number, (path, label) in enumerate(rows.items()):
+            writer.writerow((path, label, f"patient {number // 3}"))
+    data = f"csv:{tmp_path}/a.csv"
+    settings = small(data=data, strategy="feature_extraction", head_epochs=1)
+    finished = run(settings, tmp_path / "run")
+    found = evaluate(finished, opened(data), "test")
+    mine = [row for row in predictions(finished) if row["split"] == "test"]
+    assert list(found.paths) == [row["path"] for row in mine]
+    assert np.isclose(found.probabilities.sum(axis=1), 1).all()

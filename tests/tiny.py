@@ -1,0 +1,97 @@
+"""A classifier and a data set so small that a phase takes a second."""
+
+import keras
+import numpy as np
+
+from tlkeras import model as models
+from tlkeras import progress as progresses
+from tlkeras.backbones import base as bases
+from tlkeras.data import batches
+from tlkeras.data import images as image_stores
+
+SIZE = 8
+CLASSES = 3
+QUIET = progresses.Progress(quiet=True)
+
+
+def network(dropout: float = 0.5) -> keras.Model:
+    """Two blocks with BatchNorm, and dropout between them."""
+    images = keras.Input((SIZE, SIZE, 3))
+    x = images
+    for number in (1, 2):
+        if number == 2:
+            x = keras.layers.Dropout(dropout, name="between")(x)
+        x = keras.layers.Conv2D(4, 3, strides=2, name=f"conv{number}")(x)
+        x = keras.layers.BatchNormalization(name=f"bn{number}")(x)
+        x = keras.layers.ReLU(name=f"relu{number}")(x)
+    features = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(images, features, name="tiny")
+
+
+def classifier(seed: int = 0, *, dropout: float = 0.5) -> keras.Model:
+    """What `build_classifier` makes, on the network above."""
+    keras.utils.set_random_seed(seed)
+    base = bases.Base(
+        network(dropout), backbone="tiny", scaling="tf", name="base"
+    )
+    images = keras.Input((SIZE, SIZE, 3))
+    head = models.build_head(4, CLASSES, dropout=dropout)
+    model = keras.Model(images, head(base(images)))
+    base.owned_by(model)
+    models.freeze(base)
+    return model
+
+
+def feed(
+    images: int = 24,
+    *,
+    size: int = SIZE,
+    batch_size: int = 8,
+    classes: int = CLASSES,
+) -> batches.Feed:
+    """Noise of another brightness for each class, mirrored at random."""
+    generator = np.random.default_rng(0)
+    targets = np.arange(images) % classes
+    noise = generator.integers(0, 120, (images, size, size, 3))
+    pixels = noise + (100 // classes * targets)[:, None, None, None]
+    return of(
+        pixels.astype(np.uint8),
+        targets,
+        batch_size=batch_size,
+        classes=classes,
+    )
+
+
+def of(
+    pixels: np.ndarray,
+    targets: np.ndarray,
+    *,
+    validation: slice = slice(None),
+    train: slice = slice(None),
+    batch_size: int = 8,
+    classes: int = CLASSES,
+    augment: str = "flip",
+) -> batches.Feed:
+    """Trains on one slice of the images and validates on the other."""
+    images = image_stores.Images(pixels.shape[1], pixels, None)
+    rows = np.arange(len(pixels))
+    count = len(rows[train])
+    return batches.Feed(
+        train=batches.training(
+            images,
+            rows[train],
+            targets[train],
+            rows[train],
+            batch_size=batch_size,
+            augment=augment,
+            seed=0,
+            class_weights=np.ones(classes),
+        ),
+        validation=batches.evaluation(
+            images, rows[validation], targets[validation], batch_size=batch_size
+        ),
+        steps_per_epoch=-(-count // batch_size),
+        batch_size=batch_size,
+        train_images=count,
+        validation_images=len(rows[validation]),
+    )
