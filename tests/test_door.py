@@ -23,7 +23,9 @@ def pixels(path) -> np.ndarray:
     return np.asarray(PIL.Image.open(path).convert("RGB"))
 
 
-def test_training_takes_settings_by_name(tmp_path, photos, trained, capsys):
+def test_training_takes_settings_by_name(
+    tmp_path, photos, trained, capsys, no_export
+):
     settings = {
         **SMALL,
         "strategy": "feature_extraction",

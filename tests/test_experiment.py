@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import errno
 import json
 import os
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import LABELS
+from conftest import SMALL
 from conftest import run
 from conftest import small
 from conftest import tree
@@ -143,21 +143,6 @@ def test_the_report_has_the_keys_of_the_contract(two_phases):
     ]
 
 
-def test_config_toml_makes_the_run_again(two_phases, tmp_path):
-    again = run(
-        config.resolve(two_phases.directory / "config.toml"), tmp_path / "run"
-    )
-    for name in ("predictions.csv", "labels.txt", "config.toml"):
-        first = (two_phases.directory / name).read_bytes()
-        assert (again.directory / name).read_bytes() == first
-    one, other = (
-        saving.load(each.directory).model.get_weights()
-        for each in (two_phases, again)
-    )
-    for left, right in zip(one, other, strict=True):
-        np.testing.assert_array_equal(left, right)
-
-
 class Killed(BaseException):
     pass
 
@@ -175,9 +160,10 @@ def kill_after(number: int, monkeypatch) -> None:
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
-    two_phases, photos, tmp_path, monkeypatch
+    two_phases, tmp_path, monkeypatch
 ):
-    settings = small(data=f"folder:{photos}", **TWO_PHASES)
+    # What a run leaves as its config.toml makes the same run again.
+    settings = config.resolve(two_phases.directory / "config.toml")
     with monkeypatch.context() as patch:
         kill_after(1, patch)
         with pytest.raises(Killed):
@@ -197,20 +183,25 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     assert phases == ["finetune"]
     assert set(os.listdir(tmp_path / "run")) == FILES
     # Dropout, order and augmentation were those of the unbroken run.
-    for name in ("predictions.csv", "labels.txt"):
+    for name in ("predictions.csv", "labels.txt", "config.toml"):
         first = (two_phases.directory / name).read_bytes()
         assert (resumed.directory / name).read_bytes() == first
-    assert [phase["name"] for phase in resumed.report["phases"]] == [
-        "head",
-        "finetune",
-    ]
+    one, other = (
+        saving.load(each.directory).model.get_weights()
+        for each in (two_phases, resumed)
+    )
+    for left, right in zip(one, other, strict=True):
+        np.testing.assert_array_equal(left, right)
+    for report in (two_phases.report, resumed.report):
+        names = [phase["name"] for phase in report["phases"]]
+        assert names == ["head", "finetune"]
 
 
 def test_a_killed_run_whose_data_changed_cannot_go_on(
-    tmp_path, monkeypatch, photos
+    tmp_path, monkeypatch, no_training
 ):
     write_digits(tmp_path / "data", {0: "a", 1: "b"}, 10)
-    settings = small(data=f"folder:{tmp_path}/data", epochs=1)
+    settings = small(data=f"folder:{tmp_path}/data")
     with monkeypatch.context() as patch:
         kill_after(1, patch)
         with pytest.raises(Killed):
@@ -237,21 +228,21 @@ def test_a_run_that_failed_in_its_first_phase_leaves_nothing(
 
 
 def test_a_config_left_by_a_kill_in_the_first_phase_confuses_nobody(
-    photos, tmp_path, capsys
+    photos, tmp_path, capsys, no_training
 ):
-    settings = small(data=f"folder:{photos}", epochs=1)
-    quiet = progress.Progress(quiet=True)
-    made = plan.make(settings, tmp_path, progress=quiet)
+    settings = small(data=f"folder:{photos}")
+    made = plan.make(settings, tmp_path, progress=progress.Progress())
     (tmp_path / "config.toml").write_text(config.to_toml(made.config))
-    experiment.run(made, progress=progress.Progress())
+    run(settings, tmp_path)
     assert "going on" not in capsys.readouterr().out
     assert set(os.listdir(tmp_path)) == FILES
+    assert len(no_training) == 1
 
 
 def test_a_full_disk_keeps_the_phases_and_leaves_no_half_file(
-    photos, tmp_path, monkeypatch
+    photos, tmp_path, monkeypatch, no_training
 ):
-    settings = small(data=f"folder:{photos}", epochs=1)
+    settings = small(data=f"folder:{photos}")
     predictions_rows = evaluation.predictions_rows
 
     def full(*arguments, **options):
@@ -271,34 +262,39 @@ def test_a_full_disk_keeps_the_phases_and_leaves_no_half_file(
     assert not left & {"predictions.csv", "report.json", "report.html"}
     assert left <= {*FILES, checkpoint._NAME}
     # There is room again: only what was missing is done.
-    monkeypatch.setattr(training, "fit", None)
     run(settings, tmp_path)
     assert set(os.listdir(tmp_path)) == FILES
+    assert len(no_training) == 1
 
 
-def test_an_interrupted_phase_is_reported_as_such(
-    photos, tmp_path, monkeypatch
-):
+def test_an_interrupted_phase_is_reported_as_such(photos, tmp_path, no_export):
     class Interrupt(progress.Progress):
         def epoch_ends(self, row: records.Epoch) -> None:
             if (row.phase, row.epoch) == ("head", 2):
                 raise KeyboardInterrupt
 
     quiet = Interrupt(quiet=True)
-    settings = small(
-        data=f"folder:{photos}", **{**TWO_PHASES, "head_epochs": 9}
-    )
+    values = {**TWO_PHASES, "head_epochs": 9, "tensorboard": True}
+    settings = small(data=f"folder:{photos}", **values)
     made = plan.make(settings, tmp_path, progress=quiet)
     done = experiment.run(made, progress=quiet)
     assert done.report["interrupted"]
     (phase,) = done.report["phases"]
     assert (phase["stopped"], phase["name"]) == ("interrupted", "head")
-    assert set(os.listdir(tmp_path)) == FILES
+    assert set(os.listdir(tmp_path)) == {*FILES, "tensorboard"}
     assert saving.load(tmp_path).labels == LABELS
+    events = (tmp_path / "tensorboard" / "head").rglob("*tfevents*")
+    tags = {
+        value.tag
+        for file in events
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    assert "epoch_accuracy" in tags
 
 
 def test_a_layer_inside_a_block_is_said_and_one_that_is_not_there_refused(
-    photos, tmp_path, capsys
+    photos, tmp_path, no_training
 ):
     values = {"data": f"folder:{photos}", **TWO_PHASES}
     for unfreeze, message in (
@@ -307,46 +303,21 @@ def test_a_layer_inside_a_block_is_said_and_one_that_is_not_there_refused(
     ):
         with pytest.raises(errors.UserError, match=message):
             run(small(**values, unfreeze=unfreeze), tmp_path / "bad")
-    assert not tree(tmp_path)
-    settings = small(
-        **{**values, "head_epochs": 1, "finetune_epochs": 1},
-        unfreeze="from:stage2_block1_2_bn",
-    )
-    done = run(settings, tmp_path / "good")
-    note = (
+    assert not tree(tmp_path) and not no_training
+    inside = small(**values, unfreeze="from:stage2_block1_2_bn")
+    done = run(inside, tmp_path / "good")
+    assert (
         "Phase finetune: from:stage2_block1_2_bn lies inside a block, so the "
         "base learns from the block's start: from:stage2_block1_1_conv."
-    )
-    assert note in done.report["notes"]
-    assert note in (tmp_path / "good" / "report.html").read_text()
+    ) in done.report["notes"]
 
 
-def test_tensorboard_writes_event_files_for_each_phase(photos, tmp_path):
-    settings = small(
-        data=f"folder:{photos}",
-        **{**TWO_PHASES, "head_epochs": 1, "finetune_epochs": 1},
-        tensorboard=True,
-    )
-    run(settings, tmp_path)
-    assert set(os.listdir(tmp_path)) == {*FILES, "tensorboard"}
-    for phase in ("head", "finetune"):
-        events = (tmp_path / "tensorboard" / phase).rglob("*tfevents*")
-        tags = {
-            value.tag
-            for file in events
-            for event in tf.compat.v1.train.summary_iterator(str(file))
-            for value in event.summary.value
-        }
-        assert "epoch_accuracy" in tags
-
-
-def test_settings_reach_the_network(photos, tmp_path):
+def test_settings_reach_the_network(photos, tmp_path, no_training):
     settings = small(
         data=f"folder:{photos}",
         strategy="feature_extraction",
         head="mlp",
         head_units=7,
-        head_epochs=1,
         head_learning_rate=3e-2,
         image_size=24,
         resize="stretch",
@@ -354,43 +325,38 @@ def test_settings_reach_the_network(photos, tmp_path):
         images_per_class=5,
     )
     done = run(settings, tmp_path)
-    model = saving.load(tmp_path)
-    assert model.model.input_shape == (None, 24, 24, 3)
-    assert model.resize == "stretch"
-    shapes = [v.shape for v in model.model.get_layer("head").weights]
+    saved = saving.load(tmp_path)
+    assert saved.model.input_shape == (None, 24, 24, 3)
+    assert saved.resize == "stretch"
+    shapes = [each.shape for each in saved.model.get_layer("head").weights]
     assert shapes == [(128, 7), (7,), (7, 3), (3,)]
     assert sum(done.report["data"]["images"]["train"].values()) == 15
-    (row,) = rows(tmp_path / "history.csv")
-    assert float(row["learning_rate"]) == pytest.approx(3e-2)
+    assert [phase.learning_rate for phase in no_training] == [3e-2]
 
 
-def test_phases_of_ones_own(photos, tmp_path):
+def test_phases_of_ones_own(photos, tmp_path, no_training):
     phases = [
         {
-            "name": "top",
-            "unfreeze": "stages:1",
+            "name": name,
+            "unfreeze": unfreeze,
             "epochs": 1,
             "learning_rate": 1e-3,
-        },
-        {
-            "name": "all",
-            "unfreeze": "all",
-            "epochs": 1,
-            "learning_rate": 1e-4,
             "statistics": "learned",
-        },
+        }
+        for name, unfreeze in (("top", "stages:1"), ("whole", "all"))
     ]
-    base = dataclasses.asdict(small(data=f"folder:{photos}"))
     values = {
-        name: value
-        for name, value in base.items()
-        if name not in ("strategy", "phases")
+        name: value for name, value in SMALL.items() if name != "strategy"
     }
-    done = run(config.build({**values, "phases": phases}), tmp_path)
-    assert [each["name"] for each in done.report["phases"]] == ["top", "all"]
+    settings = config.build(
+        {**values, "data": f"folder:{photos}", "phases": phases}
+    )
+    done = run(settings, tmp_path)
+    assert no_training == list(settings.phases)
+    assert [each["name"] for each in done.report["phases"]] == ["top", "whole"]
     stored = tomllib.loads((tmp_path / "config.toml").read_text())
     assert "strategy" not in stored
-    assert [each["name"] for each in stored["phases"]] == ["top", "all"]
+    assert [each["name"] for each in stored["phases"]] == ["top", "whole"]
 
 
 @pytest.mark.parametrize(

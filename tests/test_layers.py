@@ -13,7 +13,7 @@ LEVELS = (
     ("strategies", "progress"),
     ("config",),
     ("data", "backbones", "graph", "options"),
-    ("model", "saving", "plan"),
+    ("model", "saving", "plan", "cache"),
     ("training", "predicting", "checkpoint", "evaluation"),
     ("schedule", "export"),
     ("report",),

@@ -202,7 +202,7 @@ def test_a_model_alone_needs_no_run_beside_it(trained, photos, tmp_path):
     assert len(found.paths) == 150
 
 
-def test_images_given_by_a_group_stay_where_they_were(tmp_path):
+def test_images_given_by_a_group_stay_where_they_were(tmp_path, no_training):
     """A run on a table with groups, found again from its config alone."""
     names = dict(enumerate(LABELS[:2]))
     rows = write_digits(tmp_path, names, 24)
@@ -212,8 +212,7 @@ def test_images_given_by_a_group_stay_where_they_were(tmp_path):
         for number, (path, label) in enumerate(rows.items()):
             writer.writerow((path, label, f"patient {number // 3}"))
     data = f"csv:{tmp_path}/a.csv"
-    settings = small(data=data, strategy="feature_extraction", head_epochs=1)
-    finished = run(settings, tmp_path / "run")
+    finished = run(small(data=data), tmp_path / "run")
     found = evaluate(finished, opened(data), "test")
     mine = [row for row in predictions(finished) if row["split"] == "test"]
     assert list(found.paths) == [row["path"] for row in mine]

@@ -71,27 +71,22 @@ def of(
     batch_size: int = 8,
     classes: int = CLASSES,
     augment: str = "flip",
+    cache: bool = False,
 ) -> batches.Feed:
     """Trains on one slice of the images and validates on the other."""
     images = image_stores.Images(pixels.shape[1], pixels, None)
     rows = np.arange(len(pixels))
-    count = len(rows[train])
-    return batches.Feed(
-        train=batches.training(
-            images,
-            rows[train],
-            targets[train],
-            rows[train],
-            batch_size=batch_size,
-            augment=augment,
-            seed=0,
-            class_weights=np.ones(classes),
-        ),
-        validation=batches.evaluation(
-            images, rows[validation], targets[validation], batch_size=batch_size
-        ),
-        steps_per_epoch=-(-count // batch_size),
+
+    def part(chosen: slice) -> batches.Part:
+        return batches.Part(rows[chosen], targets[chosen], rows[chosen])
+
+    return batches.feed(
+        images,
+        part(train),
+        part(validation),
         batch_size=batch_size,
-        train_images=count,
-        validation_images=len(rows[validation]),
+        augment=augment,
+        seed=0,
+        class_weights=np.ones(classes),
+        cache=cache,
     )

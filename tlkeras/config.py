@@ -223,6 +223,12 @@ class Config:
         high=10_000_000,
         word="all",
     )
+    feature_cache: str = _setting(
+        "auto",
+        "auto computes a frozen base's features once an image and way it can "
+        "look, where augment is none or flip; off computes them each epoch",
+        choices=("auto", "off"),
+    )
     on_bad_image: str = _setting(
         "skip",
         "skip lists images that cannot be read in skipped.csv; fail stops",

@@ -200,33 +200,26 @@ def _build(plan: plans.Plan) -> keras.Model:
 
 
 def _feed(config: configs.Config, data: datasets.Dataset) -> batches.Feed:
-    train = data.positions("train")
-    validation = data.positions("validation")
-    targets = data.targets[train]
     weights = np.ones(len(data.labels))
     if config.class_weights == "balanced":
+        targets = data.targets[data.positions("train")]
         weights = batches.balanced(targets, len(data.labels))
-    return batches.Feed(
-        train=batches.training(
-            data.images,
-            data.rows[train],
-            targets,
-            data.keys[train],
-            batch_size=config.batch_size,
-            augment=config.augment,
-            seed=config.seed,
-            class_weights=weights,
-        ),
-        validation=batches.evaluation(
-            data.images,
-            data.rows[validation],
-            data.targets[validation],
-            batch_size=config.batch_size,
-        ),
-        steps_per_epoch=-(-len(train) // config.batch_size),
+    return batches.feed(
+        data.images,
+        _part(data, "train"),
+        _part(data, "validation"),
         batch_size=config.batch_size,
-        train_images=len(train),
-        validation_images=len(validation),
+        augment=config.augment,
+        seed=config.seed,
+        class_weights=weights,
+        cache=config.feature_cache != "off",
+    )
+
+
+def _part(data: datasets.Dataset, split: str) -> batches.Part:
+    positions = data.positions(split)
+    return batches.Part(
+        data.rows[positions], data.targets[positions], data.keys[positions]
     )
 
 

@@ -122,8 +122,8 @@ def split(network: keras.Model, cut: Cut) -> tuple[keras.Model, keras.Model]:
     made = _splits.setdefault(network, {})
     if cut.layer not in made:
         made[cut.layer] = (
-            keras.Model(network.inputs, cut.tensor),
-            keras.Model(cut.tensor, network.outputs),
+            keras.Model(network.input, cut.tensor),
+            keras.Model(cut.tensor, network.output),
         )
     return made[cut.layer]
 

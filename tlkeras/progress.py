@@ -70,9 +70,20 @@ class Progress:
             self.bar = None
 
     def phase_begins(
-        self, phase: records.Phase, *, trainable_parameters: int, steps: int
+        self,
+        phase: records.Phase,
+        *,
+        trainable_parameters: int,
+        steps: int,
+        views_cached: int = 0,
+        live_seconds: float = 0.0,
     ) -> None:
-        """Says what a phase of `steps` steps an epoch is going to do."""
+        """Says what a phase of `steps` steps an epoch is going to do.
+
+        views_cached: stored ways an image can look, 0 where the base runs
+        live. live_seconds: what an epoch would then cost with a live base.
+        """
+        self.live_seconds = live_seconds
         if phase in self.planned:
             # What stood before it was done by an earlier, killed run.
             del self.planned[: self.planned.index(phase) + 1]
@@ -84,7 +95,7 @@ class Progress:
             f"phase {phase.name}: {trainable_parameters:,} parameters learn "
             f"(base: {phase.unfreeze}) at {phase.learning_rate:g} "
             f"({phase.schedule}), {phase.epochs} epochs of {steps} steps at "
-            "most"
+            f"most{_cached_text(views_cached)}"
         )
         self._begin_epoch(1)
 
@@ -149,13 +160,21 @@ class Progress:
         epoch: seconds of one epoch of this phase. done: epochs of it.
         """
         left = (self.phase.epochs - done) * epoch
+        live = self.live_seconds or epoch
         for phase in self.planned:
-            left += phase.epochs * epoch * _cost(phase) / _cost(self.phase)
+            left += phase.epochs * live * _cost(phase) / _cost(self.phase)
         return f"  at most {_clock(left):>5} left" if left > 0 else ""
 
 
 def _cost(phase: records.Phase) -> float:
     return 1.0 if phase.unfreeze == "none" else _TRAINED_BASE
+
+
+def _cached_text(views: int) -> str:
+    if not views:
+        return ""
+    ways = f" in each of {views} views" if views > 1 else ""
+    return f", on features computed once an image{ways}"
 
 
 def _against(result: records.PhaseResult) -> str:

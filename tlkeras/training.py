@@ -7,6 +7,7 @@ import time
 import keras
 import numpy as np
 
+from tlkeras import cache
 from tlkeras import model as models
 from tlkeras import progress as progresses
 from tlkeras import records
@@ -75,7 +76,7 @@ def fit(
         base.statistics = "held"
         models.freeze(base)
         # Its state is twice the model's size, and no other phase may use it.
-        model.optimizer = None
+        model.optimizer = model.get_layer("head").optimizer = None
 
 
 def short_momentum(steps: int) -> float:
@@ -131,17 +132,33 @@ def _fit(
     progress: progresses.Progress,
     callbacks: tuple[keras.callbacks.Callback, ...],
 ) -> records.PhaseResult:
-    compile(model, phase, phase.epochs * feed.steps_per_epoch)
+    began = time.perf_counter()
+    learner = model
+    cached = None
+    if phase.unfreeze == "none":
+        cached = cache.feed(model, feed, progress=progress)
+    views = 0
+    live_seconds = 0.0
+    if cached is not None:
+        # What is frozen is not even in the graph.
+        views = len(feed.views())
+        live_seconds = (time.perf_counter() - began) / views
+        learner, feed = model.get_layer("head"), cached
+    compile(learner, phase, phase.epochs * feed.steps_per_epoch)
     parts = _parts(model, phase)
     learning = parts.base + parts.head
     parameters = sum(math.prod(variable.shape) for variable in learning)
     before = models.state(model)
     watch = _Watch(phase, feed, parts.moving, progress)
     progress.phase_begins(
-        phase, trainable_parameters=parameters, steps=feed.steps_per_epoch
+        phase,
+        trainable_parameters=parameters,
+        steps=feed.steps_per_epoch,
+        views_cached=views,
+        live_seconds=live_seconds,
     )
     try:
-        model.fit(
+        learner.fit(
             feed.train(first_epoch, phase.epochs),
             epochs=phase.epochs,
             steps_per_epoch=feed.steps_per_epoch,
@@ -162,7 +179,7 @@ def _fit(
     )
     if watch.best is None:
         models.restore(model, before)
-        watch.score = evaluate(model, feed)
+        watch.score = evaluate(learner, feed)
     else:
         for variable, array in zip(parts.moving, watch.best, strict=True):
             variable.assign(array)
@@ -172,13 +189,14 @@ def _fit(
         epochs=len(watch.history),
         best_epoch=watch.best_epoch,
         steps=watch.steps,
-        seconds=time.perf_counter() - watch.began,
+        seconds=time.perf_counter() - began,
         stopped=watch.stopped,
         trainable_parameters=parameters,
         learning=len(learning),
         unmoved=unmoved,
         momentum=momentum,
         history=tuple(watch.history),
+        views_cached=views,
     )
 
 
@@ -213,7 +231,6 @@ class _Watch(keras.callbacks.Callback):
         self.best_epoch = 0
         self.steps = 0
         self.stopped = "budget"
-        self.began = time.perf_counter()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch_began = self.epoch_ended = time.perf_counter()

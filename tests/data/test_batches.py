@@ -25,11 +25,23 @@ WEIGHTS = np.array([0.5, 1.0, 2.0])
 def training(
     images=STORED, *, batch_size=5, seed=7, augment="none", weights=WEIGHTS
 ):
-    return batches.training(
+    return feed(
         images,
-        INDICES,
-        TARGETS,
-        INDICES * 10**15,
+        batch_size=batch_size,
+        seed=seed,
+        augment=augment,
+        weights=weights,
+    ).train
+
+
+def feed(
+    images=STORED, *, batch_size=5, seed=7, augment="none", weights=WEIGHTS
+):
+    part = batches.Part(INDICES, TARGETS, INDICES * 10**15)
+    return batches.feed(
+        images,
+        part,
+        part,
         batch_size=batch_size,
         augment=augment,
         seed=seed,
@@ -316,3 +328,30 @@ class TestUserErrors:
         with pytest.raises(errors.UserError, match="mine"):
             with batches.user_errors():
                 raise errors.UserError("mine")
+
+
+@pytest.mark.parametrize("augment, count", [("none", 1), ("flip", 2)])
+def test_features_come_as_the_images_would(augment, count):
+    """The views of each image, chosen and ordered as live batches have them."""
+    images = np.random.default_rng(0).integers(0, 256, PIXELS.shape)
+    stored = image_stores.Images(SIZE, images.astype(np.uint8), None)
+    live = feed(stored, augment=augment)
+    views = [np.concatenate(list(view)) for view in live.views()]
+    assert len(views) == count
+    flat = np.stack(views).reshape(count, COUNT, -1)
+    cached = live.on_features(flat, flat[0])
+    for images, features in zip(
+        live.train(2, 3), cached.train(2, 3), strict=True
+    ):
+        assert np.array_equal(
+            np.reshape(images[0], [len(images[0]), -1]), features[0]
+        )
+        assert np.array_equal(images[1], features[1])
+        assert np.array_equal(images[2], features[2])
+    judged = np.concatenate([batch for batch, _ in cached.validation])
+    assert np.array_equal(judged, flat[0])
+    assert cached.steps_per_epoch == live.steps_per_epoch
+
+
+def test_endless_views_are_none():
+    assert feed(augment="light").views() == ()

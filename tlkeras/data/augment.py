@@ -56,6 +56,24 @@ class _Change(NamedTuple):
     row: tf.Tensor
 
 
+def views(policy: str) -> int:
+    """Returns in how many ways an image can look; 0 is without end."""
+    amounts = POLICIES[policy]
+    if amounts == dataclasses.replace(Policy(), flip=amounts.flip):
+        return 2 if amounts.flip else 1
+    return 0
+
+
+def view(
+    keys: tf.Tensor, *, epoch: tf.Tensor, seed: int, policy: str
+) -> tf.Tensor:
+    """Returns which view [n], int64, each image takes: 1 is mirrored."""
+    amounts = POLICIES[policy]
+    if not amounts.flip:
+        return tf.zeros_like(keys)
+    return tf.cast(_draw(keys, epoch, seed, amounts).flip < 0, tf.int64)
+
+
 def augment(
     images: tf.Tensor,
     keys: tf.Tensor,

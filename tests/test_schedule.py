@@ -1,0 +1,240 @@
+"""Phase after phase: never worse, and the same again after a kill."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tiny
+
+from tlkeras import checkpoint
+from tlkeras import errors
+from tlkeras import model as models
+from tlkeras import records
+from tlkeras import schedule
+from tlkeras import strategies
+from tlkeras.backbones import base as bases
+
+HEAD = records.Phase("head", "none", 2, 1e-1)
+TOP = records.Phase("top", "from:conv2", 2, 1e-2, schedule="cosine")
+WHOLE = records.Phase("whole", "all", 2, 1e-2, statistics="learned")
+# Adam's first step moves every weight by about the rate.
+DESTRUCTIVE = records.Phase("destructive", "all", 1, 1e3)
+
+
+def run(model, *phases, done=(), after=lambda results: None, callbacks=None):
+    options = {"callbacks": callbacks} if callbacks else {}
+    return schedule.run(
+        model,
+        strategies.walk("test", phases),
+        records.Evidence(24, 24, tiny.CLASSES),
+        tiny.feed(),
+        progress=tiny.QUIET,
+        done=done,
+        after_phase=after,
+        **options,
+    )
+
+
+def contents(model: keras.Model) -> list[bytes]:
+    return [each.tobytes() for each in models.state(model)]
+
+
+class TestRollback:
+    def test_gives_back_every_bit_and_says_so(self, capsys):
+        model = tiny.classifier()
+        states = []
+        results = run(
+            model,
+            HEAD,
+            DESTRUCTIVE,
+            after=lambda results: states.append(contents(model)),
+        )
+        assert [each.rolled_back for each in results] == [False, True]
+        assert not results[1].improved
+        assert states[0] == states[1] == contents(model)
+        assert schedule.best(results) == results[0].score
+
+    def test_the_next_phase_goes_on_from_there(self):
+        broken = run(tiny.classifier(), HEAD, DESTRUCTIVE, WHOLE)
+        assert broken[1].rolled_back
+        assert not records.better(broken[1].score, broken[0].score)
+        if not broken[2].rolled_back:
+            assert records.better(broken[2].score, broken[0].score)
+
+    def test_a_later_phase_that_diverges(self):
+        model = tiny.classifier()
+        results = run(model, HEAD, TOP, callbacks=ruin("top"))
+        assert results[1].stopped == "diverged"
+        assert results[1].rolled_back
+        assert schedule.best(results) == results[0].score
+        assert all(np.isfinite(each).all() for each in model.get_weights())
+
+    def test_a_first_phase_that_diverges(self):
+        with pytest.raises(errors.UserError, match="phase head: the loss"):
+            run(tiny.classifier(), HEAD, callbacks=ruin("head"))
+
+
+def ruin(name: str):
+    """Returns callbacks that make the loss of phase `name` NaN."""
+
+    def callbacks(phase):
+        if phase.name != name:
+            return ()
+
+        def assign(model):
+            logits = model.get_layer("head").get_layer("logits")
+            logits.bias.assign([np.nan] * tiny.CLASSES)
+
+        class Ruin(keras.callbacks.Callback):
+            def on_train_begin(self, logs=None):
+                assign(self.model)
+
+        return (Ruin(),)
+
+    return callbacks
+
+
+class TestImproved:
+    @pytest.mark.parametrize(
+        "accuracy, improved, rolled_back",
+        [(0.4, False, True), (0.5, False, True), (0.55, False, False)],
+    )
+    def test_a_win_within_the_error(
+        self, monkeypatch, accuracy, improved, rolled_back
+    ):
+        results = scored(monkeypatch, 0.5, accuracy)
+        assert results[1].improved == improved
+        assert results[1].rolled_back == rolled_back
+
+    def test_a_win_beyond_it(self, monkeypatch):
+        # One standard error of 50 % of 24 images is 10.2 points.
+        results = scored(monkeypatch, 0.5, 0.61)
+        assert [each.improved for each in results] == [True, True]
+
+    def test_against_what_was_kept(self, monkeypatch):
+        results = scored(monkeypatch, 0.5, 0.9, 0.2, 0.85)
+        assert [each.rolled_back for each in results] == [0, 0, 1, 1]
+
+
+def scored(monkeypatch, *accuracies):
+    """Returns the results of phases that have these accuracies."""
+    found = iter(accuracies)
+
+    def fit(model, phase, feed, **options):
+        return records.PhaseResult(
+            phase=phase,
+            score=records.Score(next(found), 1.0, 24),
+            epochs=1,
+            best_epoch=1,
+            steps=3,
+            seconds=1.0,
+            stopped="budget",
+            trainable_parameters=1,
+            learning=1,
+            unmoved=0,
+            momentum=0.0,
+            history=(),
+        )
+
+    monkeypatch.setattr(schedule.training, "fit", fit)
+    return run(tiny.classifier(), *[HEAD] * len(accuracies))
+
+
+class TestOrder:
+    def test_epochs_are_counted_through(self, monkeypatch):
+        firsts = []
+        fit = schedule.training.fit
+
+        def spy(*arguments, first_epoch, **options):
+            firsts.append(first_epoch)
+            return fit(*arguments, first_epoch=first_epoch, **options)
+
+        monkeypatch.setattr(schedule.training, "fit", spy)
+        run(tiny.classifier(), HEAD, HEAD, HEAD)
+        assert firsts == [0, 2, 4]
+
+    def test_an_interrupt_ends_it(self):
+        def callbacks(phase):
+            def stop(epoch, logs):
+                raise KeyboardInterrupt
+
+            return (keras.callbacks.LambdaCallback(on_epoch_end=stop),)
+
+        ended = []
+        results = run(
+            tiny.classifier(),
+            HEAD,
+            TOP,
+            after=ended.append,
+            callbacks=callbacks,
+        )
+        assert [each.stopped for each in results] == ["interrupted"]
+        assert ended == [results]
+
+    def test_statistics_learned_in_one_phase_are_held_in_the_next(self):
+        model = tiny.classifier()
+        bn = bases.of(model).network.get_layer("bn1")
+        seen = []
+        run(
+            model,
+            WHOLE,
+            TOP,
+            after=lambda results: seen.append(np.asarray(bn.moving_mean)),
+        )
+        assert seen[0].any()
+        np.testing.assert_array_equal(seen[0], seen[1])
+
+
+class TestResume:
+    @pytest.mark.parametrize("second", [TOP, DESTRUCTIVE])
+    def test_is_the_unbroken_run_bit_for_bit(self, tmp_path, second):
+        phases = (HEAD, second, WHOLE)
+        unbroken = tiny.classifier()
+        wanted = run(unbroken, *phases)
+
+        killed = tiny.classifier()
+
+        def save_and_die(results):
+            checkpoint.save(tmp_path, killed, results)
+            if len(results) == 2:
+                raise MemoryError
+
+        with pytest.raises(MemoryError):
+            run(killed, *phases, after=save_and_die)
+
+        # Other seeds: all that counts must come from the checkpoint.
+        resumed = tiny.classifier(seed=7)
+        done = checkpoint.load(tmp_path, resumed)
+        found = run(resumed, *phases, done=done)
+        assert contents(resumed) == contents(unbroken)
+        assert list(map(essence, found)) == list(map(essence, wanted))
+
+
+def essence(result: records.PhaseResult) -> tuple:
+    """Returns what of a result does not depend on the clock."""
+    rows = [(row.loss, row.validation_accuracy) for row in result.history]
+    return result.score, result.best_epoch, result.rolled_back, rows
+
+
+class TestOneSeed:
+    def test_gives_one_result_in_two_processes(self):
+        program = """
+import hashlib, tiny, test_schedule
+model = tiny.classifier()
+test_schedule.run(model, test_schedule.HEAD, test_schedule.WHOLE)
+print(hashlib.sha256(b"".join(test_schedule.contents(model))).hexdigest())
+"""
+        found = {
+            subprocess.run(
+                [sys.executable, "-c", program],
+                cwd=pathlib.Path(__file__).parent,
+                capture_output=True,
+                check=True,
+                text=True,
+            ).stdout
+            for _ in range(2)
+        }
+        assert len(found) == 1
