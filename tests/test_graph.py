@@ -59,7 +59,6 @@ STAGES = [
         64,
         23,
         (
-            "pool1_pool",
             "conv2_block2_out",
             "conv3_block3_out",
             "conv4_block5_out",
@@ -71,7 +70,7 @@ STAGES = [
         64,
         35,
         (
-            "conv1_relu",
+            "pool1_pool",
             "conv2_block3_out",
             "conv3_block4_out",
             "conv4_block6_out",
@@ -90,8 +89,8 @@ STAGES = [
         96,
         19,
         (
-            "activation_2",
-            "activation_4",
+            "max_pooling2d",
+            "max_pooling2d_1",
             "mixed2",
             "mixed7",
             "global_average_pooling2d",
@@ -154,9 +153,10 @@ class TestFamilies:
         cuts = graph.block_cuts(network(name, size))
         for lower, higher in zip(cuts, cuts[1:], strict=False):
             assert lower.below < higher.below
-        assert cuts[-1].below == {
-            operation.name for operation in network(name, size).operations
-        }
+        names = {each.name for each in network(name, size).operations}
+        # ConvNeXt normalizes behind its pooling, which ends no block.
+        assert names - cuts[-1].below <= {"layer_normalization"}
+        assert cuts[-1].below <= names
 
     def test_parts_agree_with_the_whole(self, name, size, count, ends):
         whole = network(name, size)

@@ -38,7 +38,9 @@ def feed(
     try:
         train = [_features(network, view, progress) for view in views]
         validation = _features(
-            network, live.validation.map(lambda images, targets: images), progress
+            network,
+            live.validation.map(lambda images, targets: images),
+            progress,
         )
     finally:
         progress.end()

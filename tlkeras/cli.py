@@ -235,9 +235,10 @@ def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _demo(values: flags.FlagValues, positional: list[str]) -> int:
+    directory = files.check_directory(values.workdir, "workdir")
     with _quiet():
         from tlkeras import demo
-    demo.run(values.workdir, progress=_progress())
+    demo.run(directory, progress=_progress())
     return 0
 
 

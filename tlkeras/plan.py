@@ -84,7 +84,7 @@ def make(
     source = sources.open(
         config.data, data_dir=config.data_dir, progress=progress
     )
-    _check_sizes(source)
+    _check_sizes(source, config.split_seed)
     return Plan(config, directory, row, size, weights, strategy, source)
 
 
@@ -145,7 +145,7 @@ def _absolute(path: str) -> str:
     return str(pathlib.Path(path).expanduser().absolute())
 
 
-def _check_sizes(source: sources.Source) -> None:
+def _check_sizes(source: sources.Source, split_seed: int) -> None:
     """Raises `UserError` where a class is too small for its splits.
 
     Which images are equal, and so count as one, is known only when they are
@@ -157,7 +157,7 @@ def _check_sizes(source: sources.Source) -> None:
         [each.label for each in source.examples],
         given=[each.split for each in source.examples],
         groups=[each.group for each in source.examples],
-        seed=0,
+        seed=split_seed,
     )
 
 

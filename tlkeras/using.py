@@ -77,7 +77,7 @@ def evaluate(
         )
     notes = []
     trained = _config(model)
-    own = trained is not None and trained.data == source.name
+    own = trained is not None and _real(trained.data) == _real(source.name)
     if split == "auto":
         split = "test" if own else "all"
         notes.append(
@@ -182,6 +182,12 @@ def _config(model: str | os.PathLike) -> configs.Config | None:
         return configs.build(configs.read(path / "config.toml"))
     except errors.UserError:
         return None
+
+
+def _real(data: str) -> str:
+    """Returns the name of a source by its real path: links do not count."""
+    kind, _, place = data.partition(":")
+    return f"{kind}:{os.path.realpath(place)}"
 
 
 def _split(

@@ -1,0 +1,532 @@
+import csv
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+from conftest import LABELS
+from conftest import flags
+from conftest import tree
+from conftest import write_digits
+
+from tlkeras import checkpoint
+from tlkeras import cli
+from tlkeras import training
+
+COMMANDS = tuple(cli._COMMANDS)
+
+# Runs each list of words in the file named first, one after the other, and
+# tells what each printed, its status, and whether TensorFlow was imported. With
+# a second argument it goes on behind the first list as that user.
+BATCH = """
+import contextlib, io, json, os, sys
+from tlkeras import cli
+outcomes = []
+for words in json.load(open(sys.argv[1])):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = cli.main(words)
+    if not outcomes and sys.argv[2:]:
+        os.setgroups([])
+        os.setuid(int(sys.argv[2]))
+    heavy = [name for name in ("tensorflow", "keras") if name in sys.modules]
+    outcomes.append([status, out.getvalue(), err.getvalue(), heavy])
+print(json.dumps(outcomes))
+"""
+
+# What is wrong: the words, and what the line must hold. {photos}, {run} and so
+# on are paths of the fixtures; they are told before TensorFlow is imported.
+MISTAKES = {
+    "command": ("trian", "unknown command 'trian'. Did you mean train?"),
+    "flag": ("train --bach_size=3", "Did you mean batch_size?"),
+    "other flag": ("train --model=x", "`--model` is a flag of `tlkeras eval"),
+    "flag without value": ("train --data", "Missing value for flag --data"),
+    "argument": ("train photos", "unexpected argument 'photos'"),
+    "value": ("train --batch_size=x", "`batch_size` must be a whole number"),
+    "range": ("train --dropout=2", "`dropout` must be a number, in [0, 0.95]"),
+    "choice": ("train --head=mpl", "Did you mean mlp?"),
+    "flagfile": ("train --flagfile=x", "unknown flag `--flagfile`"),
+    "no data": ("train", "`data` must be folder:PATH"),
+    "missing data": (
+        "train --data=folder:/nowhere",
+        "/nowhere, which does not",
+    ),
+    "kind of data": ("train --data={photos}", "Did you mean folder:{photos}?"),
+    "one class": ("train --data=folder:{one} {small}", "at least 2 classes"),
+    "small class": ("train --data=folder:{few} {small}", "class 'b' must have"),
+    "empty class": ("train --data=folder:{empty} {small}", "holds no image"),
+    "no class": ("train --data=folder:{photos}/null {small}", "no folder"),
+    "csv columns": ("train --data=csv:{csv} {small}", "columns path and label"),
+    "csv file": ("train --data=csv:/nowhere {small}", "No such file"),
+    "backbone": ("train --backbone=ResNet5", "Did you mean ResNet50?"),
+    "image size": ("train --image_size=31", "at least 32 pixels for Mobile"),
+    "weights path": ("train --weights=/nowhere", "/nowhere, which does not"),
+    "weights kind": ("train --weights={csv}", "file of kind .h5, .weights.h5"),
+    "no imagenet": ("train --backbone=SmallResNet", "no ImageNet weights for"),
+    "weights for scratch": (
+        "train --strategy=scratch --weights={run}",
+        "`strategy` scratch starts from random weights",
+    ),
+    "unfreeze": ("train --unfreeze=stage:1", "`unfreeze` must be none, all"),
+    "rate": ("train --finetune_learning_rate=1e-3", "a fifth of"),
+    "config": ("train --config=flower", "Did you mean flowers?"),
+    "config key": ("train --config={toml}", "Did you mean epochs?"),
+    "finished workdir": (
+        "train --data=folder:{photos} {small} --workdir={run}",
+        "holds a finished run",
+    ),
+    "workdir of another": (
+        "train --data=folder:{photos} {small} --workdir={photos}",
+        "holds something else than a run",
+    ),
+    "unfinished workdir": (
+        "train --data=folder:{photos} {small} --workdir={half}",
+        "other settings (epochs)",
+    ),
+    "workdir a file": (
+        "train --data=folder:{photos} {small} --workdir={csv}",
+        "is no directory",
+    ),
+    "no model": ("predict photo.jpg", "`model` must be given"),
+    "missing model": ("predict --model=/nowhere x", "/nowhere, which does not"),
+    "no model there": ("predict --model={photos} x", "holds no model.keras"),
+    "no model file": ("evaluate --model={csv}", "no .keras file, or a damaged"),
+    "model of another": ("export --model={other}", "not saved by tlkeras"),
+    "nothing to predict": ("predict --model={run}", "nothing to predict"),
+    "no image there": (
+        "predict --model={run} {photos}/null nowhere/*.jpg",
+        "no image to predict at nowhere/*.jpg",
+    ),
+    "csv a directory": (
+        "predict --model={run} --csv={photos} {photos}",
+        "`csv` must be a file",
+    ),
+    "json below a file": (
+        "evaluate --model={run} --data=builtin:digits --json={csv}/a.json",
+        "is no directory",
+    ),
+    "no data to score": ("evaluate --model={run}", "`data` must be folder:"),
+    "split": ("evaluate --split=tset", "Did you mean test?"),
+    "data to score": (
+        "evaluate --model={run} --data=folder:/nowhere",
+        "/nowhere, which does not exist",
+    ),
+    "no output": ("export --model={run}", "`output` must be given"),
+    "full output": ("export --model={run} --output={photos}", "is not empty"),
+    "format": ("export --format=onnx", "`format` must be one of saved_model"),
+    "demo": ("demo --workdir={csv}", "is no directory"),
+}
+# These need what TensorFlow reads or Keras builds.
+LATE = {
+    "other": (
+        "evaluate --model={run} --data=builtin:digits[0-1]",
+        "None is the same",
+    ),
+    "stage": (
+        "train --data=folder:{photos} {small} --strategy=fine_tuning "
+        "--unfreeze=stages:9 --workdir=new/run",
+        "`unfreeze` stages:N must have N of at most",
+    ),
+    "equal pictures": (
+        "train --data=folder:{equal} {small} --workdir=new/run",
+        "class 'b' must have",
+    ),
+    "unreadable": (
+        "train --data=folder:{photos} {small} --on_bad_image=fail",
+        "1 images cannot be read, first {photos}/null/broken.png",
+    ),
+    "backbone of weights": (
+        "train --data=folder:{photos} --weights={run}",
+        "are those of SmallResNet",
+    ),
+    "damaged weights": (
+        "train --data=folder:{photos} {small} --strategy=fine_tuning "
+        "--weights={broken}",
+        "{broken}",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def places(trained, photos, tmp_path_factory) -> dict[str, str]:
+    """Paths for the mistakes, by the names that stand for them."""
+    root = tmp_path_factory.mktemp("places")
+    write_digits(root / "one", {0: "a"}, 4)
+    write_digits(root / "few", {0: "a"}, 4)
+    write_digits(root / "few", {1: "b"}, 2)
+    write_digits(root / "empty", {0: "a"}, 4)
+    (root / "empty" / "b").mkdir()
+    write_digits(root / "equal", {0: "a"}, 9)
+    write_digits(root / "equal", {1: "b"}, 1)
+    (picture,) = (root / "equal" / "b").iterdir()
+    for number in range(4):
+        shutil.copy(picture, picture.with_name(f"copy{number}.png"))
+    (root / "a.csv").write_text("image,class\na.png,b\n")
+    (root / "a.toml").write_text("epoch = 3")
+    (root / "broken.h5").write_bytes(b"no HDF5")
+    half = root / "half"
+    half.mkdir()
+    shutil.copy(trained.directory / "config.toml", half)
+    other = root / "other.keras"
+    with cli_zip(other) as archive:
+        archive.writestr("config.json", "{}")
+    return {
+        "photos": str(photos),
+        "run": str(trained.directory),
+        "csv": str(root / "a.csv"),
+        "toml": str(root / "a.toml"),
+        "broken": str(root / "broken.h5"),
+        "other": str(other),
+        "small": " ".join(flags(epochs=7)),
+        **{name: str(root / name) for name in ("one", "few", "empty", "equal")},
+        "half": str(half),
+    }
+
+
+def cli_zip(path):
+    import zipfile
+
+    return zipfile.ZipFile(path, "w")
+
+
+@pytest.fixture(scope="module")
+def outcomes(places, tmp_path_factory):
+    """What came of each of `MISTAKES`, all in one process."""
+    cwd = tmp_path_factory.mktemp("cwd")
+    temporary = tmp_path_factory.mktemp("tmp")
+    words = [line.format(**places).split() for line, _ in MISTAKES.values()]
+    (temporary / "words.json").write_text(json.dumps(words))
+    roots = [cwd, temporary, *map(pathlib.Path, (places["run"],))]
+    roots.append(pathlib.Path(places["csv"]).parent)
+    before = tree(*roots)
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", BATCH, str(temporary / "words.json")],
+        cwd=cwd,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds = time.perf_counter() - began
+    assert done.stderr == ""
+    assert tree(*roots) == before
+    assert seconds < 0.2 * len(words)
+    return dict(zip(MISTAKES, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_before_tensorflow_is_there(
+    outcomes, places, name
+):
+    status, out, err, heavy = outcomes[name]
+    assert (status, out, heavy) == (2, "", [])
+    assert err.startswith("tlkeras: ")
+    assert err.endswith("\n") and err.count("\n") == 1
+    assert MISTAKES[name][1].format(**places) in err
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_a_later_mistake_is_one_line_and_leaves_nothing(
+    places, name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    line, expected = LATE[name]
+    status = cli.main(line.format(**places).split())
+    printed = capsys.readouterr()
+    assert status == 2
+    assert printed.err.count("\n") == 1
+    assert expected.format(**places) in printed.err
+    assert not tree(tmp_path)
+
+
+def test_a_mistake_in_a_real_process_takes_no_two_seconds(
+    tlkeras_process, tmp_path
+):
+    began = time.perf_counter()
+    done = tlkeras_process("train", "--data=folder:photos", cwd=tmp_path)
+    assert time.perf_counter() - began < 2
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "tlkeras: `data` folder:PATH must be a folder. Received: "
+        f"{tmp_path}/photos, which does not exist.\n"
+    )
+    assert not tree(tmp_path) and not done.left
+
+
+def test_without_permission_nothing_is_written(trained):
+    words = [
+        # Imports what the others need, which that user may not read.
+        ["export", "--model=../model.keras", "--output=../words.json"],
+        ["train", "--data=builtin:digits", *flags(), "--workdir=new/run"],
+        ["train", "--data=builtin:digits", *flags(), "--workdir=."],
+        ["train", "--data=builtin:digits", *flags()],
+        ["export", "--model=../model.keras", "--output=new"],
+        ["predict", "--model=../model.keras", "--csv=a.csv", "../model.keras"],
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        closed = pathlib.Path(name, "closed")
+        shutil.copy(trained.directory / "model.keras", name)
+        pathlib.Path(name, "words.json").write_text(json.dumps(words))
+        closed.mkdir()
+        closed.chmod(0o555)
+        pathlib.Path(name).chmod(0o755)
+        done = subprocess.run(
+            # The superuser may write anywhere.
+            [sys.executable, "-c", BATCH, f"{name}/words.json"]
+            + ["65534"] * (os.geteuid() == 0),
+            cwd=closed,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for status, out, err, heavy in json.loads(done.stdout)[1:]:
+            assert (status, out, heavy) == (2, "", [])
+            assert err.count("\n") == 1
+            assert f"no permission for {closed}" in err
+        assert not tree(closed)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_of_every_command(command, word, capsys):
+    assert cli.main([command, word]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"tlkeras {command}")
+    for name in cli._COMMANDS[command].flags():
+        assert f"  --{name}=" in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["help"], ["-h"]])
+def test_help_lists_the_commands(words, capsys):
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    for command in COMMANDS:
+        assert f"\n  {command} " in printed.out
+    assert printed.err == ""
+
+
+def test_version_and_backbones(tlkeras_process, tmp_path):
+    done = tlkeras_process("--version", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("tlkeras ")
+    done = tlkeras_process("backbones", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "MobileNetV2 " in done.stdout and "SmallResNet " in done.stdout
+
+
+def test_a_reader_that_leaves_is_no_traceback(tmp_path):
+    for words in (["backbones"], ["train", "--help"]):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tlkeras", *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() != 0
+
+
+def test_errors_of_ours_keep_their_traceback(monkeypatch):
+    def fail(values, positional):
+        raise RuntimeError("a mistake of ours")
+
+    command = cli.dataclasses.replace(cli._COMMANDS["backbones"], run=fail)
+    monkeypatch.setitem(cli._COMMANDS, "backbones", command)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        cli.main(["backbones"])
+
+
+def test_a_flag_without_effect_is_said(places, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(training, "fit", fail)
+    words = "train --data=folder:{photos} {small} --head_epochs=3"
+    cli.main(words.format(**places).split())
+    printed = capsys.readouterr()
+    assert printed.out.startswith(
+        "`head_epochs` has no effect with strategy scratch; it is a setting of "
+        "feature_extraction, fine_tuning.\n"
+    )
+
+
+def start(words: list[str], cwd: pathlib.Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tlkeras", *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen, text: str) -> str:
+    """Returns what `process` prints up to the line with `text`."""
+    printed = ""
+    while text not in printed:
+        line = process.stdout.readline()
+        assert line, printed + process.stderr.read()
+        printed += line
+    return printed
+
+
+def test_kill_and_ctrl_c(photos, tmp_path):
+    """Kills a run behind its first phase, goes on, interrupts the second."""
+    words = [
+        "train",
+        f"--data=folder:{photos}",
+        *flags(
+            strategy="fine_tuning",
+            head_epochs=2,
+            head_learning_rate=1e-2,
+            finetune_epochs=2000,
+            finetune_learning_rate=2e-3,
+            patience=2000,
+        ),
+        "--workdir=run",
+    ]
+    process = start(words, tmp_path)
+    read_until(process, "phase finetune: ")
+    process.kill()
+    _, err = process.communicate()
+    assert err == ""
+    assert set(os.listdir(tmp_path / "run")) == {
+        "config.toml",
+        checkpoint._NAME,
+    }
+    process = start(words, tmp_path)
+    printed = read_until(process, "  finetune   2/2000")
+    assert "going on behind phase head" in printed
+    assert "phase head" not in printed.replace("going on behind phase head", "")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert "interrupted: this is the best so far" in out
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["interrupted"]
+    stopped = [phase["stopped"] for phase in report["phases"]]
+    assert stopped == ["budget", "interrupted"]
+    left = os.listdir(tmp_path / "run")
+    assert "model.keras" in left and "saved_model" in left
+    assert not [name for name in left if name.startswith((".", "checkpoint"))]
+
+
+def test_ctrl_c_while_images_are_read_leaves_nothing(tmp_path):
+    # Large enough to take many seconds.
+    words = [
+        "train",
+        "--data=builtin:digits",
+        *flags(image_size=1024),
+        "--image_store_gb=0",
+        "--workdir=new/run",
+    ]
+    process = start(words, tmp_path)
+    while not (tmp_path / "new" / "run").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "tlkeras: interrupted\n"
+    assert not tree(tmp_path)
+
+
+# The three commands in a row, in one process, since TensorFlow takes seconds.
+USE = """
+import sys
+from tlkeras import cli
+for words in (
+    ["predict", "--model=run", "--csv=out/a.csv", "some", "*.jpg", "text.png"],
+    ["evaluate", "--model=run", "--data=folder:photos", "--csv=b.csv",
+     "--json=b.json"],
+    ["export", "--model=run", "--output=served"],
+):
+    print("status", cli.main(words), flush=True)
+"""
+
+
+def test_predict_evaluate_and_export_make_no_noise(trained, photos, tmp_path):
+    (tmp_path / "run").symlink_to(trained.directory)
+    (tmp_path / "photos").symlink_to(photos)
+    some = sorted((photos / LABELS[1]).glob("*.png"))[:3]
+    (tmp_path / "some").mkdir()
+    for path in some:
+        shutil.copy(path, tmp_path / "some")
+    pixels = np.full([20, 30, 3], 99, np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    (tmp_path / "text.png").write_text("no picture")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", USE],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == "tlkeras: text.png: not an image\n"
+    predicted, scored, exported, rest = done.stdout.split("status ")
+    # The others were done.
+    lines = predicted.splitlines()
+    assert lines[0].split() == ["image", "label", "score"]
+    names = [f"some/{path.name}" for path in some] + ["photo.jpg"]
+    assert [line.split()[0] for line in lines[1:]] == names
+    assert scored.startswith("2\n")
+    with open(tmp_path / "out" / "a.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == names
+    assert list(rows[0]) == [
+        "path",
+        "label",
+        "score",
+        *(f"p_{label}" for label in LABELS),
+    ]
+    accuracy = json.loads((tmp_path / "b.json").read_text())["quality"]
+    assert accuracy["accuracy"] == trained.report["test"]["accuracy"]
+    assert "its test split is scored" in scored
+    assert LABELS[2] in scored
+    assert exported.startswith("0\nserved: a SavedModel that answers as the")
+    assert rest == "0\n"
+    assert set(os.listdir(tmp_path)) == {
+        "run",
+        "photos",
+        "some",
+        "photo.jpg",
+        "text.png",
+        "tmp",
+        "out",
+        "b.csv",
+        "b.json",
+        "served",
+    }
+    assert not tree(temporary)
+
+
+def test_names_that_no_terminal_shows_are_no_traceback(
+    trained, tlkeras_process, tmp_path
+):
+    name = os.fsdecode(b"caf\xe9.png")
+    PIL.Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    os.rename(tmp_path / "a.png", tmp_path / name)
+    done = tlkeras_process(
+        "predict",
+        f"--model={trained.directory}",
+        "--csv=a.csv",
+        ".",
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "caf\\udce9.png" in done.stdout
+    assert b"\ncaf\xe9.png," in (tmp_path / "a.csv").read_bytes()
