@@ -33,6 +33,20 @@ SMALL = {
 }
 
 
+# The head alone, then all: two phases that tell three digits apart.
+PHASES = (
+    {"name": "head", "unfreeze": "none", "epochs": 1, "learning_rate": 1e-2},
+    {
+        "name": "whole",
+        "unfreeze": "all",
+        "epochs": 6,
+        "learning_rate": 3e-3,
+        "statistics": "learned",
+        "schedule": "cosine",
+    },
+)
+
+
 def small(**settings: object) -> config.Config:
     """Returns `SMALL` with other settings, ready for `plan.make`."""
     return config.build({**SMALL, **settings})
@@ -90,9 +104,11 @@ def photos(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def trained(photos, tmp_path_factory):
-    """One finished run on `photos`; read it, but write nothing to it."""
+    """One run of `PHASES` on `photos`; read it, but write nothing to it."""
+    values = {key: SMALL[key] for key in SMALL if key != "strategy"}
+    settings = {**values, "data": f"folder:{photos}", "phases": PHASES}
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    return run(small(data=f"folder:{photos}"), workdir)
+    return run(config.build(settings), workdir)
 
 
 @pytest.fixture

@@ -141,6 +141,12 @@ def test_a_workdir_is_free_or_holds_the_same_run_unfinished(tmp_path):
         make(tmp_path, **data)
 
 
+def test_a_workdir_is_looked_at_before_data_are_downloaded(tmp_path):
+    (tmp_path / "report.json").touch()
+    with pytest.raises(errors.UserError, match="a finished run"):
+        make(tmp_path, data="tfds:no_such_data")
+
+
 @pytest.mark.parametrize("name", ["photo.jpg", "config.toml"])
 def test_a_workdir_with_something_else_is_refused(tmp_path, name):
     (tmp_path / name).write_text("title = 'mine'")

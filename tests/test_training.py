@@ -198,22 +198,27 @@ class TestCompile:
 class TestBestEpoch:
     def test_is_restored_bit_for_bit(self):
         model = tiny.classifier()
+        logits = model.get_layer("head").get_layer("logits")
         states = []
+
+        def spoil(epoch, logs):
+            if epoch == 3:
+                logits.bias.assign([99.0, 0.0, 0.0])
+
         keep = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: states.append(contents(model))
+            on_epoch_begin=spoil,
+            on_epoch_end=lambda epoch, logs: states.append(contents(model)),
         )
-        # So high a rate that epochs go up and down.
-        high = phase(
-            "all", 6, learning_rate=0.1, patience=9, statistics="learned"
-        )
-        result = fit(model, high, keep)
-        assert 0 < result.best_epoch < 6
+        four = phase("all", 4, statistics="learned")
+        result = fit(model, four, keep)
+        assert 1 <= result.best_epoch < 4
+        assert len(states) == 4
         assert contents(model) == states[result.best_epoch - 1]
         row = result.history[result.best_epoch - 1]
         assert result.score == records.Score(
             row.validation_accuracy, row.validation_cross_entropy, 24
         )
-        training.compile(model, high, 1)
+        training.compile(model, four, 1)
         assert training.evaluate(model, tiny.feed()) == result.score
 
     def test_is_the_best_of_all(self):
@@ -396,12 +401,11 @@ class TestPrecision:
 
 
 class TestOneSeed:
-    @pytest.mark.parametrize("statistics", ["held", "learned"])
-    def test_gives_one_result(self, statistics):
+    def test_gives_one_result(self):
         found = []
         for _ in range(2):
             model = tiny.classifier()
-            result = fit(model, phase(statistics=statistics), first_epoch=3)
+            result = fit(model, phase(statistics="learned"), first_epoch=3)
             scores = [(row.loss, row.accuracy) for row in result.history]
             found.append((list(contents(model).values()), scores))
         assert found[0] == found[1]

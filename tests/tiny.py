@@ -52,8 +52,8 @@ def feed(
     """Noise of another brightness for each class, mirrored at random."""
     generator = np.random.default_rng(0)
     targets = np.arange(images) % classes
-    noise = generator.integers(0, 120, (images, size, size, 3))
-    pixels = noise + (100 // classes * targets)[:, None, None, None]
+    noise = generator.integers(0, 60, (images, size, size, 3))
+    pixels = noise + (190 // classes * targets)[:, None, None, None]
     return of(
         pixels.astype(np.uint8),
         targets,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 
 from absl import flags
@@ -19,6 +20,10 @@ from tlkeras import config as configs
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import options
+from tlkeras import records
+
+if TYPE_CHECKING:
+    from tlkeras import progress as progresses
 
 _HELP = """\
 tlkeras: a folder of labelled images and a pretrained network become a
@@ -247,7 +252,10 @@ def _output_file(values: flags.FlagValues, name: str) -> pathlib.Path | None:
     return files.check_file(path, name) if path else None
 
 
-def _progress(planned=()):
+def _progress(
+    planned: tuple[records.Phase, ...] = (),
+) -> "progresses.Progress":
+    # rich takes a tenth of a second to import.
     from tlkeras import progress as progresses
 
     return progresses.Progress(planned)
@@ -284,7 +292,7 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stderr.close()
+        # It stays open: the loggers made meanwhile go on writing to it.
         sys.stderr = python_stderr
         os.dup2(kept, 2)
         os.close(kept)

@@ -58,7 +58,7 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     """
     began = time.perf_counter()
     config, directory = plan.config, plan.directory
-    with _nothing_half_done(directory), batches.user_errors():
+    with _nothing_half_done(directory, progress), batches.user_errors():
         keras.utils.set_random_seed(config.seed)
         model = _build(plan)
         notes = _check_phases(model, plan.strategy)
@@ -129,7 +129,9 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
 
 
 @contextlib.contextmanager
-def _nothing_half_done(directory: pathlib.Path) -> Iterator[None]:
+def _nothing_half_done(
+    directory: pathlib.Path, progress: progresses.Progress
+) -> Iterator[None]:
     """Makes `directory`; if no phase ends, leaves all as it was."""
     with files.directory(directory):
         files.remove_unfinished(directory)
@@ -142,6 +144,9 @@ def _nothing_half_done(directory: pathlib.Path) -> Iterator[None]:
                 for path in set(directory.iterdir()) - before:
                     files.remove(path)
             raise
+        finally:
+            # A terminal shows no cursor beside a bar.
+            progress.end()
 
 
 def _check_phases(

@@ -134,7 +134,7 @@ def build_head(
 
 def freeze(base: bases.Base | keras.Model) -> None:
     """Lets nothing of the base learn; a model over it must compile again."""
-    _base(base).trainable = False
+    _select(_base(base), learns=False)
 
 
 def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
@@ -150,14 +150,13 @@ def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
     base = _base(base)
     records.check_unfreeze(what)
     if what == "none":
-        base.trainable = False
+        _select(base, learns=False)
         return what
     cut, snapped = find_cut(base.network, what)
-    base.trainable = True
-    if cut is not None:
-        for layer in base.network.layers:
-            if layer.name in cut.below:
-                layer.trainable = False
+    _select(base, learns=True)
+    for layer in base.network.layers if cut else ():
+        if layer.name in cut.below:
+            layer.trainable = False
     return snapped
 
 
@@ -242,6 +241,18 @@ def restore(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
     """
     for variable, array in zip(model.variables, arrays, strict=True):
         variable.assign(array)
+
+
+def _select(base: bases.Base, *, learns: bool) -> None:
+    """Lets all of the base learn, or nothing.
+
+    Each layer is told by itself: on TensorFlow Keras takes `x.trainable = v`
+    for no assignment at all, also to the layers inside, where `v` is what `x`
+    has already.
+    """
+    for layer in base._flatten_layers():
+        layer.trainable = learns
+    base.require_compile()
 
 
 def _base(base: bases.Base | keras.Model) -> bases.Base:

@@ -115,8 +115,7 @@ class PhaseResult:
     stopped: why it ended: `patience` (no better validation for that many
       epochs: converged), `budget` (all its epochs), `diverged` (the loss was
       no longer finite) or `interrupted`.
-    improved: whether it beat the phase before by over one standard error;
-      true of a first phase.
+    improved: whether it beat the phase before by over one standard error.
     rolled_back: whether it ended no better than the phase before, so that
       the weights are those of before.
     learning: how many variables were to learn; `unmoved`, how many of them

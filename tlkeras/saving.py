@@ -29,7 +29,14 @@ class Classifier:
 
 
 def save(path: str | os.PathLike, classifier: Classifier) -> None:
-    """Writes `classifier` to `path`, a .keras file, whole or not at all."""
+    """Writes `classifier` to `path`, a .keras file, whole or not at all.
+
+    Its model must compile again before a further `fit`.
+    """
+    # Else Keras saves how a phase was compiled, and warns when it opens it.
+    for part in (classifier.model, *classifier.model.layers):
+        if isinstance(part, keras.Model):
+            part.compiled = False
     with files.replacing(path) as temporary:
         classifier.model.save(temporary)
         metadata.append(

@@ -60,7 +60,6 @@ def run(
                     f" epoch, at a learning rate of {phase.learning_rate:g}. "
                     "Lower the rate, or give --precision=float32."
                 )
-            result = dataclasses.replace(result, improved=True)
         elif records.better(result.score, kept):
             won = records.improved(result.score, kept)
             result = dataclasses.replace(result, improved=won)

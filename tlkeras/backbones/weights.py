@@ -1,7 +1,9 @@
 """Networks by name, and where their weights come from."""
 
+import collections
 import importlib
 import pathlib
+import re
 import socket
 
 import h5py
@@ -145,18 +147,43 @@ def _load(made: keras.Model, row: catalog.Backbone, path: pathlib.Path) -> None:
     try:
         with h5py.File(path, "r") as file:
             group = file["model_weights"] if "model_weights" in file else file
-            legacy = "layer_names" in group.attrs
-            if legacy:
+            if "layer_names" in group.attrs:
                 _assign(made, _legacy_arrays(group), str(path))
-        if not legacy:
+                return
+            misfit = _misfit(made, file)
+        if not misfit:
             made.load_weights(path)
+            return
     except errors.UserError:
         raise
     except (ValueError, OSError, KeyError) as error:
-        raise errors.UserError(
-            f"`weights` {path} do not fit {made.name}, or are no file of Keras "
-            f"weights: {_line(error)}"
-        ) from None
+        misfit = _line(error)
+    raise errors.UserError(
+        f"`weights` {path} are no Keras weights, or do not fit {made.name}: "
+        f"{misfit}"
+    )
+
+
+def _misfit(made: keras.Model, file: h5py.File) -> str:
+    """Returns what in a file of Keras 3 does not fit; '' if nothing shows.
+
+    Keras counts the layers of a class there, and its own message leaves out
+    the shapes where a layer has too few weights.
+    """
+    counts = collections.Counter()
+    for layer in made.layers:
+        kind = re.sub("([a-z])([A-Z])", r"\1_\2", type(layer).__name__).lower()
+        name = f"{kind}_{counts[kind]}" if counts[kind] else kind
+        counts[kind] += 1
+        stored = file.get(f"layers/{name}/vars", {})
+        has = [stored[number].shape for number in sorted(stored, key=int)]
+        needs = [tuple(weight.shape) for weight in layer.weights]
+        if has != needs and not isinstance(layer, keras.Model):
+            return (
+                f"layer {layer.name} needs {needs}, the file's layer {name} "
+                f"has {has}."
+            )
+    return ""
 
 
 def _saved_arrays(path: pathlib.Path, row: catalog.Backbone) -> list[_Array]:
@@ -182,11 +209,14 @@ def _arrays(model: keras.Model) -> list[_Array]:
 
 def _legacy_arrays(group: h5py.Group) -> list[_Array]:
     """Returns the arrays of a file in the format that Keras 2 wrote."""
-    return [
-        (_text(layer), np.asarray(group[_text(layer)][_text(name)]))
-        for layer in group.attrs["layer_names"]
-        for name in group[_text(layer)].attrs.get("weight_names", ())
-    ]
+    found = []
+    for layer in map(_text, group.attrs["layer_names"]):
+        names = [_text(each) for each in group[layer].attrs["weight_names"]]
+        # A network inside a network lists what is not trained at its end.
+        layers = [name.rpartition("/")[0] for name in names]
+        names.sort(key=lambda name: layers.index(name.rpartition("/")[0]))
+        found += [(name, np.asarray(group[layer][name])) for name in names]
+    return found
 
 
 def _text(name: str | bytes) -> str:
