@@ -172,7 +172,8 @@ def _misfit(made: keras.Model, file: h5py.File) -> str:
     """
     counts = collections.Counter()
     for layer in made.layers:
-        kind = re.sub("([a-z])([A-Z])", r"\1_\2", type(layer).__name__).lower()
+        kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
+        kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
         name = f"{kind}_{counts[kind]}" if counts[kind] else kind
         counts[kind] += 1
         stored = file.get(f"layers/{name}/vars", {})

@@ -83,6 +83,7 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
         "unmoved": result.unmoved,
         "momentum": result.momentum,
         "views_cached": result.views_cached,
+        "settings": dataclasses.asdict(result.phase),
     }
 
 

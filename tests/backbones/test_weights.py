@@ -1,0 +1,346 @@
+"""Weights from every place they may come from, and what does not fit."""
+
+import os
+import pathlib
+import socket
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from tlkeras import catalog
+from tlkeras import errors
+from tlkeras import model as models
+from tlkeras import saving
+from tlkeras.backbones import weights
+
+SHARED = pathlib.Path(__file__).parents[2] / ".." / "shared" / "weights"
+SMALL = "SmallResNet"
+MOBILE = "MobileNetV2-0.35"
+
+
+def load(name: str, source: object, size: int = 32) -> keras.Model:
+    return weights.network(catalog.find(name), size, str(source))
+
+
+def constructed(name: str, **arguments) -> keras.Model:
+    """The network as Keras' own constructor makes it."""
+    row = catalog.find(name)
+    constructor = getattr(keras.applications, name.partition("-")[0])
+    return constructor(**{"weights": None, **dict(row.arguments), **arguments})
+
+
+def randomized(model: keras.Model) -> keras.Model:
+    """Fills all weights, so that no two networks are equal by chance."""
+    generator = np.random.default_rng(0)
+    model.set_weights(
+        [
+            generator.uniform(0.5, 1.5, weight.shape).astype(np.float32)
+            for weight in model.weights
+        ]
+    )
+    return model
+
+
+def save(model: keras.Model, path: pathlib.Path) -> None:
+    """Saves weights alone if the name says so, else the whole model."""
+    alone = path.name.endswith(".weights.h5")
+    (model.save_weights if alone else model.save)(path)
+
+
+def same(found: keras.Model, wanted: keras.Model) -> bool:
+    """Compares as many weights as `found` has."""
+    pairs = zip(found.get_weights(), wanted.get_weights(), strict=False)
+    return all(np.array_equal(*pair) for pair in pairs)
+
+
+@pytest.fixture(scope="module")
+def base() -> keras.Model:
+    """A base for images of another size than those that it is loaded for."""
+    return randomized(load(SMALL, "none", 24))
+
+
+@pytest.fixture(scope="module")
+def full(base) -> keras.Model:
+    """The same with a classifier on top."""
+    return keras.Model(base.input, keras.layers.Dense(7)(base.output))
+
+
+class TestFiles:
+    @pytest.mark.parametrize("which", ["base", "full"])
+    @pytest.mark.parametrize(
+        "name", ["some.h5", "some.keras", "some.weights.h5"]
+    )
+    def test_load(self, request, base, tmp_path, which, name):
+        model = request.getfixturevalue(which)
+        save(model, tmp_path / name)
+        assert same(load(SMALL, tmp_path / name), base)
+
+    @pytest.mark.parametrize("name", ["nested.h5", "nested.keras"])
+    def test_network_inside_a_network(self, base, tmp_path, name):
+        # Keras' guide builds them so. An .h5 file lists the statistics last.
+        nested = keras.Sequential(
+            [keras.Input((24, 24, 3)), base, keras.layers.Dense(3)]
+        )
+        nested.save(tmp_path / name)
+        assert same(load(SMALL, tmp_path / name), base)
+
+    def test_classifiers_of_convolutions(self, tmp_path):
+        # MobileNet's own classifier is a 1 x 1 convolution.
+        full = randomized(constructed("MobileNet-0.25"))
+        full.save(tmp_path / "full.h5")
+        assert same(load("MobileNet-0.25", tmp_path / "full.h5"), full)
+
+    def test_run_directory(self, tmp_path):
+        model = models.build_classifier(
+            2, backbone=SMALL, weights="none", image_size=16
+        )
+        randomized(model)
+        saving.save(
+            tmp_path / "model.keras",
+            saving.Classifier(model, ("a", "b"), "pad", 16),
+        )
+        wanted = model.get_layer("base").network
+        assert same(load(SMALL, tmp_path, 24), wanted)
+
+    def test_none_is_random(self):
+        assert not same(load(SMALL, "none"), load(SMALL, "none"))
+
+
+class TestMisfit:
+    """One line that names the layer and both shapes."""
+
+    @pytest.mark.parametrize(
+        "name, layer",
+        [
+            ("some.h5", "conv1/kernel"),
+            ("some.keras", "conv1/kernel"),
+            ("some.weights.h5", "conv2d"),
+        ],
+    )
+    def test_another_network(self, tmp_path, name, layer):
+        save(load("MobileNet-0.25", "none"), tmp_path / name)
+        message = told(SMALL, tmp_path / name)
+        assert name in message
+        assert "do not fit small_resnet: layer stem_conv" in message
+        assert f"layer {layer} has " in message
+        for shape in ("(3, 3, 3, 16)", "(3, 3, 3, 8)"):
+            assert shape in message
+
+    def test_too_few_weights_in_a_layer(self, tmp_path):
+        save(load(SMALL, "none"), tmp_path / "some.weights.h5")
+        message = told("VGG16", tmp_path / "some.weights.h5")
+        assert "block1_conv1 needs [(3, 3, 3, 64), (64,)]" in message
+        assert "conv2d has [(3, 3, 3, 16)]" in message
+
+    def test_a_network_that_goes_on(self, tmp_path):
+        longer = longer_by(keras.layers.Conv2D(4, 3, name="further"))
+        longer.save(tmp_path / "some.h5")
+        message = told(SMALL, tmp_path / "some.h5")
+        assert "goes on with layer further/kernel of (3, 3, 128, 4)" in message
+
+    def test_a_network_that_ends_early(self, tmp_path):
+        small = load(SMALL, "none")
+        shorter = keras.Model(
+            small.input, small.get_layer("stage3_block1_2_conv").output
+        )
+        shorter.save(tmp_path / "some.h5")
+        message = told(SMALL, tmp_path / "some.h5")
+        assert "skip_conv/kernel needs (1, 1, 64, 128), the file has no mo" in (
+            message
+        )
+
+    def test_a_run_of_another_network(self, tmp_path):
+        model = models.build_classifier(
+            2, backbone=SMALL, weights="none", image_size=16
+        )
+        model.save(tmp_path / "model.keras")
+        message = told("VGG16", tmp_path)
+        assert "are those of SmallResNet. Received: backbone = VGG16" in message
+        assert "--backbone=SmallResNet" in message
+
+    @pytest.mark.parametrize(
+        "name", ["some.h5", "some.weights.h5", "some.keras"]
+    )
+    @pytest.mark.parametrize("content", [b"", b"nonsense" * 99])
+    def test_no_weights_at_all(self, tmp_path, name, content):
+        (tmp_path / name).write_bytes(content)
+        assert name in told(SMALL, tmp_path / name)
+
+    def test_too_small_an_image(self):
+        with pytest.raises(errors.UserError, match="at least 75 pixels"):
+            load("InceptionV3", "none", 74)
+
+
+def longer_by(layer: keras.layers.Layer) -> keras.Model:
+    small = load(SMALL, "none")
+    end = small.get_layer("stage3_block1_out").output
+    return keras.Model(small.input, layer(end))
+
+
+def told(name: str, source: object) -> str:
+    """Returns the message of the `UserError`, which is one short line."""
+    with pytest.raises(errors.UserError) as caught:
+        load(name, source)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    return message
+
+
+class TestEfficientNet:
+    """Keras scales once more with weights="imagenet", and only then."""
+
+    @pytest.fixture
+    def file(self, tmp_path, monkeypatch):
+        """A file as Keras downloads it: the variance is the deviation."""
+        made = constructed("EfficientNetB0", include_top=False)
+        (layer,) = [
+            each
+            for each in made.layers
+            if isinstance(each, keras.layers.Normalization)
+        ]
+        for variable, value in zip(
+            layer.weights,
+            ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 0),
+            strict=True,
+        ):
+            variable.assign(value)
+        path = tmp_path / "efficientnetb0_notop.h5"
+        made.save(path)
+        asked = []
+
+        def get_file(name, origin, **options):
+            asked.append(origin)
+            return str(path)
+
+        module = keras.src.applications.efficientnet
+        monkeypatch.setattr(module.file_utils, "get_file", get_file)
+        yield path
+        assert asked[0].endswith("/efficientnetb0_notop.h5")
+
+    def test_is_scaled_alike_from_everywhere(self, file, tmp_path):
+        keras_own = constructed(
+            "EfficientNetB0",
+            weights="imagenet",
+            include_top=False,
+            pooling="avg",
+            input_shape=(32, 32, 3),
+        )
+        keras_own.save(tmp_path / "own.keras")
+        generator = np.random.default_rng(0)
+        images = generator.integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+        wanted = np.asarray(keras_own(images, training=False))
+
+        def distance(model: keras.Model) -> float:
+            found = np.asarray(model(images, training=False))
+            return np.abs(found - wanted).max() / np.abs(wanted).max()
+
+        ours = load("EfficientNetB0", file)
+        # Once is enough: what is scaled already is not scaled again.
+        ours.save(tmp_path / "ours.keras")
+        assert distance(ours) < 1e-5
+        for source in (
+            "imagenet",
+            tmp_path / "own.keras",
+            tmp_path / "ours.keras",
+        ):
+            assert distance(load("EfficientNetB0", source)) < 1e-5
+        # The plain file, as Keras would load it, is another network.
+        plain = constructed(
+            "EfficientNetB0",
+            include_top=False,
+            pooling="avg",
+            input_shape=(32, 32, 3),
+        )
+        plain.load_weights(file)
+        assert distance(plain) > 0.01
+
+
+class TestImagenet:
+    def test_without_a_network_tells_the_way_on(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", tmp_path)
+
+        def refuse(*arguments, **options):
+            raise socket.gaierror(-2, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", refuse)
+        began = time.perf_counter()
+        message = told(MOBILE, "imagenet")
+        assert time.perf_counter() - began < 10
+        assert "could not be downloaded" in message
+        assert "Name or service not known" in message
+        assert "--weights=FILE" in message
+        assert not [each for each in os.walk(tmp_path) if each[2]]
+
+    @pytest.mark.parametrize(
+        "error", [TimeoutError("timed out"), ConnectionResetError("reset")]
+    )
+    def test_a_broken_connection(self, monkeypatch, error):
+        seen = []
+
+        def fail(*arguments, **options):
+            seen.append(socket.getdefaulttimeout())
+            raise error
+
+        module = keras.src.applications.mobilenet_v2
+        monkeypatch.setattr(module.file_utils, "get_file", fail)
+        assert str(error) in told(MOBILE, "imagenet")
+        assert seen == [weights._TIMEOUT]
+        assert socket.getdefaulttimeout() is None
+
+    def test_other_errors_are_not_hidden(self, monkeypatch):
+        def fail(*arguments, **options):
+            raise RuntimeError("a mistake of ours")
+
+        module = keras.src.applications.mobilenet_v2
+        monkeypatch.setattr(module.file_utils, "get_file", fail)
+        with pytest.raises(RuntimeError, match="a mistake of ours"):
+            load(MOBILE, "imagenet")
+
+    def test_some_networks_have_none(self):
+        assert "no ImageNet weights for SmallResNet" in told(SMALL, "imagenet")
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not here")
+class TestRealFiles:
+    @pytest.mark.parametrize(
+        "name, file",
+        [
+            (
+                "MobileNet-0.25",
+                "mobilenet_2_5_224_tf_no_top.h5",
+            ),
+            (
+                MOBILE,
+                "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224"
+                "_no_top.h5",
+            ),
+            (
+                "MobileNetV2",
+                "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224"
+                "_no_top.h5",
+            ),
+            (
+                "MobileNetV2",
+                "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5",
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("size", [96, 224])
+    def test_load_as_keras_loads_them(self, name, file, size):
+        wanted = constructed(
+            name,
+            include_top="no_top" not in file,
+            input_shape=(224, 224, 3),
+            weights=str(SHARED / file),
+        )
+        assert same(load(name, SHARED / file, size), wanted)
+
+    def test_with_and_without_classifier_are_one_network(self):
+        stem = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224"
+        with_it = load("MobileNetV2", SHARED / f"{stem}.h5")
+        without = load("MobileNetV2", SHARED / f"{stem}_no_top.h5")
+        assert same(with_it, without)

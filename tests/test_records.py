@@ -1,0 +1,93 @@
+"""The one rule by which epochs, phases and strategies are chosen."""
+
+import math
+
+import pytest
+
+from tlkeras import errors
+from tlkeras import records
+
+NAN = math.nan
+INFINITE = math.inf
+
+
+def score(accuracy: float, cross_entropy: float = 1.0) -> records.Score:
+    return records.Score(accuracy, cross_entropy, 100)
+
+
+class TestBetter:
+    @pytest.mark.parametrize(
+        "new, old, wanted",
+        [
+            # Accuracy comes first.
+            ((0.8, 9.0), (0.7, 0.1), True),
+            ((0.7, 0.1), (0.8, 9.0), False),
+            # On a tie cross-entropy.
+            ((0.8, 0.4), (0.8, 0.5), True),
+            ((0.8, 0.5), (0.8, 0.4), False),
+            # On a tie in both the earlier one stays.
+            ((0.8, 0.5), (0.8, 0.5), False),
+            # What is not finite never wins, and loses to all that is.
+            ((0.9, NAN), (0.1, 5.0), False),
+            ((0.9, INFINITE), (0.1, 5.0), False),
+            ((0.1, 5.0), (0.9, NAN), True),
+            ((0.1, 5.0), (0.9, INFINITE), True),
+            ((0.9, NAN), (0.1, NAN), False),
+            ((0.9, INFINITE), (0.1, NAN), False),
+            ((0.9, NAN), (0.1, INFINITE), False),
+        ],
+    )
+    def test_table(self, new, old, wanted):
+        assert records.better(score(*new), score(*old)) == wanted
+
+    def test_never_both(self):
+        scores = [
+            score(accuracy, cross_entropy)
+            for accuracy in (0.0, 0.5, 1.0)
+            for cross_entropy in (0.0, 1.0, NAN, INFINITE)
+        ]
+        for one in scores:
+            for other in scores:
+                assert not (
+                    records.better(one, other) and records.better(other, one)
+                )
+
+
+class TestImproved:
+    @pytest.mark.parametrize(
+        "new, old, images, wanted",
+        [
+            # One standard error of 50 % of 100 is 5 points.
+            (0.54, 0.5, 100, False),
+            (0.56, 0.5, 100, True),
+            # 0.5 points of 10,000.
+            (0.504, 0.5, 10_000, False),
+            (0.506, 0.5, 10_000, True),
+            # 100 % has an error, too, and 0 % as well.
+            (1.0, 1.0, 10, False),
+            (0.05, 0.0, 10, False),
+            (0.4, 0.5, 100, False),
+        ],
+    )
+    def test_table(self, new, old, images, wanted):
+        found = records.improved(
+            records.Score(new, 1.0, images), records.Score(old, 1.0, images)
+        )
+        assert found == wanted
+
+
+class TestUnfreeze:
+    @pytest.mark.parametrize(
+        "value", ["none", "all", "stages:1", "stages:12", "from:block_3/add"]
+    )
+    def test_allowed(self, value):
+        assert records.check_unfreeze(value) == value
+
+    @pytest.mark.parametrize(
+        "value",
+        ["", "None", "stages", "stages:0", "stages:-1", "stages:1.5", "from:"],
+    )
+    def test_told(self, value):
+        with pytest.raises(errors.UserError) as caught:
+            records.check_unfreeze(value)
+        assert f"Received: {value!r}." in str(caught.value)
