@@ -15,13 +15,15 @@ QUIET = progresses.Progress(quiet=True)
 
 
 def network(dropout: float = 0.5) -> keras.Model:
-    """Two blocks with BatchNorm, and dropout between them."""
+    """Two blocks with BatchNorm, and dropout in and between them."""
     images = keras.Input((SIZE, SIZE, 3))
     x = images
     for number in (1, 2):
         if number == 2:
             x = keras.layers.Dropout(dropout, name="between")(x)
         x = keras.layers.Conv2D(4, 3, strides=2, name=f"conv{number}")(x)
+        if number == 1:
+            x = keras.layers.Dropout(dropout / 5, name="early")(x)
         x = keras.layers.BatchNormalization(name=f"bn{number}")(x)
         x = keras.layers.ReLU(name=f"relu{number}")(x)
     features = keras.layers.GlobalAveragePooling2D(name="pool")(x)

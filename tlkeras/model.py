@@ -154,6 +154,7 @@ def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
         return what
     cut, snapped = find_cut(base.network, what)
     _select(base, learns=True)
+    base.cut = cut
     for layer in base.network.layers if cut else ():
         if layer.name in cut.below:
             layer.trainable = False
@@ -252,6 +253,7 @@ def _select(base: bases.Base, *, learns: bool) -> None:
     """
     for layer in base._flatten_layers():
         layer.trainable = learns
+    base.cut = None
     base.require_compile()
 
 

@@ -18,7 +18,8 @@ class Phase:
     epochs: passes over the training images, at most.
     learning_rate: Adam's rate, at its highest.
     statistics: `held` calls the base in inference mode (BatchNorm keeps its
-      moving statistics, dropout is off); `learned` calls it in training mode.
+      moving statistics, dropout is off); `learned` calls what of it learns in
+      training mode.
     schedule: `constant`, or `cosine` with a linear warm-up to zero at the end.
     warmup: share of the phase's steps, in [0, 1), that cosine warms up.
     patience: epochs without better validation after which the phase ends.

@@ -11,6 +11,8 @@ import weakref
 
 import keras
 
+from tlkeras import graph
+
 
 @keras.saving.register_keras_serializable("tlkeras")
 class Base(keras.layers.Layer):
@@ -21,7 +23,8 @@ class Base(keras.layers.Layer):
     scaling: how Keras prepares its input: `caffe`, `tf`, `torch`, or `none`
       where the network does so itself.
     statistics: `held` calls the network in inference mode even while it
-      learns; `learned` calls it in training mode when the model trains.
+      learns; `learned` calls what learns in training mode when the model
+      trains. What is frozen is always in inference mode.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class Base(keras.layers.Layer):
         self.backbone = backbone
         self.scaling = scaling
         self.statistics = statistics
+        # The block cut below which all is frozen, None where there is none.
+        self.cut: graph.Cut | None = None
         self._owners = []
 
     def call(self, images, training=None):
@@ -48,8 +53,13 @@ class Base(keras.layers.Layer):
             images = keras.applications.imagenet_utils.preprocess_input(
                 images, data_format="channels_last", mode=self.scaling
             )
-        learns = bool(training) and self.statistics == "learned"
-        return self.network(images, training=learns)
+        if not training or self.statistics == "held" or not self.trainable:
+            return self.network(images, training=False)
+        if self.cut is None:
+            return self.network(images, training=True)
+        # Keras drops in frozen layers, too.
+        below, above = graph.split(self.network, self.cut)
+        return above(below(images, training=False), training=True)
 
     def compute_output_shape(self, input_shape):
         return self.network.compute_output_shape(input_shape)
