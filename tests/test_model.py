@@ -188,6 +188,20 @@ class TestUnfreeze:
         assert found == "from:stage3_block1_1_conv"
         assert len(learning(small)) == 6
 
+    def test_a_model_is_saved_with_a_part_unfrozen(self, tmp_path):
+        model = build(head_initializer="glorot_uniform")
+        bases.of(model).statistics = "learned"
+        models.unfreeze(model, "stages:1")
+        compile(model)
+        fit(model)
+        model.save(tmp_path / "model.keras")
+        again = keras.saving.load_model(tmp_path / "model.keras")
+        images = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3))
+        np.testing.assert_array_equal(
+            again.predict(images, verbose=0), model.predict(images, verbose=0)
+        )
+        assert len(again.variables) == len(model.variables)
+
     def test_the_first_layers_are_all(self, small):
         assert models.unfreeze(small, "from:stem_conv") == "all"
         assert "stem_conv" in learning(small)

@@ -183,7 +183,7 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     prediction = using.predict(values.model, paths, progress=_progress())
     if table:
         using.write_predictions(prediction, table)
-    tables.predictions(prediction)
+    tables.predictions(prediction, values.csv)
     for path, reason in prediction.failed:
         _fail(f"{path}: {reason}", 2)
     return 2 if prediction.failed else 0

@@ -73,6 +73,7 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
             directory=directory,
             progress=progress,
         )
+        progress.say(f"run {directory}")
         _say_data(data, [*data.notes, *notes], progress)
         files.write_text(directory / "config.toml", configs.to_toml(config))
         feed = _feed(config, data)
@@ -93,6 +94,7 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
         classifier = saving.Classifier(
             model, data.labels, config.resize, plan.image_size
         )
+        progress.say("scoring, saving, exporting and checking the export")
         answers = {
             split: _answers(classifier, data, split, config, progress)
             for split in ("test", "validation")

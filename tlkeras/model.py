@@ -1,5 +1,6 @@
 """Classifiers: a base, a head on it, and what of the base may learn."""
 
+import functools
 from collections.abc import Sequence
 
 import keras
@@ -154,10 +155,11 @@ def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
         return what
     cut, snapped = find_cut(base.network, what)
     _select(base, learns=True)
-    base.cut = cut
-    for layer in base.network.layers if cut else ():
-        if layer.name in cut.below:
-            layer.trainable = False
+    if cut is not None:
+        base.parts = functools.partial(graph.split, base.network, cut)
+        for layer in base.network.layers:
+            if layer.name in cut.below:
+                layer.trainable = False
     return snapped
 
 
@@ -253,7 +255,7 @@ def _select(base: bases.Base, *, learns: bool) -> None:
     """
     for layer in base._flatten_layers():
         layer.trainable = learns
-    base.cut = None
+    base.parts = None
     base.require_compile()
 
 

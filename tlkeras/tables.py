@@ -61,7 +61,7 @@ def backbones() -> None:
     )
 
 
-def predictions(prediction: "using.Prediction") -> None:
+def predictions(prediction: "using.Prediction", table: str = "") -> None:
     """Prints label and score of the first 50 images, if there are any."""
     if not prediction.paths:
         return
@@ -74,7 +74,8 @@ def predictions(prediction: "using.Prediction") -> None:
     ]
     show(("image", "label", "score"), rows[:_SHOWN], right=("score",))
     if len(rows) > _SHOWN:
-        print(f"... and {len(rows) - _SHOWN} more; --csv=FILE has them all")
+        where = f"{table} has" if table else "--csv=FILE writes"
+        print(f"... and {len(rows) - _SHOWN} more; {where} them all")
 
 
 def judgement(found: "using.Judgement") -> None:

@@ -8,10 +8,9 @@ all of them.
 """
 
 import weakref
+from collections.abc import Callable
 
 import keras
-
-from tlkeras import graph
 
 
 @keras.saving.register_keras_serializable("tlkeras")
@@ -43,8 +42,9 @@ class Base(keras.layers.Layer):
         self.backbone = backbone
         self.scaling = scaling
         self.statistics = statistics
-        # The block cut below which all is frozen, None where there is none.
-        self.cut: graph.Cut | None = None
+        # Returns the frozen part and the learning part above it, where there
+        # are both. A function, because Keras would save models held here.
+        self.parts: Callable[[], tuple[keras.Model, keras.Model]] | None = None
         self._owners = []
 
     def call(self, images, training=None):
@@ -55,11 +55,11 @@ class Base(keras.layers.Layer):
             )
         if not training or self.statistics == "held" or not self.trainable:
             return self.network(images, training=False)
-        if self.cut is None:
+        if self.parts is None:
             return self.network(images, training=True)
-        # Keras drops in frozen layers, too.
-        below, above = graph.split(self.network, self.cut)
-        return above(below(images, training=False), training=True)
+        # As one, the frozen part would be in training mode, too, and drop.
+        frozen, learning = self.parts()
+        return learning(frozen(images, training=False), training=True)
 
     def compute_output_shape(self, input_shape):
         return self.network.compute_output_shape(input_shape)
