@@ -5,6 +5,7 @@ import pathlib
 import socket
 import time
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -85,6 +86,17 @@ class TestFiles:
         )
         nested.save(tmp_path / name)
         assert same(load(SMALL, tmp_path / name), base)
+
+    def test_names_in_several_pieces(self, base, tmp_path):
+        # So Keras writes a list of over 64 kB.
+        base.save(tmp_path / "some.h5")
+        with h5py.File(tmp_path / "some.h5", "a") as file:
+            attributes = file["model_weights"].attrs
+            names = attributes["layer_names"]
+            del attributes["layer_names"]
+            attributes["layer_names0"] = names[:9]
+            attributes["layer_names1"] = names[9:]
+        assert same(load(SMALL, tmp_path / "some.h5"), base)
 
     def test_classifiers_of_convolutions(self, tmp_path):
         # MobileNet's own classifier is a 1 x 1 convolution.

@@ -147,7 +147,7 @@ def _load(made: keras.Model, row: catalog.Backbone, path: pathlib.Path) -> None:
     try:
         with h5py.File(path, "r") as file:
             group = file["model_weights"] if "model_weights" in file else file
-            if "layer_names" in group.attrs:
+            if _names(group, "layer_names"):
                 _assign(made, _legacy_arrays(group), str(path))
                 return
             misfit = _misfit(made, file)
@@ -211,8 +211,8 @@ def _arrays(model: keras.Model) -> list[_Array]:
 def _legacy_arrays(group: h5py.Group) -> list[_Array]:
     """Returns the arrays of a file in the format that Keras 2 wrote."""
     found = []
-    for layer in map(_text, group.attrs["layer_names"]):
-        names = [_text(each) for each in group[layer].attrs["weight_names"]]
+    for layer in _names(group, "layer_names"):
+        names = _names(group[layer], "weight_names")
         # A network inside a network lists what is not trained at its end.
         layers = [name.rpartition("/")[0] for name in names]
         names.sort(key=lambda name: layers.index(name.rpartition("/")[0]))
@@ -220,8 +220,15 @@ def _legacy_arrays(group: h5py.Group) -> list[_Array]:
     return found
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
+def _names(group: h5py.Group, key: str) -> list[str]:
+    """Returns a list of names; Keras divides long ones: `key0`, `key1`, ..."""
+    parts = [key] if key in group.attrs else []
+    while f"{key}{len(parts)}" in group.attrs:
+        parts.append(f"{key}{len(parts)}")
+    names = [name for part in parts for name in group.attrs[part]]
+    return [
+        name.decode() if isinstance(name, bytes) else name for name in names
+    ]
 
 
 def _assign(made: keras.Model, found: list[_Array], source: str) -> None:
