@@ -30,7 +30,7 @@ def feed(
     images = len(views) * live.train_images + live.validation_images
     if not views or images * width * 4 > _LARGEST:
         return None
-    network = keras.Model(model.inputs, base.output)
+    network = keras.Model(model.input, base.output)
     steps = sum(int(view.cardinality()) for view in views)
     progress.begin(
         "computing features", steps + int(live.validation.cardinality())
