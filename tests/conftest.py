@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import matplotlib
 import numpy as np
 import PIL.Image
 import pytest
@@ -91,6 +92,25 @@ def tree(*places: pathlib.Path) -> dict[str, int]:
         for place in places
         for path in sorted(place.rglob("*"))
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_user(tmp_path_factory) -> None:
+    """Keeps the user's cache out of what fixtures for several tests do."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Matplotlib would look for all fonts again, in each process: 5 s.
+        patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())
+        place = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(place))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch) -> pathlib.Path:
+    """The place for what is kept between runs: empty before each test."""
+    place = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
+    return place / "tlkeras"
 
 
 @pytest.fixture(scope="session")

@@ -129,9 +129,51 @@ MISTAKES = {
     "full output": ("export --model={run} --output={photos}", "is not empty"),
     "format": ("export --format=onnx", "`format` must be one of saved_model"),
     "demo": ("demo --workdir={csv}", "is no directory"),
+    "check without data": ("check", "`data` must be folder:PATH"),
+    "nothing to check": (
+        "check --data=folder:{photos}/nowhere",
+        "{photos}/nowhere, which does not exist",
+    ),
+    "flag of training": (
+        "check --epochs=3",
+        "`--epochs` is a flag of `tlkeras train`",
+    ),
+    "network to check for": (
+        "check --data=folder:{photos} --backbone=ResNet5",
+        "Did you mean ResNet50?",
+    ),
+    "size to check for": (
+        "check --data=folder:{photos} --image_size=31",
+        "at least 32 pixels for Mobile",
+    ),
+    "limit to check for": (
+        "check --data=folder:{photos} --max_pixels=178956971",
+        "`max_pixels` must be a whole number, in [1, 178956970]",
+    ),
+    "page a directory": (
+        "check --data=folder:{photos} --html={photos}",
+        "`html` must be a file. Received: {photos}, which is none",
+    ),
+    "table below a file": (
+        "check --data=folder:{photos} --fix={csv}/a.csv",
+        "is no directory",
+    ),
+    "batch": (
+        "train --data=folder:{photos} {small} --batch_size=152",
+        "`batch_size` must be at most the number of training images; "
+        "folder:{photos} has 151 images in all. Received: 152",
+    ),
+    "one level too high": (
+        "train --data=folder:{nested} {small}",
+        "class folder {nested}/2024 holds no image itself, but folders (a, b,",
+    ),
 }
 # These need what TensorFlow reads or Keras builds.
 LATE = {
+    "what cannot be mended": (
+        "check --data=builtin:digits[0-1] --fix=a.csv",
+        "`fix` needs images that are files",
+    ),
     "other": (
         "evaluate --model={run} --data=builtin:digits[0-1]",
         "None is the same",
@@ -144,6 +186,11 @@ LATE = {
     "equal pictures": (
         "train --data=folder:{equal} {small} --workdir=new/run",
         "class 'b' must have",
+    ),
+    "batch": (
+        "train --data=folder:{photos} {small} --batch_size=149 "
+        "--workdir=new/run",
+        "`batch_size` must be at most the number of training images",
     ),
     "unreadable": (
         "train --data=folder:{photos} {small} --on_bad_image=fail",
@@ -175,12 +222,16 @@ def places(trained, photos, tmp_path_factory) -> dict[str, str]:
     (picture,) = (root / "equal" / "b").iterdir()
     for number in range(4):
         shutil.copy(picture, picture.with_name(f"copy{number}.png"))
+    write_digits(root / "nested" / "2024", {0: "a", 1: "b"}, 3)
+    write_digits(root / "nested" / "2025", {0: "a", 1: "b"}, 3)
     (root / "a.csv").write_text("image,class\na.png,b\n")
     (root / "a.toml").write_text("epoch = 3")
     (root / "broken.h5").write_bytes(b"no HDF5")
     quiet = progress.Progress(quiet=True)
     half = plan.make(
-        small(data=f"folder:{photos}"), root / "half", progress=quiet
+        small(data=f"folder:{photos}", batch_size="auto"),
+        root / "half",
+        progress=quiet,
     )
     files.write_text(
         half.directory / "config.toml", config.to_toml(half.config)
@@ -194,8 +245,11 @@ def places(trained, photos, tmp_path_factory) -> dict[str, str]:
         "toml": str(root / "a.toml"),
         "broken": str(root / "broken.h5"),
         "other": str(root / "other.keras"),
-        "small": " ".join(flags(epochs=7)),
-        **{name: str(root / name) for name in ("one", "few", "empty", "equal")},
+        "small": " ".join(flags(epochs=7, batch_size="auto")),
+        **{
+            name: str(root / name)
+            for name in ("one", "few", "empty", "equal", "nested")
+        },
         "half": str(half.directory),
     }
 

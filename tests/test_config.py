@@ -107,7 +107,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
     [
         ({"bach_size": 3}, ["`bach_size`", "Did you mean batch_size?"]),
         ({"train": {"epochs": 3}}, ["`train`", "Known are data, "]),
-        ({"batch_size": "3"}, ["`batch_size`", "whole number", "'3'"]),
+        ({"batch_size": "3"}, ["`batch_size`", "the word auto", "'3'"]),
         ({"batch_size": 3.0}, ["`batch_size`", "[1, 65536]", "3.0"]),
         ({"batch_size": True}, ["`batch_size`", "True"]),
         ({"batch_size": 0}, ["`batch_size`", "[1, 65536]", "0"]),
@@ -177,7 +177,7 @@ def test_a_fifth_of_the_heads_rate_is_the_highest(head):
 @pytest.mark.parametrize(
     ("text", "given", "expected"),
     [
-        ("", {}, 32),
+        ("", {}, "auto"),
         ("batch_size = 8", {}, 8),
         ("batch_size = 8", {"batch_size": 4}, 4),
         # The flag wins where it says what would be the default.

@@ -138,7 +138,7 @@ def test_an_export_that_answers_otherwise_leaves_nothing(
     classifier, samples, tmp_path, monkeypatch
 ):
     # The decoder for the live model was made, and is kept, before this.
-    export.image_stores.decoder(16, "pad")(samples[0])
+    export.image_stores.decoder(classifier.shape)(samples[0])
     resize = export.decode.resize
 
     def darker(images, size, policy):

@@ -10,6 +10,7 @@ from tlkeras import graph
 from tlkeras import model as models
 from tlkeras import saving
 from tlkeras.backbones import base as bases
+from tlkeras.data import images as image_stores
 
 
 def build(**settings) -> keras.Model:
@@ -259,7 +260,8 @@ class TestCompile:
         if request.param == "loaded":
             path = tmp_path / "model.keras"
             labels = tuple("abc")
-            saving.save(path, saving.Classifier(built, labels, "pad", 8))
+            shape = image_stores.Shape(8, "pad")
+            saving.save(path, saving.Classifier(built, labels, shape))
             model = saving.load(path).model
         models.freeze(model)
         compile(model)

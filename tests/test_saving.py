@@ -10,19 +10,17 @@ from conftest import LABELS
 from tlkeras import errors
 from tlkeras import metadata
 from tlkeras import saving
+from tlkeras.data import decode
+from tlkeras.data import images as image_stores
 
 
 def test_a_model_comes_back_with_what_belongs_to_it(trained, tmp_path):
     first = saving.load(trained.directory)
     assert first.labels == LABELS
-    assert (first.resize, first.image_size) == ("pad", 16)
+    assert first.shape == image_stores.Shape(16, "pad")
     saving.save(tmp_path / "new" / "copy.keras", first)
     second = saving.load(tmp_path / "new" / "copy.keras")
-    assert (second.labels, second.resize, second.image_size) == (
-        first.labels,
-        first.resize,
-        first.image_size,
-    )
+    assert (second.labels, second.shape) == (first.labels, first.shape)
     images = np.random.default_rng(0).uniform(0, 255, [4, 16, 16, 3])
     images = images.astype(np.float32)
     np.testing.assert_array_equal(
@@ -41,6 +39,7 @@ def test_the_metadata_say_what_the_model_gives_and_need_no_keras(trained):
         "labels": list(LABELS),
         "resize": "pad",
         "image_size": 16,
+        "max_pixels": decode.MAX_PIXELS,
         "backbone": "SmallResNet",
     }
     program = (

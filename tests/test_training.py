@@ -1,5 +1,7 @@
 """A phase does what it says: measured bit for bit after a real `fit`."""
 
+import errno
+import os
 import zipfile
 
 import h5py
@@ -9,11 +11,16 @@ import pytest
 import sklearn.datasets
 import tiny
 
+from tlkeras import activations
+from tlkeras import cache
+from tlkeras import devices
 from tlkeras import errors
 from tlkeras import model as models
+from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras import training
 from tlkeras.backbones import base as bases
+from tlkeras.data import batches
 
 
 def phase(unfreeze: str = "all", epochs: int = 2, **changes) -> records.Phase:
@@ -21,13 +28,22 @@ def phase(unfreeze: str = "all", epochs: int = 2, **changes) -> records.Phase:
     return records.Phase("test", unfreeze, epochs, **settings)
 
 
-def fit(model, what: records.Phase, *callbacks, feed=None, first_epoch=0):
+def fit(
+    model,
+    what: records.Phase,
+    *callbacks,
+    feed=None,
+    first_epoch=0,
+    storage=cache.NOWHERE,
+    progress=tiny.QUIET,
+):
     return training.fit(
         model,
         what,
         feed or tiny.feed(),
         first_epoch=first_epoch,
-        progress=tiny.QUIET,
+        storage=storage,
+        progress=progress,
         callbacks=callbacks,
     )
 
@@ -438,39 +454,138 @@ class TestOneSeed:
         assert list(found[0].values()) != list(found[1].values())
 
 
-class TestCachedFeatures:
-    """The head on features computed once is the head on a live base."""
+class TestCachedActivations:
+    """What is above a cut learns on stored activations as on live ones."""
 
-    @pytest.mark.parametrize("augment, views", [("none", 1), ("flip", 2)])
-    def test_equal_live_training(self, augment, views):
+    PIXELS = np.random.default_rng(0).integers(
+        0, 256, (24, tiny.SIZE, tiny.SIZE, 3), np.uint8
+    )
+
+    def feed(self, **options) -> batches.Feed:
+        targets = np.arange(24) % tiny.CLASSES
+        return tiny.of(self.PIXELS, targets, **options)
+
+    def storage(self, folder, mode="auto", memory=1e9, disk=1e9):
+        return cache.Storage(mode, folder, memory, disk)
+
+    @pytest.mark.parametrize(
+        "augment, views", [("none", 1), ("flip", 2), ("strong", 4)]
+    )
+    @pytest.mark.parametrize(
+        "unfreeze, statistics, cut",
+        [
+            ("none", "held", "the base's end"),
+            ("from:conv2", "held", "relu1"),
+            ("from:conv2", "learned", "relu1"),
+        ],
+    )
+    def test_equal_live_training(
+        self, tmp_path, augment, views, unfreeze, statistics, cut
+    ):
         ends = []
-        for cache in (False, True):
-            model = tiny.classifier()
-            pixels = np.random.default_rng(0).integers(
-                0, 256, (24, tiny.SIZE, tiny.SIZE, 3)
+        for mode in ("off", "memory", "disk", "auto"):
+            model = tiny.classifier(dropout=0.5 if cut != "relu1" else 0.0)
+            result = fit(
+                model,
+                phase(unfreeze, 4, statistics=statistics),
+                feed=self.feed(augment=augment),
+                storage=self.storage(tmp_path, mode),
             )
-            feed = tiny.of(
-                pixels.astype(np.uint8),
-                np.arange(24) % tiny.CLASSES,
-                augment=augment,
-                cache=cache,
-            )
-            result = fit(model, phase("none", 4), feed=feed)
             ends.append((result, model.get_weights()))
-        (live, live_weights), (cached, cached_weights) = ends
-        assert (live.views_cached, cached.views_cached) == (0, views)
-        assert live.trainable_parameters == cached.trainable_parameters
-        for one, other in zip(live_weights, cached_weights, strict=True):
-            # Sums of float32 in another graph; measured: equal to the bit.
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-        for one, other in zip(live.history, cached.history, strict=True):
-            assert one.loss == pytest.approx(other.loss, rel=1e-5)
-            assert one.validation_accuracy == other.validation_accuracy
+        live, live_weights = ends[0]
+        assert (live.views_cached, live.cached_at) == (0, "")
+        for cached, cached_weights in ends[1:]:
+            assert (cached.views_cached, cached.cached_at) == (views, cut)
+            assert live.trainable_parameters == cached.trainable_parameters
+            assert live.unmoved == cached.unmoved
+            for one, other in zip(live_weights, cached_weights, strict=True):
+                # Sums of float32 in another graph.
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+            for one, other in zip(live.history, cached.history, strict=True):
+                assert one.loss == pytest.approx(other.loss, rel=1e-4)
+                assert one.validation_accuracy == other.validation_accuracy
 
-    def test_endless_views_run_live(self):
-        model = tiny.classifier()
-        pixels = np.zeros((8, tiny.SIZE, tiny.SIZE, 3), np.uint8)
-        feed = tiny.of(
-            pixels, np.arange(8) % tiny.CLASSES, augment="light", cache=True
+    def test_a_second_phase_computes_nothing(self, tmp_path, monkeypatch):
+        options = {"storage": self.storage(tmp_path), "feed": self.feed()}
+        first = fit(tiny.classifier(), phase("none", 2), **options)
+        monkeypatch.setattr(activations, "_run", None)
+        second = fit(tiny.classifier(), phase("none", 2), **options)
+        assert first.history[-1].loss == second.history[-1].loss
+        # Another base is another table.
+        other = tiny.classifier(1)
+        with pytest.raises(TypeError):
+            fit(other, phase("none", 2), **options)
+
+    def test_new_images_alone_are_computed(self, tmp_path, monkeypatch):
+        computed = []
+        run = activations._run
+
+        def counted(network, images):
+            computed.append(len(images))
+            return run(network, images)
+
+        monkeypatch.setattr(activations, "_run", counted)
+        options = {"storage": self.storage(tmp_path)}
+        few = self.feed(augment="flip", train=slice(0, 14))
+        fit(tiny.classifier(), phase("none", 2), feed=few, **options)
+        # 24 validation images, 14 of them for training, and these mirrored.
+        assert sum(computed) == 24 + 14
+        computed.clear()
+        all_of_them = self.feed(augment="flip")
+        fit(tiny.classifier(), phase("none", 2), feed=all_of_them, **options)
+        assert sum(computed) == 10
+
+    @pytest.mark.parametrize("mode", ["memory", "disk", "auto"])
+    def test_what_does_not_fit_runs_live(self, tmp_path, mode, capsys):
+        storage = self.storage(tmp_path, mode, memory=1, disk=1)
+        result = fit(
+            tiny.classifier(),
+            phase("none", 2),
+            feed=self.feed(),
+            storage=storage,
+            progress=progresses.Progress(),
         )
-        assert fit(model, phase("none", 1), feed=feed).views_cached == 0
+        assert result.views_cached == 0
+        assert "runs in each epoch" in capsys.readouterr().out
+
+    def test_fewer_epochs_than_views_run_live(self, tmp_path):
+        result = fit(
+            tiny.classifier(),
+            phase("none", 3),
+            feed=self.feed(augment="light"),
+            storage=self.storage(tmp_path),
+        )
+        assert result.views_cached == 0
+
+    def test_a_full_disk_runs_live(self, tmp_path, monkeypatch, capsys):
+        def full(*arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "replace", full)
+        result = fit(
+            tiny.classifier(),
+            phase("none", 2),
+            feed=self.feed(),
+            storage=self.storage(tmp_path),
+            progress=progresses.Progress(),
+        )
+        assert result.views_cached == 0
+        assert "No space left on device" in capsys.readouterr().out
+        assert list(tmp_path.rglob("*.rows")) == []
+
+    def test_on_an_accelerator_the_faster_way_is_taken(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(devices, "has_accelerator", lambda: True)
+        for seconds, views in (((1.0, 2.0), 0), ((2.0, 1.0), 2)):
+            measured = iter(seconds)
+            monkeypatch.setattr(
+                activations, "_time", lambda work, of=measured: next(of)
+            )
+            result = fit(
+                tiny.classifier(),
+                phase("from:conv2", 2),
+                feed=self.feed(),
+                storage=self.storage(tmp_path),
+            )
+            assert result.views_cached == views

@@ -11,6 +11,7 @@ from conftest import small
 from conftest import write_digits
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras import progress
 from tlkeras import using
 from tlkeras.data import sources
@@ -24,7 +25,11 @@ def opened(name: str) -> sources.Source:
 
 def evaluate(trained, source, split="auto") -> using.Judgement:
     return using.evaluate(
-        trained.directory, source, split=split, progress=QUIET
+        trained.directory,
+        source,
+        split=split,
+        keep=files.cache_directory(),
+        progress=QUIET,
     )
 
 
@@ -85,7 +90,11 @@ def test_few_images_of_training_are_found_again(trained, photos, tmp_path):
         settings.replace('images_per_class = "all"', "images_per_class = 4")
     )
     found = using.evaluate(
-        copy, opened(f"folder:{photos}"), split="train", progress=QUIET
+        copy,
+        opened(f"folder:{photos}"),
+        split="train",
+        keep=tmp_path / "cache",
+        progress=QUIET,
     )
     assert sorted(found.true_labels) == sorted(LABELS * 4)
 
@@ -196,7 +205,10 @@ def test_export_is_checked_on_photographs(trained, tmp_path):
 def test_a_model_alone_needs_no_run_beside_it(trained, photos, tmp_path):
     shutil.copy(trained.directory / "model.keras", tmp_path)
     found = using.evaluate(
-        tmp_path / "model.keras", opened(f"folder:{photos}"), progress=QUIET
+        tmp_path / "model.keras",
+        opened(f"folder:{photos}"),
+        keep=tmp_path / "cache",
+        progress=QUIET,
     )
     assert found.notes == ("All images are scored.",)
     assert len(found.paths) == 150

@@ -73,14 +73,17 @@ def of(
     batch_size: int = 8,
     classes: int = CLASSES,
     augment: str = "flip",
-    cache: bool = False,
+    cached_views: int = 4,
 ) -> batches.Feed:
     """Trains on one slice of the images and validates on the other."""
-    images = image_stores.Images(pixels.shape[1], pixels, None)
+    images = image_stores.Images(
+        pixels.shape[1], pixels.__getitem__, "as they are"
+    )
     rows = np.arange(len(pixels))
 
     def part(chosen: slice) -> batches.Part:
-        return batches.Part(rows[chosen], targets[chosen], rows[chosen])
+        hashes = [f"{row:015x}" for row in rows[chosen]]
+        return batches.Part(rows[chosen], targets[chosen], np.array(hashes))
 
     return batches.feed(
         images,
@@ -90,5 +93,5 @@ def of(
         augment=augment,
         seed=0,
         class_weights=np.ones(classes),
-        cache=cache,
+        cached_views=cached_views,
     )

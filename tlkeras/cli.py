@@ -21,6 +21,7 @@ from tlkeras import errors
 from tlkeras import files
 from tlkeras import options
 from tlkeras import records
+from tlkeras.data import sources
 
 if TYPE_CHECKING:
     from tlkeras import progress as progresses
@@ -191,7 +192,6 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
 
 def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
-    from tlkeras.data import sources
 
     plans.check_model(values.model)
     table = _output_file(values, "csv")
@@ -206,7 +206,11 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
         from tlkeras import tables
         from tlkeras import using
     judgement = using.evaluate(
-        values.model, source, split=values.split, progress=progress
+        values.model,
+        source,
+        split=values.split,
+        keep=files.cache_directory(values.cache_dir),
+        progress=progress,
     )
     if table:
         using.write_predictions(judgement, table)
@@ -236,6 +240,59 @@ def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import tables
 
     tables.backbones()
+    return 0
+
+
+def _check(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras import plan as plans
+
+    places = plans.check_places(
+        values.data, html=values.html, json=values.json, fix=values.fix
+    )
+    _, size = plans.image_size(values.backbone, values.image_size)
+    progress = _progress()
+    with _quiet():
+        source = sources.open(
+            sources.absolute(values.data),
+            data_dir=values.data_dir,
+            progress=progress,
+        )
+        from tlkeras import doctor
+        from tlkeras import tables
+        from tlkeras.report import checkup as page
+    found = doctor.check(
+        source,
+        image_size=size,
+        max_pixels=values.max_pixels,
+        keep=files.cache_directory(values.cache_dir),
+        progress=progress,
+    )
+    tables.checkup(found)
+    page.write(places["html"], found)
+    print(f"page: {places['html']}")
+    if "json" in places:
+        files.write_json(places["json"], doctor.to_json(found))
+    if "fix" in places:
+        images = doctor.write_remedy(found, places["fix"])
+        print(
+            f"{images:,} of {len(found.facts):,} images: "
+            f"--data=csv:{places['fix']}"
+        )
+    return 1 if found.decisions else 0
+
+
+def _cache(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras import cache
+    from tlkeras import tables
+    from tlkeras.data import facts
+
+    directory = files.cache_directory(values.cache_dir)
+    if values.clear:
+        facts.clear(directory)
+        cache.trim(directory / cache.FOLDER, 0)
+    tables.kept(
+        directory, facts.kept(directory), cache.kept(directory / cache.FOLDER)
+    )
     return 0
 
 
@@ -319,11 +376,23 @@ _COMMANDS = {
         _predict,
         takes_paths=True,
     ),
+    "check": _Command(
+        "--data=... [--json=FILE] [--fix=FILE]",
+        "Looks for what is wrong with labelled images; status 1 if there is.",
+        options.check,
+        _check,
+    ),
     "export": _Command(
         "--model=RUN --output=DIRECTORY",
         "Writes a model for serving.",
         options.export,
         _export,
+    ),
+    "cache": _Command(
+        "[--clear]",
+        "Lists what is kept between runs, or removes it.",
+        options.cache,
+        _cache,
     ),
     "backbones": _Command(
         "", "Lists the networks.", options.nothing, _backbones

@@ -104,7 +104,13 @@ class Config:
         "stretch ignores its proportions",
         choices=("pad", "crop", "stretch"),
     )
-    batch_size: int = _setting(32, "images a step", low=1, high=65536)
+    batch_size: int | str = _setting(
+        "auto",
+        "images a step; auto is 32, or all training images if they are fewer",
+        low=1,
+        high=65536,
+        word="auto",
+    )
     strategy: str = _setting(
         "fine_tuning",
         "the way to a classifier",
@@ -225,20 +231,53 @@ class Config:
     )
     feature_cache: str = _setting(
         "auto",
-        "auto computes a frozen base's features once an image and way it can "
-        "look, where augment is none or flip; off computes them each epoch",
-        choices=("auto", "off"),
+        "what is frozen is computed once an image and view: disk keeps that in "
+        "cache_dir, memory in memory, auto does both where it fits and pays; "
+        "off computes it in each epoch",
+        choices=("auto", "off", "memory", "disk"),
+    )
+    cached_views: int = _setting(
+        4,
+        "random views of a training image whose activations are kept, where "
+        "augment is light or strong; with flip both there are",
+        low=1,
+        high=1000,
+    )
+    feature_memory_gb: float = _setting(
+        2.0,
+        "gigabytes of activations that a phase may hold in memory",
+        low=0.0,
+        high=100000.0,
+    )
+    feature_cache_gb: float = _setting(
+        20.0,
+        "gigabytes of activations in cache_dir; what was not used for longest "
+        "goes first",
+        low=0.0,
+        high=100000.0,
     )
     on_bad_image: str = _setting(
         "skip",
         "skip lists images that cannot be read in skipped.csv; fail stops",
         choices=("skip", "fail"),
     )
+    max_pixels: int = _setting(
+        2**29 // 3,
+        "images of more pixels are refused by their header, unread",
+        low=1,
+        # Where TensorFlow's decoders of JPEG and PNG stop.
+        high=2**29 // 3,
+    )
     image_store_gb: float = _setting(
         8.0,
         "gigabytes of disk for decoded images; beyond it each epoch decodes",
         low=0.0,
         high=100000.0,
+    )
+    cache_dir: str = _setting(
+        "",
+        "where what was found out about images is kept between runs; empty is "
+        "~/.cache/tlkeras",
     )
     precision: str = _setting(
         "auto",

@@ -22,6 +22,11 @@ def precision(setting: str) -> str:
     return "float16" if capability >= 7 else "float32"
 
 
+def has_accelerator() -> bool:
+    """Tells whether there is a GPU or a TPU."""
+    return any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu"))
+
+
 def environment() -> dict[str, str]:
     """Returns versions and devices, for the report."""
     names = ("tlkeras", "keras", "tensorflow", "numpy", "scikit-learn")

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tlkeras import cache
 from tlkeras import checkpoint
 from tlkeras import config as configs
 from tlkeras import devices
@@ -33,12 +34,15 @@ from tlkeras import strategies
 from tlkeras.backbones import base as bases
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
+from tlkeras.data import images as image_stores
 from tlkeras.report import page
 from tlkeras.report import summary
 
 # How many images the export is checked on, and how many mistakes are shown.
 _SAMPLES = 8
 _MISTAKES = 24
+# Images a step where nothing else is said.
+_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,22 +65,26 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     with _nothing_half_done(directory, progress), batches.user_errors():
         keras.utils.set_random_seed(config.seed)
         model = _build(plan)
+        shape = image_stores.Shape(
+            plan.image_size, config.resize, config.max_pixels
+        )
         notes = _check_phases(model, plan.strategy)
         data = datasets.prepare(
             plan.source,
-            image_size=plan.image_size,
-            resize=config.resize,
+            shape=shape,
             split_seed=config.split_seed,
             images_per_class=config.images_per_class,
             on_bad_image=config.on_bad_image,
             store_bytes=config.image_store_gb * 1e9,
             directory=directory,
+            keep=plan.cache,
             progress=progress,
         )
         progress.say(f"run {directory}")
         _say_data(data, [*data.notes, *notes], progress)
         files.write_text(directory / "config.toml", configs.to_toml(config))
-        feed = _feed(config, data)
+        batch_size = _batch_size(config, data)
+        feed = _feed(config, data, batch_size)
         results = schedule.run(
             model,
             plan.strategy,
@@ -84,6 +92,12 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
                 feed.train_images, feed.validation_images, len(data.labels)
             ),
             feed,
+            storage=cache.Storage(
+                mode=config.feature_cache,
+                directory=plan.cache / cache.FOLDER,
+                memory_bytes=config.feature_memory_gb * 1e9,
+                disk_bytes=config.feature_cache_gb * 1e9,
+            ),
             progress=progress,
             done=_resume(directory, model, progress),
             after_phase=lambda results: checkpoint.save(
@@ -91,12 +105,10 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
             ),
             callbacks=lambda phase: _callbacks(config, directory, phase),
         )
-        classifier = saving.Classifier(
-            model, data.labels, config.resize, plan.image_size
-        )
+        classifier = saving.Classifier(model, data.labels, shape)
         progress.say("scoring, saving, exporting and checking the export")
         answers = {
-            split: _answers(classifier, data, split, config, progress)
+            split: _answers(classifier, data, split, batch_size, progress)
             for split in ("test", "validation")
         }
         quality = {
@@ -206,7 +218,25 @@ def _build(plan: plans.Plan) -> keras.Model:
     )
 
 
-def _feed(config: configs.Config, data: datasets.Dataset) -> batches.Feed:
+def _batch_size(config: configs.Config, data: datasets.Dataset) -> int:
+    """Returns the images a step; raises `UserError` if there are not as many.
+
+    An epoch would be one step, and not the one that was asked for.
+    """
+    images = len(data.positions("train"))
+    if config.batch_size == "auto":
+        return min(_BATCH, images)
+    if int(config.batch_size) > images:
+        raise errors.UserError(
+            f"`batch_size` must be at most the number of training images, "
+            f"{images}. Received: {config.batch_size}."
+        )
+    return int(config.batch_size)
+
+
+def _feed(
+    config: configs.Config, data: datasets.Dataset, batch_size: int
+) -> batches.Feed:
     weights = np.ones(len(data.labels))
     if config.class_weights == "balanced":
         targets = data.targets[data.positions("train")]
@@ -215,18 +245,18 @@ def _feed(config: configs.Config, data: datasets.Dataset) -> batches.Feed:
         data.images,
         _part(data, "train"),
         _part(data, "validation"),
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         augment=config.augment,
         seed=config.seed,
         class_weights=weights,
-        cache=config.feature_cache != "off",
+        cached_views=config.cached_views,
     )
 
 
 def _part(data: datasets.Dataset, split: str) -> batches.Part:
     positions = data.positions(split)
     return batches.Part(
-        data.rows[positions], data.targets[positions], data.keys[positions]
+        data.rows[positions], data.targets[positions], data.hashes[positions]
     )
 
 
@@ -243,7 +273,7 @@ def _answers(
     classifier: saving.Classifier,
     data: datasets.Dataset,
     split: str,
-    config: configs.Config,
+    batch_size: int,
     progress: progresses.Progress,
 ) -> np.ndarray:
     """Returns the probabilities [n, k] of the images of `split`."""
@@ -252,7 +282,7 @@ def _answers(
         batches.evaluation(
             data.images,
             data.rows[data.positions(split)],
-            batch_size=config.batch_size,
+            batch_size=batch_size,
         ),
         what=f"predicting {split}",
         progress=progress,

@@ -49,7 +49,8 @@ def saved_model(
     model. Raises `ExportError` if they do not; nothing is then left.
     """
     model, labels = classifier.model, tf.constant(classifier.labels)
-    size, resize = classifier.image_size, classifier.resize
+    shape = classifier.shape
+    size = shape.size
 
     def answer(squares: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = model(tf.cast(squares, tf.float32), training=False)
@@ -63,14 +64,16 @@ def saved_model(
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answer(
             tf.map_fn(
-                lambda encoded: decode.load(encoded, size, resize),
+                lambda encoded: decode.load(
+                    encoded, size, shape.resize, shape.max_pixels
+                ),
                 image_bytes,
                 fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
             )
         )
 
     def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(decode.resize(images, size, resize))
+        return answer(decode.resize(images, size, shape.resize))
 
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -97,7 +100,7 @@ def _verify(
     samples: Sequence[bytes],
 ) -> Verified:
     signatures = tf.saved_model.load(str(directory)).signatures
-    decoder = image_stores.decoder(classifier.image_size, classifier.resize)
+    decoder = image_stores.decoder(classifier.shape)
     decoded = [decoder(sample) for sample in samples]
     squares = np.stack([square.numpy() for _, square in decoded])
     expected = evaluation.softmax(

@@ -8,8 +8,10 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import IO
 
 from tlkeras import errors
 
@@ -68,6 +70,25 @@ def directory(path: str | os.PathLike) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def unnamed(
+    path: str | os.PathLike, suffix: str
+) -> Iterator[tuple[pathlib.Path, IO[bytes]]]:
+    """Yields a new file in the directory `path`, to be moved to its name.
+
+    What has not been moved when the block ends is removed. Raises `UserError`
+    where the place cannot be written to.
+    """
+    path = pathlib.Path(path)
+    with directory(path), _writing(path):
+        handle, name = tempfile.mkstemp(suffix, f".{os.getpid()}-", path)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield pathlib.Path(name), stream
+        finally:
+            remove(pathlib.Path(name))
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` to `path` in UTF-8, whole or not at all."""
     with replacing(path) as temporary:
@@ -114,6 +135,18 @@ def remove(path: pathlib.Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def cache_directory(path: str | os.PathLike = "") -> pathlib.Path:
+    """Returns where results are kept between runs; makes nothing.
+
+    path: '' is the user's own place for such files, which the environment
+    variable XDG_CACHE_HOME moves.
+    """
+    if path:
+        return pathlib.Path(path).expanduser().absolute()
+    place = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return pathlib.Path(os.path.expanduser(place), "tlkeras").absolute()
 
 
 def check_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:

@@ -1,12 +1,19 @@
 """Where a network can be divided: cuts, block cuts, stages, splits.
 
-A cut is a tensor that every path from the input to the output goes through.
-A block cut is one that ends a block: it leaves an addition, a concatenation,
-an activation, a pooling, or the BatchNorm of a linear bottleneck. Between a
-convolution and its BatchNorm lies a cut, too, but no place to divide.
+A cut divides the layers of a network into those below and those above, which
+depend on the ones below through few tensors; mostly through one, that every
+path from the input to the output goes through. A block cut is a cut where a
+block ends: its tensor leaves an addition, a concatenation, an activation, a
+pooling, or the BatchNorm of a linear bottleneck. Between a convolution and its
+BatchNorm lies a cut, too, but no place to divide.
+
+In NASNet each cell reads the two before it, and nearly all its cuts go
+through two tensors. They are block cuts where both tensors leave an addition
+or a concatenation, and where one-tensor cuts leave out a resolution.
 """
 
 import dataclasses
+import math
 import weakref
 
 import keras
@@ -33,56 +40,94 @@ _splits = weakref.WeakKeyDictionary()
 class Cut:
     """A block cut, behind the layer of this name.
 
-    shape: of one image's tensor there, (height, width, channels) or
-      (channels,).
-    below: the names of the layers that the tensor depends on, itself included.
-    tensor: the symbolic tensor itself.
+    shapes: of one image's tensors there, oldest first, each (height, width,
+      channels) or (channels,). Of one tensor, in NASNet of two.
+    below: the names of the layers below it, `layer` included.
+    tensors: the symbolic tensors themselves.
     """
 
     layer: str
-    shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
     below: frozenset[str] = dataclasses.field(repr=False)
-    tensor: keras.KerasTensor = dataclasses.field(repr=False, compare=False)
+    tensors: tuple[keras.KerasTensor, ...] = dataclasses.field(
+        repr=False, compare=False
+    )
+
+    def image_bytes(self, itemsize: int = 4) -> int:
+        """Returns the bytes that one image's tensors take here.
+
+        itemsize: bytes of one number; 4 for float32, 2 for the halves.
+        """
+        return itemsize * sum(math.prod(shape) for shape in self.shapes)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """The layers from one resolution's last block cut to that of the next."""
+    """The layers from one resolution's last block cut to that of the next.
+
+    begin: the cut below it, of the stage before; None for the first.
+    end: its last cut.
+    cuts: all its cuts, lowest first, `end` the last of them.
+    """
 
     begin: Cut | None
     end: Cut
+    cuts: tuple[Cut, ...] = dataclasses.field(repr=False)
 
 
 def block_cuts(network: keras.Model) -> tuple[Cut, ...]:
-    """Returns the block cuts of a functional `network`, lowest first."""
+    """Returns the block cuts of a functional `network`, lowest first.
+
+    Raises ValueError if the network leaves the size of its images open.
+    """
+    for tensor in network.inputs:
+        if None in tensor.shape[1:]:
+            raise ValueError(
+                "`network` must have a fixed image size. Received: "
+                f"{network.name}, with the input shape {tensor.shape}."
+            )
     nodes = _nodes(network)
     consumers: dict[int, list] = {}
     for node in nodes:
         for tensor in node.input_tensors:
-            consumers.setdefault(id(tensor), []).append(node)
+            consumers.setdefault(id(tensor), []).append(node.operation)
     outputs = {id(tensor) for tensor in network.outputs}
-    live: dict[int, int] = {}
+    live: dict[int, keras.KerasTensor] = {}
+    uses: dict[int, int] = {}
+    last_calls = {id(node.operation): at for at, node in enumerate(nodes)}
+    last_call = 0
     below: list[str] = []
     cuts = []
-    for node in nodes:
+    for at, node in enumerate(nodes):
         for tensor in node.input_tensors:
-            live[id(tensor)] -= 1
-            if not live[id(tensor)]:
+            uses[id(tensor)] -= 1
+            if not uses[id(tensor)]:
                 del live[id(tensor)]
         for tensor in node.outputs:
-            uses = len(consumers.get(id(tensor), ())) + (id(tensor) in outputs)
-            if uses:
-                live[id(tensor)] = uses
+            above = len(consumers.get(id(tensor), ()))
+            uses[id(tensor)] = above + (id(tensor) in outputs)
+            if uses[id(tensor)]:
+                live[id(tensor)] = tensor
         below.append(node.operation.name)
-        if len(live) == 1 and len(node.outputs) == 1 and node.input_tensors:
-            tensor = node.outputs[0]
-            above = [each.operation for each in consumers.get(id(tensor), ())]
-            if id(tensor) in live and _ends_block(node.operation, above):
-                shape = tuple(int(size) for size in tensor.shape[1:])
-                cuts.append(
-                    Cut(node.operation.name, shape, frozenset(below), tensor)
-                )
-    return tuple(cuts)
+        last_call = max(last_call, last_calls[id(node.operation)])
+        # No block ends in an input or in several outputs of one layer, nor
+        # where a layer below is called again above.
+        if not node.input_tensors or len(node.outputs) > 1 or at < last_call:
+            continue
+        tensors = tuple(live.values())
+        if len(tensors) == 1:
+            above = consumers.get(id(tensors[0]), [])
+            ends = _ends_block(node.operation, above)
+        else:
+            ends = len(tensors) == 2 and all(map(_is_merged, tensors))
+        if ends and tensors[-1] is node.outputs[0]:
+            shapes = tuple(
+                tuple(int(size) for size in tensor.shape[1:])
+                for tensor in tensors
+            )
+            name = node.operation.name
+            cuts.append(Cut(name, shapes, frozenset(below), tensors))
+    return _needed(cuts, network.inputs[-1].shape[1])
 
 
 def stages(network: keras.Model) -> tuple[Stage, ...]:
@@ -90,46 +135,116 @@ def stages(network: keras.Model) -> tuple[Stage, ...]:
 
     A resolution counts as a new one when it is at most three quarters of the
     stage's first: unpadded convolutions nibble at the border (Inception: 47,
-    45) without a new stage. What has no weights, such as the last pooling,
-    belongs to the stage below it.
+    45) without a new stage. Of two tensors the newer one counts. What has no
+    weights, such as the last pooling, belongs to the stage below it.
     """
-    ends: list[Cut] = []
+    weighted = {layer.name for layer in network.layers if layer.weights}
+    groups: list[list[Cut]] = []
     first = 0
     for cut in block_cuts(network):
-        height = cut.shape[0] if len(cut.shape) == 3 else first
-        weights = any(
-            layer.weights
-            for layer in network.layers
-            if layer.name in cut.below - (ends[-1].below if ends else set())
-        )
-        if ends and not (weights and 4 * height <= 3 * first):
-            ends[-1] = cut
+        shape = cut.shapes[-1]
+        height = shape[0] if len(shape) == 3 else first
+        lower = groups[-1][-1].below if groups else frozenset()
+        learns = not weighted.isdisjoint(cut.below - lower)
+        if groups and not (learns and _is_reduced(height, first)):
+            groups[-1].append(cut)
         else:
-            ends.append(cut)
+            groups.append([cut])
             first = height
+    ends = [group[-1] for group in groups]
     return tuple(
-        Stage(begin, end)
-        for begin, end in zip([None] + ends[:-1], ends, strict=True)
+        Stage(begin, group[-1], tuple(group))
+        for begin, group in zip([None, *ends[:-1]], groups, strict=True)
     )
 
 
 def split(network: keras.Model, cut: Cut) -> tuple[keras.Model, keras.Model]:
     """Returns the prefix below `cut` and the suffix above it.
 
-    They share the network's layers and weights. A split adds nodes to the
-    layers, so the same one is made only once.
+    They share the network's layers and weights. What the prefix gives, the
+    suffix takes: a tensor, or a list where the cut has several. A split adds
+    nodes to the layers, so the same one is made only once.
     """
     made = _splits.setdefault(network, {})
     if cut.layer not in made:
+        several = len(cut.tensors) > 1
+        tensors = list(cut.tensors) if several else cut.tensors[0]
+        upper = (tensors, network.output)
+        if tensors is network.output:
+            # Keras finds no way from a tensor to itself, unless it is an input.
+            features = keras.Input(cut.shapes[0], dtype=tensors.dtype)
+            upper = (features, features)
         made[cut.layer] = (
-            keras.Model(network.input, cut.tensor),
-            keras.Model(cut.tensor, network.output),
+            keras.Model(network.input, tensors),
+            keras.Model(*upper),
         )
     return made[cut.layer]
 
 
+def describe(network: keras.Model) -> str:
+    """Returns what `network` computes, but for its weights, as text.
+
+    The names of layers do not count: Keras numbers many of them anew in each
+    process.
+    """
+    places: dict[int, int] = {}
+    lines = []
+    for node in _nodes(network):
+        operation = node.operation
+        try:
+            config = dict(operation.get_config())
+        except NotImplementedError:
+            config = {}
+        config.pop("name", None)
+        inputs = [places[id(tensor)] for tensor in node.input_tensors]
+        for tensor in node.outputs:
+            places[id(tensor)] = len(places)
+        lines.append(f"{type(operation).__name__} {inputs} {config}")
+    outputs = [places[id(tensor)] for tensor in network.outputs]
+    return "\n".join([*lines, f"{outputs}"])
+
+
+def _needed(cuts: list[Cut], height: int) -> tuple[Cut, ...]:
+    """Returns `cuts` without those through two tensors that need not be.
+
+    Between two cuts through one tensor they are needed where they have a
+    resolution in between, which otherwise had no cut.
+
+    height: of the image, in pixels.
+    """
+    needed: list[Cut] = []
+    double: list[Cut] = []
+    lower = height
+    for cut in cuts:
+        if len(cut.tensors) > 1:
+            double.append(cut)
+            continue
+        upper = _height(cut)
+        if any(
+            _is_reduced(_height(each), lower)
+            and _is_reduced(upper, _height(each))
+            for each in double
+        ):
+            needed += double
+        needed.append(cut)
+        double = []
+        lower = upper
+    return tuple(needed)
+
+
+def _height(cut: Cut) -> int:
+    return cut.shapes[-1][0] if len(cut.shapes[-1]) == 3 else 1
+
+
+def _is_reduced(height: int, first: int) -> bool:
+    return 4 * height <= 3 * first
+
+
 def _nodes(network: keras.Model) -> list:
-    """Returns the nodes that lead to the outputs, each behind its inputs."""
+    """Returns the nodes that lead to the outputs, each behind its inputs.
+
+    Those of the network's inputs come first: all are live from the start.
+    """
     ordered = []
     done = set()
     pending = [_node(tensor) for tensor in network.outputs]
@@ -144,12 +259,16 @@ def _nodes(network: keras.Model) -> list:
         if id(node) not in done:
             done.add(id(node))
             ordered.append(node)
-    return ordered
+    return sorted(ordered, key=lambda node: bool(node.input_tensors))
 
 
 def _node(tensor: keras.KerasTensor) -> object:
     history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index]
+
+
+def _is_merged(tensor: keras.KerasTensor) -> bool:
+    return type(tensor._keras_history.operation).__name__ in _MERGES
 
 
 def _ends_block(layer: keras.layers.Layer, above: list) -> bool:

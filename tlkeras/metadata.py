@@ -20,12 +20,14 @@ class Metadata:
     labels: the classes, in the order of the logits.
     resize: the policy by which an image becomes square.
     image_size: side in pixels.
+    max_pixels: larger images are refused.
     backbone: the base's name in the catalogue.
     """
 
     labels: tuple[str, ...]
     resize: str
     image_size: int
+    max_pixels: int
     backbone: str
 
 
@@ -65,5 +67,6 @@ def read(path: str | os.PathLike) -> Metadata:
         tuple(values["labels"]),
         values["resize"],
         values["image_size"],
+        values["max_pixels"],
         values["backbone"],
     )

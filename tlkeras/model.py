@@ -192,6 +192,28 @@ def find_cut(network: keras.Model, what: str) -> tuple[graph.Cut | None, str]:
     return below[-1], f"from:{first}"
 
 
+def above(model: keras.Model, cut: graph.Cut | None) -> keras.Model:
+    """Returns what of `model` is above `cut`, with its weights.
+
+    It takes the tensor at the cut, or a list of them, and calls what learns of
+    the base as the model would. cut: None is the end of the base.
+    """
+    head = model.get_layer("head")
+    if cut is None:
+        return head
+    base = bases.of(model)
+    upper = bases.Base(
+        graph.split(base.network, cut)[1],
+        backbone=base.backbone,
+        scaling="none",
+        statistics=base.statistics,
+        name="above",
+    )
+    inputs = [keras.Input(shape) for shape in cut.shapes]
+    inputs = inputs[0] if len(inputs) == 1 else inputs
+    return keras.Model(inputs, head(upper(inputs)))
+
+
 def set_parameter_requires_grad(
     model: keras.Model, feature_extracting: bool
 ) -> None:

@@ -18,6 +18,7 @@ def _word(name: str, help: str, choices: tuple[str, ...]) -> configs.Setting:
 
 _DATA = configs.settings()["data"]
 _DATA_DIR = configs.settings()["data_dir"]
+_CACHE_DIR = configs.settings()["cache_dir"]
 _MODEL = _text("model", "the directory of a run, or a model.keras")
 _CSV = _text("csv", "a CSV file to write, with all probabilities")
 
@@ -50,6 +51,7 @@ def evaluate() -> flags.FlagValues:
             "trained on, all of any other",
             ("auto", "all", "train", "validation", "test"),
         ),
+        _CACHE_DIR,
         _CSV,
         _text("json", "a JSON file to write, with the metrics"),
     )
@@ -67,6 +69,32 @@ def export() -> flags.FlagValues:
         _text("output", "a new directory to write to"),
         _word("format", "what to write", ("saved_model",)),
     )
+
+
+def check() -> flags.FlagValues:
+    """Returns the flags of `tlkeras check`."""
+    settings = configs.settings()
+    return _flags(
+        _DATA,
+        _DATA_DIR,
+        settings["backbone"],
+        settings["image_size"],
+        settings["max_pixels"],
+        _CACHE_DIR,
+        _text("html", "a page to write; empty is a new file below runs/"),
+        _text("json", "a JSON file to write, with all that was found"),
+        _text(
+            "fix", "a CSV source to write, without the images that are doubtful"
+        ),
+    )
+
+
+def cache() -> flags.FlagValues:
+    """Returns the flags of `tlkeras cache`."""
+    clear = configs.Setting(
+        "clear", (bool,), False, configs.Rule("remove all that is kept")
+    )
+    return _flags(_CACHE_DIR, clear)
 
 
 def demo() -> flags.FlagValues:

@@ -31,7 +31,7 @@ class Plan:
     config: with absolute paths. directory: where its results go; a killed run
       of the same settings may have left its finished phases there.
     image_size: side in pixels. weights: `none` where the strategy starts from
-      random ones.
+      random ones. cache: what is kept between runs.
     """
 
     config: configs.Config
@@ -41,6 +41,7 @@ class Plan:
     weights: str
     strategy: strategies.Strategy
     source: sources.Source
+    cache: pathlib.Path
 
 
 def make(
@@ -55,15 +56,7 @@ def make(
 
     Raises `UserError` for whatever is wrong and can be known already.
     """
-    row = catalog.find(config.backbone)
-    size = row.default_size
-    if config.image_size != "auto":
-        size = int(config.image_size)
-    if size < row.smallest_size:
-        raise errors.UserError(
-            f"`image_size` must be at least {row.smallest_size} pixels for "
-            f"{row.name}. Received: {size}."
-        )
+    row, size = image_size(config.backbone, config.image_size)
     strategy = config.strategy_phases()
     weights = config.weights if strategy.pretrained else "none"
     file = locate.weights(weights)
@@ -78,14 +71,55 @@ def make(
         backbone=row.name,
         weights=config.weights if file is None else _absolute(config.weights),
         data_dir=_absolute(config.data_dir) if config.data_dir else "",
+        cache_dir=_absolute(config.cache_dir) if config.cache_dir else "",
     )
     # Opening a source may take a download, so it comes last.
     directory = _claim(config, workdir)
     source = sources.open(
         config.data, data_dir=config.data_dir, progress=progress
     )
-    _check_sizes(source, config.split_seed)
-    return Plan(config, directory, row, size, weights, strategy, source)
+    _check_sizes(source, config)
+    return Plan(
+        config,
+        directory,
+        row,
+        size,
+        weights,
+        strategy,
+        source,
+        files.cache_directory(config.cache_dir),
+    )
+
+
+def image_size(backbone: str, size: int | str) -> tuple[catalog.Backbone, int]:
+    """Returns the network of this name, and its input's side in pixels.
+
+    size: `auto` is the network's own. Raises `UserError` for an unknown
+    network and for images smaller than it takes.
+    """
+    row = catalog.find(backbone)
+    pixels = row.default_size if size == "auto" else int(size)
+    if pixels < row.smallest_size:
+        raise errors.UserError(
+            f"`image_size` must be at least {row.smallest_size} pixels for "
+            f"{row.name}. Received: {pixels}."
+        )
+    return row, pixels
+
+
+def check_places(data: str, **places: str) -> dict[str, pathlib.Path]:
+    """Returns the files to write by setting; an empty `html` gets a name.
+
+    Raises `UserError` where one of them cannot be written. It writes nothing.
+    """
+    if not places["html"]:
+        name = f"{_stamp()}-{_data_name(data)}-check.html"
+        places["html"] = str(pathlib.Path("runs", name))
+    return {
+        setting: files.check_file(path, setting)
+        for setting, path in places.items()
+        if path
+    }
 
 
 def check_model(path: str | os.PathLike) -> None:
@@ -145,19 +179,26 @@ def _absolute(path: str) -> str:
     return str(pathlib.Path(path).expanduser().absolute())
 
 
-def _check_sizes(source: sources.Source, split_seed: int) -> None:
+def _check_sizes(source: sources.Source, config: configs.Config) -> None:
     """Raises `UserError` where a class is too small for its splits.
 
     Which images are equal, and so count as one, is known only when they are
     decoded; here each counts.
     """
+    images = len(source.examples)
+    if config.batch_size != "auto" and int(config.batch_size) > images:
+        raise errors.UserError(
+            f"`batch_size` must be at most the number of training images; "
+            f"{source.name} has {images} images in all. Received: "
+            f"{config.batch_size}."
+        )
     sources.check_classes(source)
     splits.assign(
         [str(index) for index in range(len(source.examples))],
         [each.label for each in source.examples],
         given=[each.split for each in source.examples],
         groups=[each.group for each in source.examples],
-        seed=split_seed,
+        seed=config.split_seed,
     )
 
 
@@ -196,14 +237,21 @@ def _claim(config: configs.Config, workdir: str | os.PathLike) -> pathlib.Path:
 
 def _name_directory(config: configs.Config) -> pathlib.Path:
     """Returns a directory below runs/ that does not exist."""
-    place = config.data.partition(":")[2].rpartition("/")[2]
-    data = re.sub(r"[^A-Za-z0-9]+", "-", place).strip("-")
     way = "phases" if config.phases else config.strategy
-    day = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = "-".join([day, data[:40], config.backbone, way])
+    name = "-".join([_stamp(), _data_name(config.data), config.backbone, way])
     directory = pathlib.Path("runs", name).absolute()
     number = 2
     while directory.exists():
         directory = directory.with_name(f"{name}-{number}")
         number += 1
     return directory
+
+
+def _stamp() -> str:
+    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def _data_name(data: str) -> str:
+    """Returns the last part of a source's name, as a part of a file name."""
+    place = data.partition(":")[2].rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9]+", "-", place).strip("-")[:40]

@@ -70,7 +70,7 @@ def predict_encoded(
 
     read: index -> the bytes of a file; an OSError counts as unreadable.
     """
-    decoder = image_stores.decoder(classifier.image_size, classifier.resize)
+    decoder = image_stores.decoder(classifier.shape)
 
     def square(index: int) -> np.ndarray | str:
         encoded = b""
@@ -78,7 +78,9 @@ def predict_encoded(
             encoded = read(index)
             return decoder(encoded)[1].numpy()
         except (OSError, tf.errors.OpError) as error:
-            return image_stores.reason(error, encoded)
+            return image_stores.reason(
+                error, encoded, classifier.shape.max_pixels
+            )
 
     indices = np.fromiter(indices, np.int64)
     good: list[int] = []
@@ -140,7 +142,7 @@ def predict_arrays(
                 f"{list(array.shape)}."
             )
         square = decode.resize(
-            tf.constant(array), classifier.image_size, classifier.resize
+            tf.constant(array), classifier.shape.size, classifier.shape.resize
         )
         squares.append(square.numpy())
     starts = range(0, len(squares), _BATCH)

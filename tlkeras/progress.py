@@ -56,11 +56,14 @@ class Progress:
         self.task = self.bar.add_task(what, total=total, note="")
         self.began = time.perf_counter()
         self.count = 0
+        self.total = total
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Moves the bar by `count` pieces of work."""
+        """Moves the bar by `count` pieces of work; without `note`, says how
+        long the rest will take."""
         self.count += count
         if self.bar is not None:
+            note = note or self._rest_text()
             self.bar.update(self.task, advance=count, note=note)
 
     def end(self) -> None:
@@ -76,12 +79,14 @@ class Progress:
         trainable_parameters: int,
         steps: int,
         views_cached: int = 0,
+        cached_at: str = "",
         live_seconds: float = 0.0,
     ) -> None:
         """Says what a phase of `steps` steps an epoch is going to do.
 
         views_cached: stored ways an image can look, 0 where the base runs
-        live. live_seconds: what an epoch would then cost with a live base.
+        live. cached_at: the layer that was stored. live_seconds: what an epoch
+        would then cost with a live base.
         """
         self.live_seconds = live_seconds
         if phase in self.planned:
@@ -95,7 +100,7 @@ class Progress:
             f"phase {phase.name}: {trainable_parameters:,} parameters learn "
             f"(base: {phase.unfreeze}) at {phase.learning_rate:g} "
             f"({phase.schedule}), {phase.epochs} epochs of {steps} steps at "
-            f"most{_cached_text(views_cached)}"
+            f"most{_cached_text(views_cached, cached_at)}"
         )
         self._begin_epoch(1)
 
@@ -154,6 +159,12 @@ class Progress:
     def _begin_epoch(self, epoch: int) -> None:
         self.begin(f"{self.phase.name} {epoch}/{self.phase.epochs}", self.steps)
 
+    def _rest_text(self) -> str:
+        """Returns the time left for what the bar shows, at the pace so far."""
+        seconds = time.perf_counter() - self.began
+        rest = (self.total - self.count) * seconds / self.count
+        return f"  {_clock(rest):>5} left" if seconds > 1 else ""
+
     def _left_text(self, epoch: float, done: float) -> str:
         """Returns the time left, of this phase and of those planned.
 
@@ -170,11 +181,11 @@ def _cost(phase: records.Phase) -> float:
     return 1.0 if phase.unfreeze == "none" else _TRAINED_BASE
 
 
-def _cached_text(views: int) -> str:
+def _cached_text(views: int, layer: str) -> str:
     if not views:
         return ""
     ways = f" in each of {views} views" if views > 1 else ""
-    return f", on features computed once an image{ways}"
+    return f", on activations of {layer} computed once an image{ways}"
 
 
 def _against(result: records.PhaseResult) -> str:

@@ -123,6 +123,7 @@ class PhaseResult:
       are bit-equal to their start.
     momentum: BatchNorm's momentum in this phase; 0 where statistics are held.
     views_cached: stored views of an image; 0 where the base ran live.
+    cached_at: the layer whose activations were stored.
     """
 
     phase: Phase
@@ -140,6 +141,7 @@ class PhaseResult:
     improved: bool = False
     rolled_back: bool = False
     views_cached: int = 0
+    cached_at: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tlkeras import metadata
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import locate
 from tlkeras.backbones import weights
+from tlkeras.data import images as image_stores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +19,12 @@ class Classifier:
 
     model: images [n, size, size, 3], float32 in 0..255 -> logits [n, k].
     labels: the k classes, in the order of the logits.
-    resize: the policy by which an image becomes square.
-    image_size: side in pixels.
+    shape: what an image becomes before the model takes it.
     """
 
     model: keras.Model
     labels: tuple[str, ...]
-    resize: str
-    image_size: int
+    shape: image_stores.Shape
 
 
 def save(path: str | os.PathLike, classifier: Classifier) -> None:
@@ -43,8 +42,9 @@ def save(path: str | os.PathLike, classifier: Classifier) -> None:
             temporary,
             metadata.Metadata(
                 labels=classifier.labels,
-                resize=classifier.resize,
-                image_size=classifier.image_size,
+                resize=classifier.shape.resize,
+                image_size=classifier.shape.size,
+                max_pixels=classifier.shape.max_pixels,
                 backbone=bases.of(classifier.model).backbone,
             ),
         )
@@ -58,5 +58,7 @@ def load(path: str | os.PathLike) -> Classifier:
     path = locate.model(path)
     known = metadata.read(path)
     return Classifier(
-        weights.open_model(path), known.labels, known.resize, known.image_size
+        weights.open_model(path),
+        known.labels,
+        image_stores.Shape(known.image_size, known.resize, known.max_pixels),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
+from tlkeras import cache
 from tlkeras import errors
 from tlkeras import model as models
 from tlkeras import progress as progresses
@@ -21,6 +22,7 @@ def run(
     evidence: records.Evidence,
     feed: batches.Feed,
     *,
+    storage: cache.Storage = cache.NOWHERE,
     progress: progresses.Progress,
     done: Sequence[records.PhaseResult] = (),
     after_phase: Callable[[tuple[records.PhaseResult, ...]], None],
@@ -32,6 +34,7 @@ def run(
 
     done: results of phases that an earlier, killed run finished; `model`
       holds their weights.
+    storage: where activations of what is frozen are kept.
     after_phase: called with all results so far when a phase has ended.
 
     A phase that ends no better than the best before it is rolled back. An
@@ -49,6 +52,7 @@ def run(
             phase,
             feed,
             first_epoch=sum(each.epochs for each in results),
+            storage=storage,
             progress=progress,
             callbacks=callbacks(phase),
         )

@@ -1,5 +1,6 @@
 """Tables on the terminal."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from tlkeras import catalog
 from tlkeras import evaluation
 
 if TYPE_CHECKING:
+    from tlkeras import doctor
     from tlkeras import using
 
 _SHOWN = 50
@@ -105,6 +107,39 @@ def judgement(found: "using.Judgement") -> None:
         ],
         right=("images", "precision", "recall", "F1"),
     )
+
+
+def kept(
+    directory: pathlib.Path, scans: tuple[int, int], rows: tuple[int, int]
+) -> None:
+    """Prints what is kept between runs: (how many, bytes) of each kind."""
+    print(directory)
+    show(
+        ("kept", "number", "megabytes"),
+        [
+            ("scanned images", f"{scans[0]:,}", f"{scans[1] / 1e6:,.1f}"),
+            ("files of activations", f"{rows[0]:,}", f"{rows[1] / 1e6:,.1f}"),
+        ],
+        right=("number", "megabytes"),
+    )
+
+
+def checkup(found: "doctor.Checkup") -> None:
+    """Prints what was found in a data set: classes, then decisions first."""
+    names = found.source.labels
+    rows = found.counts
+    show(
+        ("class", *(split or "images" for split in rows)),
+        [
+            (label, *(f"{row[label]:,}" for row in rows.values()))
+            for label in names
+        ],
+        right=[split or "images" for split in rows],
+    )
+    for finding in found.findings:
+        print(f"{'DECIDE' if finding.decision else 'note  '}  {finding.title}")
+    if not found.decisions:
+        print("nothing needs a decision")
 
 
 def _share(value: float | None) -> str:

@@ -7,7 +7,9 @@ import time
 import keras
 import numpy as np
 
+from tlkeras import activations
 from tlkeras import cache
+from tlkeras import graph
 from tlkeras import model as models
 from tlkeras import progress as progresses
 from tlkeras import records
@@ -39,10 +41,14 @@ def fit(
     feed: batches.Feed,
     *,
     first_epoch: int,
+    storage: cache.Storage = cache.NOWHERE,
     progress: progresses.Progress,
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
 ) -> records.PhaseResult:
     """Returns what `phase` came to; `model` then holds its best epoch.
+
+    storage: where activations are kept that take the place of images where
+    the base, or its lower part, is frozen.
 
     first_epoch: number of epochs that went before, over all phases, so that
       no two draw the same order and augmentation.
@@ -67,6 +73,7 @@ def fit(
             feed,
             momentum=min((layer.momentum for layer in own), default=0.0),
             first_epoch=first_epoch,
+            storage=storage,
             progress=progress,
             callbacks=callbacks,
         )
@@ -132,21 +139,30 @@ def _fit(
     *,
     momentum: float,
     first_epoch: int,
+    storage: cache.Storage,
     progress: progresses.Progress,
     callbacks: tuple[keras.callbacks.Callback, ...],
 ) -> records.PhaseResult:
     began = time.perf_counter()
     learner = model
+    cut = _frozen_cut(model, phase)
     cached = None
-    if phase.unfreeze == "none":
-        cached = cache.feed(model, feed, progress=progress)
+    if cut is not None or phase.unfreeze == "none":
+        cached = activations.feed(
+            model,
+            cut,
+            feed,
+            epochs=phase.epochs,
+            storage=storage,
+            progress=progress,
+        )
     views = 0
     live_seconds = 0.0
     if cached is not None:
         # What is frozen is not even in the graph.
-        views = len(feed.views())
+        views = len(feed.views.training)
         live_seconds = (time.perf_counter() - began) / views
-        learner, feed = model.get_layer("head"), cached
+        learner, feed = models.above(model, cut), cached
     compile(learner, phase, phase.epochs * feed.steps_per_epoch)
     parts = _parts(model, phase)
     learning = parts.base + parts.head
@@ -158,6 +174,7 @@ def _fit(
         trainable_parameters=parameters,
         steps=feed.steps_per_epoch,
         views_cached=views,
+        cached_at=_place(cut),
         live_seconds=live_seconds,
     )
     try:
@@ -200,7 +217,19 @@ def _fit(
         momentum=momentum,
         history=tuple(watch.history),
         views_cached=views,
+        cached_at=_place(cut) if views else "",
     )
+
+
+def _frozen_cut(model: keras.Model, phase: records.Phase) -> graph.Cut | None:
+    """Returns the highest frozen block cut; None is the base's end, or none."""
+    if phase.unfreeze in ("none", "all"):
+        return None
+    return models.find_cut(bases.of(model).network, phase.unfreeze)[0]
+
+
+def _place(cut: graph.Cut | None) -> str:
+    return cut.layer if cut is not None else "the base's end"
 
 
 def evaluate(model: keras.Model, feed: batches.Feed) -> records.Score:

@@ -18,7 +18,7 @@ from tlkeras import files
 from tlkeras import predicting
 from tlkeras import progress as progresses
 from tlkeras import saving
-from tlkeras.data import images as image_stores
+from tlkeras.data import scan as scans
 from tlkeras.data import sources
 from tlkeras.data import splits
 
@@ -59,12 +59,14 @@ def evaluate(
     source: sources.Source,
     *,
     split: str = "auto",
+    keep: str | os.PathLike,
     progress: progresses.Progress,
 ) -> Judgement:
     """Returns how good the model of a run is on labelled images.
 
     split: `all`, `train`, `validation`, `test`, or `auto`: the test split of
-    the data that the run was trained on, all of any other.
+    the data that the run was trained on, all of any other. keep: the directory
+    in which a scan's results are kept between runs.
 
     Classes are matched by name. Raises `UserError` where none fits.
     """
@@ -89,7 +91,7 @@ def evaluate(
     examples = source.examples
     indices = list(range(len(examples)))
     if split != "all":
-        indices = _split(classifier, source, split, trained, progress)
+        indices = _split(classifier, source, split, trained, keep, progress)
     notes += _class_notes(source, indices, classifier.labels)
     answers = predicting.predict_encoded(
         classifier,
@@ -195,6 +197,7 @@ def _split(
     source: sources.Source,
     split: str,
     trained: configs.Config | None,
+    keep: str | os.PathLike,
     progress: progresses.Progress,
 ) -> list[int]:
     """Returns the indices of the images of `split`, as in a run's training."""
@@ -202,16 +205,15 @@ def _split(
     if split != "train" and split in given:
         return [index for index, name in enumerate(given) if name == split]
     # Only the pixels tell; images that cannot be read count nowhere.
-    scan = image_stores.scan(
+    facts = scans.scan(
         source,
-        size=classifier.image_size,
-        resize=classifier.resize,
-        store_bytes=0,
-        directory=".",
+        sources.stamps(source),
+        max_pixels=classifier.shape.max_pixels,
+        keep=keep,
         progress=progress,
     )
-    rows = [index for index, reason in enumerate(scan.reasons) if not reason]
-    hashes = [scan.hashes[index] for index in rows]
+    rows = [index for index, each in enumerate(facts) if not each.reason]
+    hashes = [facts[index].pixels for index in rows]
     labels = [source.examples[index].label for index in rows]
     seed = trained.split_seed if trained is not None else 0
     names = splits.assign(

@@ -15,6 +15,7 @@ from tlkeras import errors
 from tlkeras import model as models
 from tlkeras import saving
 from tlkeras.backbones import weights
+from tlkeras.data import images as image_stores
 
 SHARED = pathlib.Path(__file__).parents[2] / ".." / "shared" / "weights"
 SMALL = "SmallResNet"
@@ -111,7 +112,7 @@ class TestFiles:
         randomized(model)
         saving.save(
             tmp_path / "model.keras",
-            saving.Classifier(model, ("a", "b"), "pad", 16),
+            saving.Classifier(model, ("a", "b"), image_stores.Shape(16, "pad")),
         )
         wanted = model.get_layer("base").network
         assert same(load(SMALL, tmp_path, 24), wanted)

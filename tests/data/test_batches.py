@@ -1,21 +1,42 @@
 """Tests of the batches: what a model sees, when, and how often."""
 
+import tempfile
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tlkeras import errors
+from tlkeras.data import augment as augmentation
 from tlkeras.data import batches
 from tlkeras.data import images as image_stores
+from tlkeras.data import sources
 
 COUNT = 23
 SIZE = 4
 # Every image is of one value, which tells which one it is.
 PIXELS = np.zeros([COUNT + 5, SIZE, SIZE, 3], np.uint8)
 PIXELS += np.arange(COUNT + 5, dtype=np.uint8)[:, None, None, None]
-STORED = image_stores.Images(SIZE, PIXELS, PIXELS.__getitem__)
-LIVE = image_stores.Images(SIZE, None, PIXELS.__getitem__)
+
+
+def images_of(store_bytes: float) -> image_stores.Images:
+    """Returns `PIXELS` as a store gives them, kept or decoded each time."""
+    encoded = [tf.io.encode_png(each).numpy() for each in PIXELS]
+    examples = tuple(
+        sources.Example(f"{number}.png", "a") for number in range(len(encoded))
+    )
+    return image_stores.Store(
+        sources.Source("folder:/x", ("a",), examples, encoded.__getitem__),
+        [None] * len(encoded),
+        image_stores.Shape(SIZE, "pad"),
+        store_bytes=store_bytes,
+        directory=tempfile.gettempdir(),
+    ).images()
+
+
+STORED = images_of(1e9)
+LIVE = images_of(0)
 # Rows of the store that are trained on; the others belong to other splits.
 INDICES = np.random.default_rng(3).permutation(COUNT + 5)[:COUNT]
 TARGETS = INDICES % 3
@@ -35,9 +56,16 @@ def training(
 
 
 def feed(
-    images=STORED, *, batch_size=5, seed=7, augment="none", weights=WEIGHTS
+    images=STORED,
+    *,
+    batch_size=5,
+    seed=7,
+    augment="none",
+    weights=WEIGHTS,
+    **options,
 ):
-    part = batches.Part(INDICES, TARGETS, INDICES * 10**15)
+    hashes = np.array([f"{index * 10**15:015x}" for index in INDICES])
+    part = batches.Part(INDICES, TARGETS, hashes)
     return batches.feed(
         images,
         part,
@@ -46,6 +74,7 @@ def feed(
         augment=augment,
         seed=seed,
         class_weights=weights,
+        **options,
     )
 
 
@@ -291,12 +320,12 @@ class TestUserErrors:
     LINE = "a (1) [x].png was an image when it was read first, and now: gone."
 
     def images(self) -> image_stores.Images:
-        def load(index: int) -> np.ndarray:
-            if index == INDICES[-1]:
+        def rows(indices: np.ndarray) -> np.ndarray:
+            if INDICES[-1] in indices:
                 raise errors.UserError(self.LINE)
-            return PIXELS[index]
+            return PIXELS[indices]
 
-        return image_stores.Images(SIZE, None, load)
+        return image_stores.Images(SIZE, rows)
 
     def test_in_fit(self):
         model = small_model(Witness())
@@ -330,28 +359,47 @@ class TestUserErrors:
                 raise errors.UserError("mine")
 
 
-@pytest.mark.parametrize("augment, count", [("none", 1), ("flip", 2)])
-def test_features_come_as_the_images_would(augment, count):
+@pytest.mark.parametrize(
+    "augment, count", [("none", 1), ("flip", 2), ("strong", 5)]
+)
+def test_what_was_computed_comes_as_the_images_would(augment, count):
     """The views of each image, chosen and ordered as live batches have them."""
     images = np.random.default_rng(0).integers(0, 256, PIXELS.shape)
-    stored = image_stores.Images(SIZE, images.astype(np.uint8), None)
-    live = feed(stored, augment=augment)
-    views = [np.concatenate(list(view)) for view in live.views()]
-    assert len(views) == count
-    flat = np.stack(views).reshape(count, COUNT, -1)
-    cached = live.on_features(flat, flat[0])
-    for images, features in zip(
-        live.train(2, 3), cached.train(2, 3), strict=True
-    ):
-        assert np.array_equal(
-            np.reshape(images[0], [len(images[0]), -1]), features[0]
-        )
-        assert np.array_equal(images[1], features[1])
-        assert np.array_equal(images[2], features[2])
-    judged = np.concatenate([batch for batch, _ in cached.validation])
-    assert np.array_equal(judged, flat[0])
+    stored = image_stores.Images(SIZE, images.astype(np.uint8).__getitem__)
+    live = feed(stored, augment=augment, cached_views=5)
+    views = live.views
+    assert len(views.training) == count
+    train = np.arange(len(views.train))
+    judged = np.arange(len(views.validation))
+    looks = np.stack(
+        [
+            np.concatenate(list(views.load(train, "train", each, 7)))
+            for each in views.training
+        ]
+    )
+    plain = np.concatenate(
+        list(views.load(judged, "validation", augmentation.PLAIN, 7))
+    )
+    cached = views.feed(
+        lambda view, at: tf.gather_nd(looks, tf.stack([view, at], 1)),
+        lambda view, at: tf.gather(plain, at),
+    )
+    for one, other in zip(live.train(0, 5), cached.train(0, 5), strict=True):
+        for expected, found in zip(one, other, strict=True):
+            np.testing.assert_array_equal(expected, found)
+    for one, other in zip(live.validation, cached.validation, strict=True):
+        for expected, found in zip(one, other, strict=True):
+            np.testing.assert_array_equal(expected, found)
     assert cached.steps_per_epoch == live.steps_per_epoch
 
 
-def test_endless_views_are_none():
-    assert feed(augment="light").views() == ()
+def test_views_come_round_again():
+    live = feed(augment="light", cached_views=2)
+    views = live.views
+    cached = views.feed(lambda view, at: view, lambda view, at: view)
+    epochs = [int(batch[0][0]) for batch in cached.train(0, 4)]
+    per_epoch = live.steps_per_epoch
+    assert epochs[::per_epoch] == [0, 1, 0, 1]
+    assert feed(augment="light", cached_views=1).views.training == (
+        views.training[0],
+    )

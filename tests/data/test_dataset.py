@@ -7,6 +7,7 @@ import tensorflow as tf
 from tlkeras import errors
 from tlkeras import progress as progresses
 from tlkeras.data import dataset
+from tlkeras.data import images as image_stores
 from tlkeras.data import sources
 
 QUIET = progresses.Progress(quiet=True)
@@ -30,11 +31,11 @@ def source_of(rows: list[tuple]) -> sources.Source:
 
 def prepare(source: sources.Source, directory, **options) -> dataset.Dataset:
     settings = {
-        "image_size": 4,
-        "resize": "pad",
+        "shape": image_stores.Shape(4, "pad"),
         "split_seed": 0,
         "store_bytes": 1e9,
         "directory": directory,
+        "keep": directory,
         "progress": QUIET,
     }
     return dataset.prepare(source, **{**settings, **options})
@@ -145,7 +146,7 @@ def test_keys_are_those_of_the_pixels(rows, tmp_path):
 
 def test_real_digits(tmp_path):
     source = sources.open("builtin:digits[0-1]", progress=QUIET)
-    data = prepare(source, tmp_path, image_size=8)
+    data = prepare(source, tmp_path, shape=image_stores.Shape(8, "pad"))
     assert data.skipped == ()
     assert data.duplicates.under_two_labels == 0
     counts = dataset.counts(data)

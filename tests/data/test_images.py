@@ -3,15 +3,13 @@
 import concurrent.futures
 import errno
 import os
-import pathlib
-import types
 
 import numpy as np
+import pictures
 import pytest
 import tensorflow as tf
 
 from tlkeras import errors
-from tlkeras import progress as progresses
 from tlkeras.data import decode
 from tlkeras.data import images
 from tlkeras.data import sources
@@ -26,30 +24,20 @@ def noise(seed: int, height: int = 9, width: int = 14) -> np.ndarray:
 
 def encoded(seed: int) -> bytes:
     """Returns an image of a shape of its own, JPEG or PNG."""
-    encode = tf.io.encode_jpeg if seed % 2 else tf.io.encode_png
-    return encode(noise(seed, 5 + seed % 9, 20 - seed % 7)).numpy()
-
-
-def source_of(contents: list[bytes | OSError]) -> sources.Source:
-    def read(index: int) -> bytes:
-        if isinstance(contents[index], OSError):
-            raise contents[index]
-        return contents[index]
-
-    examples = tuple(
-        sources.Example(f"{index}.png", "a") for index in range(len(contents))
+    return pictures.encode(
+        noise(seed, 5 + seed % 9, 20 - seed % 7), ("PNG", "JPEG")[seed % 2]
     )
-    return sources.Source("folder:/x", ("a",), examples, read)
 
 
-def scan(source: sources.Source, directory, *, store: bool, resize="pad"):
-    return images.scan(
+def store_of(
+    source: sources.Source, directory, *, store_bytes=1e9, resize="pad"
+) -> images.Store:
+    return images.Store(
         source,
-        size=SIZE,
-        resize=resize,
-        store_bytes=1e9 if store else 0,
+        sources.stamps(source),
+        images.Shape(SIZE, resize),
+        store_bytes=store_bytes,
         directory=directory,
-        progress=progresses.Progress(quiet=True),
     )
 
 
@@ -62,210 +50,153 @@ def readable() -> list[bytes]:
 def test_stored_and_live_images_are_what_decode_gives(
     readable, tmp_path, resize
 ):
-    source = source_of(readable)
-    stored = scan(source, tmp_path, store=True, resize=resize)
-    live = scan(source, tmp_path, store=False, resize=resize)
-    assert stored.images.array is not None
-    assert live.images.array is None
-    assert stored.hashes == live.hashes
     order = np.random.default_rng(0).permutation(30)[:17]
     expected = [
         decode.load(readable[index], SIZE, resize).numpy() for index in order
     ]
-    for each in (stored.images, live.images):
-        rows = each.rows(order)
-        assert rows.dtype == np.uint8
-        np.testing.assert_array_equal(rows, expected)
-        np.testing.assert_array_equal(each.load(3), each.rows(np.array([3]))[0])
+    for store_bytes in (1e9, 0):
+        source, read = pictures.counted(pictures.of(readable))
+        store = store_of(
+            source, tmp_path, store_bytes=store_bytes, resize=resize
+        )
+        given = store.images()
+        assert given.size == SIZE
+        assert not read, "an image is read when it is asked for"
+        for _ in range(2):
+            rows = given.rows(order)
+            assert rows.dtype == np.uint8
+            np.testing.assert_array_equal(rows, expected)
+        # What is stored is read once, anything else whenever it is wanted.
+        times = 1 if store_bytes else 2
+        assert sorted(read) == sorted(order.tolist() * times)
 
 
-def test_two_scans_agree(readable, tmp_path):
-    first = scan(source_of(readable), tmp_path, store=True)
-    second = scan(source_of(readable), tmp_path, store=True)
-    assert first.hashes == second.hashes
-    np.testing.assert_array_equal(first.images.array, second.images.array)
-
-
-@pytest.mark.parametrize("block", [1, 7, 30])
-def test_blocks_do_not_matter(readable, tmp_path, monkeypatch, block):
-    expected = scan(source_of(readable), tmp_path, store=True)
-    monkeypatch.setattr(images, "_BLOCK", block)
-    result = scan(source_of(readable), tmp_path, store=True)
-    assert result.hashes == expected.hashes
-    np.testing.assert_array_equal(result.images.array, expected.images.array)
+def test_what_a_scan_has_decoded_is_not_read_again(readable, tmp_path):
+    source, read = pictures.counted(pictures.of(readable))
+    stored = store_of(source, tmp_path)
+    live = store_of(source, tmp_path, store_bytes=0)
+    for store in (stored, live):
+        pictures.scan(source, tmp_path, store=store)
+    read.clear()
+    rows = stored.images().rows(np.arange(30))
+    assert not read
+    np.testing.assert_array_equal(rows, live.images().rows(np.arange(30)))
+    assert sorted(read) == list(range(30))
 
 
 def test_the_limit_of_the_store(readable, tmp_path):
-    source = source_of(readable)
-    for extra, stored in ((0, True), (-1, False)):
-        result = images.scan(
-            source,
-            size=SIZE,
-            resize="pad",
-            store_bytes=30 * SIZE * SIZE * 3 + extra,
-            directory=tmp_path,
-            progress=progresses.Progress(quiet=True),
-        )
-        assert (result.images.array is not None) is stored
+    for extra, times in ((0, 1), (-1, 2)):
+        source, read = pictures.counted(pictures.of(readable))
+        limit = 30 * SIZE * SIZE * 3 + extra
+        rows = store_of(source, tmp_path, store_bytes=limit).images().rows
+        for _ in range(2):
+            rows(np.arange(30))
+        assert len(read) == 30 * times
 
 
-def test_hash_is_of_the_pixels_alone(tmp_path):
-    pixels = noise(0, 6, 8)
-    contents = [
-        tf.io.encode_png(pixels).numpy(),
-        tf.io.encode_png(pixels, compression=0).numpy(),
-        # The same values in another shape.
-        tf.io.encode_png(pixels.reshape(8, 6, 3)).numpy(),
-        tf.io.encode_png(pixels ^ 1).numpy(),
-    ]
-    hashes = scan(source_of(contents), tmp_path, store=False).hashes
-    assert contents[0] != contents[1]
-    assert hashes[0] == hashes[1]
-    assert len(set(hashes)) == 3
-
-
-def test_what_cannot_be_read_is_told_with_its_reason(tmp_path):
-    good = tf.io.encode_jpeg(noise(0, 40, 40)).numpy()
-    bomb = bytearray(tf.io.encode_png(noise(0)).numpy())
-    bomb[16:24] = (30_000).to_bytes(4) * 2
-    contents = [
-        good,
-        b"",
-        b"hello",
-        good[: len(good) // 2],
-        b"II*\0" + bytes(100),
-        bytes(bomb),
-        FileNotFoundError(errno.ENOENT, "No such file or directory", "x"),
-        OSError("strange"),
-        good,
-    ]
-    for store in (True, False):
-        result = scan(source_of(contents), tmp_path, store=store)
-        assert result.reasons == (
-            "",
-            "empty file",
-            "not an image",
-            "damaged JPEG",
-            "TIFF",
-            f"PNG of more than {decode.MAX_PIXELS:,} pixels",
-            "cannot be read: No such file or directory",
-            "cannot be read: strange",
-            "",
-        )
-        assert [bool(each) for each in result.hashes] == [
-            not each for each in result.reasons
-        ]
-        rows = result.images.rows(np.array([8, 0]))
-        np.testing.assert_array_equal(rows[0], rows[1])
-
-
-def test_a_file_that_vanishes_between_the_scan_and_an_epoch(tmp_path):
-    for name in ("a/1.png", "a/2.png", "b/3.png"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(tf.io.encode_png(noise(len(name))).numpy())
-    source = sources.open(
-        f"folder:{tmp_path}", progress=progresses.Progress(quiet=True)
-    )
-    stored = scan(source, tmp_path / "store", store=True)
-    live = scan(source, tmp_path / "store", store=False)
-    (tmp_path / "a/2.png").unlink()
-    (tmp_path / "b/3.png").write_bytes(b"now a text")
-    stored.images.rows(np.arange(3))
-    live.images.rows(np.array([0]))
-    for index, why in ((1, "No such file"), (2, "not an image")):
-        with pytest.raises(errors.UserError, match=why) as caught:
-            live.images.rows(np.array([0, index]))
-        assert source.examples[index].path in str(caught.value)
-        assert len(str(caught.value).splitlines()) == 1
-
-
-def test_the_file_of_the_store_is_gone(readable, tmp_path):
-    directory = tmp_path / "new"
-    result = scan(source_of(readable), directory, store=True)
-    assert list(directory.iterdir()) == []
-    os.rmdir(directory)
-    # It can be used all the same.
-    assert result.images.rows(np.arange(30)).any()
-    maps = pathlib.Path("/proc/self/maps")
-    if maps.exists():
-        assert f"{directory}" in maps.read_text()
-        del result
-        assert f"{directory}" not in maps.read_text()
-
-
-@pytest.mark.parametrize("fallocate", [True, False])
-def test_a_full_disk(readable, tmp_path, monkeypatch, fallocate):
-    def full(*args):
+def test_a_full_disk_is_told_before_anything_is_read(
+    readable, tmp_path, monkeypatch
+):
+    def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    if fallocate:
-        monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    else:
-        monkeypatch.delattr(os, "posix_fallocate", raising=False)
-        monkeypatch.setattr(
-            images.shutil,
-            "disk_usage",
-            lambda path: types.SimpleNamespace(free=10),
-        )
-    with pytest.raises(errors.UserError) as caught:
-        scan(source_of(readable), tmp_path, store=True)
-    line = str(caught.value)
-    assert f"{tmp_path} has no room" in line
-    assert "No space left on device" in line
-    assert "--image_store_gb=0" in line
-    assert len(line.splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    source, read = pictures.counted(pictures.of(readable))
+    with pytest.raises(errors.UserError, match="has no room"):
+        store_of(source, tmp_path)
+    assert not read
+    store_of(source, tmp_path, store_bytes=0).images().rows(np.arange(2))
 
 
-def test_without_posix_fallocate(readable, tmp_path, monkeypatch):
-    expected = scan(source_of(readable), tmp_path, store=True).images.array
-    monkeypatch.delattr(os, "posix_fallocate", raising=False)
-    result = scan(source_of(readable), tmp_path, store=True)
-    np.testing.assert_array_equal(result.images.array, expected)
-
-
-def test_a_directory_that_cannot_be(readable, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(errors.UserError, match="file has no room .*exists"):
-        scan(source_of(readable), tmp_path / "file", store=True)
-
-
-@pytest.mark.parametrize("store", [True, False])
-def test_rows_from_many_threads(readable, tmp_path, store):
-    result = scan(source_of(readable), tmp_path, store=store)
-    expected = result.images.rows(np.arange(30))
+@pytest.mark.parametrize("store_bytes", [1e9, 0])
+def test_rows_from_many_threads(readable, tmp_path, store_bytes):
+    expected = store_of(pictures.of(readable), tmp_path).rows(np.arange(30))
+    store = store_of(pictures.of(readable), tmp_path, store_bytes=store_bytes)
     random = np.random.default_rng(0)
     orders = [random.permutation(30)[:8] for _ in range(40)]
+    # Threads of another pool ask for what they all lack.
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for order, rows in zip(
-            orders, pool.map(result.images.rows, orders), strict=True
+            orders, pool.map(store.images().rows, orders), strict=True
         ):
             np.testing.assert_array_equal(rows, expected[order])
 
 
-def test_an_error_in_the_source_ends_the_bar(readable, tmp_path):
-    ended = []
+@pytest.fixture
+def folder(tmp_path) -> sources.Source:
+    root = tmp_path / "photos"
+    contents = {
+        f"{'ab'[number % 2]}/{number}.png": encoded(2 * number)
+        for number in range(4)
+    }
+    pictures.write(root, contents)
+    return pictures.opened(root)
 
-    class Watched(progresses.Progress):
-        def end(self):
-            ended.append(True)
-            super().end()
 
-    def read(index):
-        raise RuntimeError("a mistake of ours")
+@pytest.mark.parametrize("store_bytes", [1e9, 0])
+class TestAFileThatChanges:
+    def told(self, store: images.Store, index: int) -> str:
+        with pytest.raises(errors.UserError) as caught:
+            store.images().rows(np.array([0, index]))
+        line = str(caught.value)
+        assert "\n" not in line
+        assert store.source.examples[index].path in line
+        return line
 
-    source = sources.Source(
-        "folder:/x", ("a",), (sources.Example("x", "a"),), read
-    )
-    progress = Watched(quiet=True)
-    with pytest.raises(RuntimeError, match="of ours"):
-        images.scan(
-            source,
-            size=SIZE,
-            resize="pad",
-            store_bytes=0,
-            directory=tmp_path,
-            progress=progress,
-        )
-    assert ended[-1] and progress.bar is None
+    def test_in_any_way_that_its_stamp_shows(
+        self, folder, tmp_path, store_bytes
+    ):
+        store = store_of(folder, tmp_path, store_bytes=store_bytes)
+        paths = [example.path for example in folder.examples]
+        with open(paths[1], "ab") as stream:
+            stream.write(b"one more")
+        # Of the same size, and with the time set back.
+        content, before = open(paths[2], "rb").read(), os.stat(paths[2])
+        with open(paths[2], "r+b") as stream:
+            stream.write(content[:-1] + b"x")
+        os.utime(paths[2], ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.unlink(paths[3])
+        assert "changed while" in self.told(store, 1)
+        assert "changed while" in self.told(store, 2)
+        assert "No such file" in self.told(store, 3)
+        assert store.images().rows(np.array([0, 0])).any()
+
+    def test_to_something_else_than_an_image(
+        self, folder, tmp_path, store_bytes
+    ):
+        store = store_of(folder, tmp_path, store_bytes=store_bytes)
+        path = folder.examples[3].path
+        with open(path, "wb") as stream:
+            stream.write(b"now a text")
+        assert "changed while" in self.told(store, 3)
+
+
+def test_what_was_stored_needs_its_file_no_more(folder, tmp_path):
+    store = store_of(folder, tmp_path)
+    pictures.scan(folder, tmp_path, store=store)
+    expected = store.images().rows(np.arange(4))
+    for example in folder.examples:
+        os.unlink(example.path)
+    found = store.images().rows(np.arange(4))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_images_that_are_no_files_and_fail_later(readable, tmp_path):
+    contents = list(readable[:3])
+    source = pictures.of(contents)
+
+    def read(index: int) -> bytes:
+        return contents[index]
+
+    source = sources.dataclasses.replace(source, read=read)
+    store = store_of(source, tmp_path, store_bytes=0)
+    contents[1] = b"text"
+    with pytest.raises(errors.UserError, match="1.png was .*: not an image"):
+        store.images().rows(np.arange(3))
+
+
+def test_larger_images_are_refused():
+    decoder = images.decoder(images.Shape(SIZE, "pad", 9 * 5))
+    assert decoder(pictures.encode(noise(0, 9, 5)))[0].shape == (9, 5, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decoder(pictures.encode(noise(0, 9, 6)))

@@ -31,7 +31,7 @@ def fill(root: pathlib.Path, *names: str) -> pathlib.Path:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+        path.write_bytes(os.fsencode(name))
     return root
 
 
@@ -209,6 +209,85 @@ class TestFolder:
         monkeypatch.setattr(os, "scandir", guarded(os.scandir))
         line = refused(f"folder:{tmp_path}")
         assert f"{tmp_path / closed} cannot be read: Permission" in line
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "zwölf",
+            "二",
+            "a b",
+            " a",
+            "a ",
+            "a.b.c",
+            "%s{}$x",
+            "-x",
+            "x" * 250,
+            "é" * 125,
+            os.fsdecode(b"caf\xe9"),
+            "'\"",
+            "*?[a]",
+        ],
+    )
+    def test_any_name_of_a_class_and_of_a_file(self, tmp_path, name):
+        fill(tmp_path, f"{name}/{name}.jpg"[:600], "other/1.png")
+        source = opened(f"folder:{tmp_path}")
+        assert set(source.labels) == {name, "other"}
+        (index,) = (
+            index
+            for index, example in enumerate(source.examples)
+            if example.label == name
+        )
+        assert source.examples[index].path == f"{tmp_path}/{name}/{name}.jpg"
+        assert (
+            source.read(index)
+            == pathlib.Path(tmp_path, name, f"{name}.jpg").read_bytes()
+        )
+        assert source.stamp(index).size == len(source.read(index))
+
+    def test_links_to_files_and_to_nowhere(self, tmp_path):
+        fill(tmp_path, "a/1.png", "b/2.png")
+        (tmp_path / "b" / "link.png").symlink_to(tmp_path / "a" / "1.png")
+        (tmp_path / "b" / "gone.png").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "b" / "self.png").symlink_to(tmp_path / "b" / "self.png")
+        source = opened(f"folder:{tmp_path}")
+        names = [pathlib.Path(each.path).name for each in source.examples]
+        assert names == ["1.png", "2.png", "gone.png", "link.png", "self.png"]
+        stamps = sources.stamps(source)
+        assert stamps[0] == stamps[3]
+        assert stamps[2] is stamps[4] is None
+        assert source.read(3) == source.read(0)
+        for index in (2, 4):
+            with pytest.raises(OSError):
+                sources.read(source, stamps, index)
+
+    def test_a_ring_of_links_ends(self, tmp_path):
+        fill(tmp_path, "data/a/1.png", "data/b/in/2.png", "data/b/3.png")
+        (tmp_path / "data" / "b" / "up").symlink_to(tmp_path / "data" / "b")
+        (tmp_path / "data" / "b" / "in" / "top").symlink_to(tmp_path)
+        source = opened(f"folder:{tmp_path}/data")
+        real = {os.path.realpath(each.path) for each in source.examples}
+        assert len(real) == 3
+
+    def test_images_in_folders_below_a_class(self, tmp_path):
+        fill(tmp_path, "a/1.png", "a/x/2.png", "a/x/y/3.png", "b/4.png")
+        labels = {
+            pathlib.Path(each.path).name: each.label
+            for each in opened(f"folder:{tmp_path}").examples
+        }
+        assert labels == dict(
+            zip(("1.png", "2.png", "3.png", "4.png"), "aaab", strict=True)
+        )
+
+    def test_class_folders_that_hold_only_folders(self, tmp_path):
+        fill(tmp_path, "2024/a/1.png", "2024/b/2.png", "2025/a/3.png")
+        line = refused(f"folder:{tmp_path}")
+        assert f"{tmp_path}/2024 holds no image itself" in line
+        assert "(a, b, ...)" in line
+        fill(tmp_path / "x", "train/2024/a/1.png", "train/b/2.png")
+        assert "2024 holds no image itself" in refused(f"folder:{tmp_path}/x")
+        # A hidden file is no image.
+        fill(tmp_path / "y", "a/.hidden.png", "a/in/1.png", "b/2.png")
+        assert "a holds no image itself" in refused(f"folder:{tmp_path}/y")
 
     def test_a_file_that_vanished(self, tmp_path):
         source = opened(f"folder:{fill(tmp_path, 'a/1.png', 'b/2.png')}")

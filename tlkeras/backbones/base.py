@@ -17,6 +17,8 @@ import keras
 class Base(keras.layers.Layer):
     """Images [n, h, w, 3], RGB in 0..255, to features [n, c].
 
+    It also calls a part of a network, below or above a cut, in its mode.
+
     network: functional model with pooled features, without classifier.
     backbone: its name in the catalogue.
     scaling: how Keras prepares its input: `caffe`, `tf`, `torch`, or `none`
@@ -48,7 +50,9 @@ class Base(keras.layers.Layer):
         self._owners = []
 
     def call(self, images, training=None):
-        images = keras.ops.cast(images, "float32")
+        images = keras.tree.map_structure(
+            lambda tensor: keras.ops.cast(tensor, "float32"), images
+        )
         if self.scaling != "none":
             images = keras.applications.imagenet_utils.preprocess_input(
                 images, data_format="channels_last", mode=self.scaling

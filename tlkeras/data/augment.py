@@ -42,6 +42,11 @@ POLICIES = {
 }
 
 
+# The names of the views that are no matter of chance.
+PLAIN = "plain"
+MIRRORED = "mirrored"
+
+
 class _Change(NamedTuple):
     """What is done to each image: numbers [n], float32."""
 
@@ -56,22 +61,43 @@ class _Change(NamedTuple):
     row: tf.Tensor
 
 
-def views(policy: str) -> int:
-    """Returns in how many ways an image can look; 0 is without end."""
+def views(policy: str, *, seed: int, most: int) -> tuple[str, ...]:
+    """Returns a name for each way in which an image will look.
+
+    They are all the ways there are, if there is an end of them; else those of
+    the first `most` epochs, which then come round again.
+    """
     amounts = POLICIES[policy]
     if amounts == dataclasses.replace(Policy(), flip=amounts.flip):
-        return 2 if amounts.flip else 1
-    return 0
+        return (PLAIN, MIRRORED) if amounts.flip else (PLAIN,)
+    return tuple(f"{amounts}, seed {seed}, epoch {n}" for n in range(most))
 
 
 def view(
-    keys: tf.Tensor, *, epoch: tf.Tensor, seed: int, policy: str
+    keys: tf.Tensor, *, epoch: tf.Tensor, seed: int, policy: str, count: int
 ) -> tf.Tensor:
-    """Returns which view [n], int64, each image takes: 1 is mirrored."""
-    amounts = POLICIES[policy]
-    if not amounts.flip:
-        return tf.zeros_like(keys)
-    return tf.cast(_draw(keys, epoch, seed, amounts).flip < 0, tf.int64)
+    """Returns which of `count` views [n], int64, each image takes."""
+    if count > 1 and views(policy, seed=seed, most=0):
+        mirrored = _draw(keys, epoch, seed, POLICIES[policy]).flip < 0
+        return tf.cast(mirrored, tf.int64)
+    return tf.zeros_like(keys) + tf.cast(epoch, tf.int64) % count
+
+
+def look(
+    images: tf.Tensor,
+    keys: tf.Tensor,
+    *,
+    number: int,
+    seed: int,
+    policy: str,
+) -> tf.Tensor:
+    """Returns images [n, h, w, 3] in the view of this number, float32."""
+    if views(policy, seed=seed, most=0):
+        images = tf.reverse(images, axis=[2]) if number else images
+        return tf.cast(images, tf.float32)
+    return augment(
+        images, keys, epoch=tf.constant(number), seed=seed, policy=policy
+    )
 
 
 def augment(

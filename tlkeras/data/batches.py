@@ -14,6 +14,31 @@ from tlkeras import errors
 from tlkeras.data import augment as augmentation
 from tlkeras.data import images as image_stores
 
+# (views [n], positions [n]) -> what was computed of them.
+Read = Callable[[tf.Tensor, tf.Tensor], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """The images as they will look, for what is computed of them only once.
+
+    pixels: what the pixels depend on, but for the image and its view.
+    training: names of the ways in which a training image will look; a
+      validation image looks in the way that `augment.PLAIN` names.
+    train, validation: a name for the pixels of each image [n].
+    load: (positions [m], `train` or `validation`, view, batch size) -> batches
+      of images [b, h, w, 3], float32, in this order.
+    feed: what reads that of training and of validation images -> a feed of
+      what was computed, in the order in which the images would come.
+    """
+
+    pixels: str
+    training: tuple[str, ...]
+    train: np.ndarray
+    validation: np.ndarray
+    load: Callable[[np.ndarray, str, str, int], tf.data.Dataset]
+    feed: Callable[[Read, Read], "Feed"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
@@ -22,10 +47,7 @@ class Feed:
     train: (first epoch, epochs) -> batches of those epochs in a row, each of
       inputs [n, ...], targets [n] and weights [n].
     validation: batches of inputs and targets, in a fixed order.
-    views: the training images [n, h, w, 3] in each way they can look, in a
-      fixed order; none where there is no end of ways, or none are wanted.
-    on_features: (features of the views [v, n, c], of the validation images
-      [m, c]) -> a feed of features in the place of images.
+    views: what can take the place of images where the base is frozen.
     """
 
     train: Callable[[int, int], tf.data.Dataset]
@@ -34,20 +56,25 @@ class Feed:
     batch_size: int
     train_images: int
     validation_images: int
-    views: Callable[[], tuple[tf.data.Dataset, ...]] = tuple
-    on_features: Callable[[np.ndarray, np.ndarray], "Feed"] | None = None
+    views: Views | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
     """The images of one split.
 
-    rows: theirs in the image store [n]. targets, keys: theirs [n].
+    rows: theirs in the image store [n]. targets: theirs [n]. hashes: of their
+    pixels [n], text of hexadecimal digits.
     """
 
     rows: np.ndarray
     targets: np.ndarray
-    keys: np.ndarray
+    hashes: np.ndarray
+
+    @property
+    def keys(self) -> np.ndarray:
+        """A number [n] of each image's pixels, int64, for its draws."""
+        return np.array([int(each[:15], 16) for each in self.hashes], np.int64)
 
 
 def permutation(images: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -70,66 +97,91 @@ def feed(
     augment: str,
     seed: int,
     class_weights: np.ndarray,
-    cache: bool = True,
+    cached_views: int = 4,
 ) -> Feed:
     """Returns a feed of images.
 
-    class_weights: [classes]. cache: whether features may take the place of
-    images where the base is frozen. The last batch of an epoch may be smaller.
+    class_weights: [classes]. cached_views: in how many ways a training image
+    looks where what was computed of it takes its place, if it can look in any
+    number of ways. The last batch of an epoch may be smaller.
     """
-    common = {
-        "batch_size": batch_size,
-        "steps_per_epoch": -(-len(train.rows) // batch_size),
-        "train_images": len(train.rows),
-        "validation_images": len(validation.rows),
-    }
-    count = augmentation.views(augment) if cache else 0
+    keys = train.keys
+    names = augmentation.views(augment, seed=seed, most=cached_views)
 
     def pixels(epoch: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         return augmentation.augment(
             _rows(images, tf.gather(train.rows, batch)),
-            tf.gather(train.keys, batch),
+            tf.gather(keys, batch),
             epoch=epoch,
             seed=seed,
             policy=augment,
         )
 
-    def views() -> tuple[tf.data.Dataset, ...]:
-        plain = evaluation(images, train.rows, batch_size=batch_size)
-        mirrored = plain.map(lambda batch: tf.reverse(batch, axis=[2]))
-        return (plain, mirrored)[:count]
+    def load(
+        positions: np.ndarray, part: str, view: str, size: int
+    ) -> tf.data.Dataset:
+        training = part == "train"
+        chosen = train if training else validation
+        draws = chosen.keys
 
-    def on_features(views: np.ndarray, judged: np.ndarray) -> Feed:
-        def features(epoch: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
-            chosen = augmentation.view(
-                tf.gather(train.keys, batch),
+        def look(batch: tf.Tensor) -> tf.Tensor:
+            return augmentation.look(
+                _rows(images, tf.gather(chosen.rows, batch)),
+                tf.gather(draws, batch),
+                number=names.index(view) if training else 0,
+                seed=seed,
+                policy=augment if training else "none",
+            )
+
+        order = tf.data.Dataset.from_tensor_slices(positions.astype(np.int64))
+        return _parallel(order.batch(size), look)
+
+    def computed(read_train: Read, read_validation: Read) -> Feed:
+        def rows(epoch: tf.Tensor, batch: tf.Tensor) -> Any:
+            views = augmentation.view(
+                tf.gather(keys, batch),
                 epoch=epoch,
                 seed=seed,
                 policy=augment,
+                count=len(names),
             )
-            found = tf.numpy_function(
-                lambda view, row: views[view, row], [chosen, batch], tf.float32
-            )
-            found.set_shape([None, *views.shape[2:]])
-            return found
+            return read_train(views, batch)
 
-        return Feed(
-            train=_training(features, train, batch_size, seed, class_weights),
-            validation=tf.data.Dataset.from_tensor_slices(
-                (judged, validation.targets.astype(np.int32))
-            ).batch(batch_size),
-            **common,
+        def judged(batch: tf.Tensor, targets: tf.Tensor) -> tuple[Any, ...]:
+            return read_validation(tf.zeros_like(batch), batch), targets
+
+        order = tf.data.Dataset.from_tensor_slices(
+            (
+                np.arange(len(validation.targets)),
+                validation.targets.astype(np.int32),
+            )
+        )
+        return dataclasses.replace(
+            live,
+            train=_training(rows, train, batch_size, seed, class_weights),
+            validation=_parallel(order.batch(batch_size), judged),
+            views=None,
         )
 
-    return Feed(
+    live = Feed(
         train=_training(pixels, train, batch_size, seed, class_weights),
         validation=evaluation(
             images, validation.rows, validation.targets, batch_size=batch_size
         ),
-        views=views,
-        on_features=on_features,
-        **common,
+        steps_per_epoch=-(-len(train.rows) // batch_size),
+        batch_size=batch_size,
+        train_images=len(train.rows),
+        validation_images=len(validation.rows),
+        views=Views(
+            images.name,
+            names,
+            train.hashes,
+            validation.hashes,
+            load,
+            computed,
+        ),
     )
+    return live
 
 
 def _training(

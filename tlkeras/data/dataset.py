@@ -8,7 +8,9 @@ import numpy as np
 
 from tlkeras import errors
 from tlkeras import progress as progresses
+from tlkeras.data import duplicates as copies
 from tlkeras.data import images as image_stores
+from tlkeras.data import scan as scans
 from tlkeras.data import sources
 from tlkeras.data import splits
 
@@ -30,8 +32,8 @@ class Dataset:
     """Readable images with their labels, by position 0 to n - 1.
 
     rows: where each one stands in `images` [n]. targets: index into `labels`
-    [n]. splits: train, validation, test or unused, for each. keys: a number
-    [n] of each image's pixels. skipped: (path, reason) of unreadable images.
+    [n]. splits: train, validation, test or unused, for each. hashes: of each
+    image's pixels [n]. skipped: (path, reason) of unreadable images.
     """
 
     name: str
@@ -39,7 +41,7 @@ class Dataset:
     paths: tuple[str, ...]
     targets: np.ndarray
     splits: tuple[str, ...]
-    keys: np.ndarray
+    hashes: np.ndarray
     rows: np.ndarray
     images: image_stores.Images
     skipped: tuple[tuple[str, str], ...]
@@ -54,35 +56,39 @@ class Dataset:
 def prepare(
     source: sources.Source,
     *,
-    image_size: int,
-    resize: str,
+    shape: image_stores.Shape,
     split_seed: int,
     images_per_class: int | str = "all",
     on_bad_image: str = "skip",
     store_bytes: float,
     directory: str | os.PathLike,
+    keep: str | os.PathLike,
     progress: progresses.Progress,
 ) -> Dataset:
-    """Returns `source` decoded, resized and split.
+    """Returns `source` scanned, split, and ready to be read.
 
-    image_size: side in pixels. store_bytes: of disk for the decoded images,
-    in `directory`.
+    store_bytes: of disk for the decoded images, in `directory`. keep: the
+    directory in which the scan's results are kept between runs.
 
     Raises `UserError` where images cannot be read and `on_bad_image` is
     `fail`, or where a class has too few that can.
     """
-    scan = image_stores.scan(
+    stamps = sources.stamps(source)
+    store = image_stores.Store(
+        source, stamps, shape, store_bytes=store_bytes, directory=directory
+    )
+    facts = scans.scan(
         source,
-        size=image_size,
-        resize=resize,
-        store_bytes=store_bytes,
-        directory=directory,
+        stamps,
+        max_pixels=shape.max_pixels,
+        keep=keep,
+        store=store,
         progress=progress,
     )
     skipped = tuple(
-        (example.path, why)
-        for example, why in zip(source.examples, scan.reasons, strict=True)
-        if why
+        (example.path, each.reason)
+        for example, each in zip(source.examples, facts, strict=True)
+        if each.reason
     )
     if skipped and on_bad_image == "fail":
         raise errors.UserError(
@@ -90,16 +96,16 @@ def prepare(
             f"{skipped[0][1]}. Mend or remove them, or give "
             "--on_bad_image=skip."
         )
-    rows = [index for index, why in enumerate(scan.reasons) if not why]
+    rows = [index for index, each in enumerate(facts) if not each.reason]
     examples = [source.examples[index] for index in rows]
-    hashes = [scan.hashes[index] for index in rows]
+    hashes = [facts[index].pixels for index in rows]
     labels = [example.label for example in examples]
     present = set(labels)
-    for example, why in zip(source.examples, scan.reasons, strict=True):
+    for example, each in zip(source.examples, facts, strict=True):
         if example.label not in present:
             raise errors.UserError(
                 f"class {example.label!r} of {source.name} has no image that "
-                f"can be read, first {example.path}: {why}."
+                f"can be read, first {example.path}: {each.reason}."
             )
     split = splits.assign(
         hashes,
@@ -125,9 +131,9 @@ def prepare(
         paths=tuple(example.path for example in examples),
         targets=np.array([index[label] for label in labels], np.int32),
         splits=names,
-        keys=np.array([int(each[:15], 16) for each in hashes], np.int64),
+        hashes=np.array(hashes),
         rows=np.array(rows, np.int64),
-        images=scan.images,
+        images=store.images(),
         skipped=skipped,
         duplicates=duplicates,
         notes=split.notes + _duplicate_notes(duplicates),
@@ -152,10 +158,9 @@ def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
 def _duplicates(
     examples: list[sources.Example], hashes: list[str]
 ) -> Duplicates:
-    same: dict[str, list[sources.Example]] = {}
-    for example, pixels in zip(examples, hashes, strict=True):
-        same.setdefault(pixels, []).append(example)
-    groups = [group for group in same.values() if len(group) > 1]
+    groups = [
+        [examples[index] for index in group] for group in copies.equal(hashes)
+    ]
     return Duplicates(
         len(groups),
         sum(len({each.split for each in group}) > 1 for group in groups),

@@ -1,125 +1,128 @@
-"""Images by index: decoded once into a file, or anew whenever asked for."""
+"""Square images by index: decoded once into a file, or whenever asked for."""
 
 import concurrent.futures
 import dataclasses
-import errno
 import functools
-import hashlib
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tlkeras import errors
-from tlkeras import progress as progresses
 from tlkeras.data import decode
+from tlkeras.data import header
+from tlkeras.data import rows as row_files
 from tlkeras.data import sources
 
 # Decoding releases Python's lock; more threads than cores hide the reading.
 _THREADS = 2 * (os.cpu_count() or 1)
-# Images handed to the threads at a time: each waiting one costs 2 kB.
-_BLOCK = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How an image of any size becomes one that the network takes.
+
+    size: side of the square [pixels]. resize: the policy. max_pixels: larger
+    images are refused.
+    """
+
+    size: int
+    resize: str
+    max_pixels: int = decode.MAX_PIXELS
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
     """Square images [size, size, 3], uint8, by index.
 
-    array: all of them [n, size, size, 3], memory-mapped; None where they are
-      decoded each time.
-    load: index -> image [size, size, 3].
+    rows: indices [n] -> images [n, size, size, 3]. name: how they were made
+    of decoded pixels; '' if nothing is known of it.
     """
 
     size: int
-    array: np.ndarray | None
-    load: Callable[[int], np.ndarray]
+    rows: Callable[[np.ndarray], np.ndarray]
+    name: str = ""
+
+
+class Store:
+    """The images of a source, decoded when they are first asked for.
+
+    They are kept in an unnamed file in `directory` if all of them need
+    `store_bytes` at most, else they are decoded whenever they are asked for.
+
+    stamps: those of the images when they were scanned; a file that has another
+      by now is refused, because its label and split may be wrong.
+
+    Raises `UserError` if the disk is full.
+    """
+
+    def __init__(
+        self,
+        source: sources.Source,
+        stamps: Sequence[sources.Stamp | None],
+        shape: Shape,
+        *,
+        store_bytes: float,
+        directory: str | os.PathLike,
+    ):
+        self.source = source
+        self.stamps = stamps
+        self.shape = shape
+        self.stored: row_files.Rows | None = None
+        square = (shape.size, shape.size, 3)
+        total = len(source.examples)
+        if math.prod(square) * total <= store_bytes:
+            self.stored = row_files.Rows(
+                total, square, np.uint8, directory=directory
+            )
+        self.filled = np.zeros(total, bool)
+
+    def images(self) -> Images:
+        """Returns what reads from here."""
+        name = f"{self.shape.resize} {self.shape.size}, {tf.__version__}"
+        return Images(self.shape.size, self.rows, name)
+
+    def put(self, index: int, square: np.ndarray) -> None:
+        """Keeps an image that has been decoded already, if any are kept."""
+        if self.stored is not None:
+            self.stored.write(index, square)
+            self.filled[index] = True
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """Returns the images [n, size, size, 3] at `indices` [n]."""
-        if self.array is not None:
-            return self.array[indices]
-        return np.stack(list(_pool().map(self.load, indices.tolist())))
+        if self.stored is None:
+            return np.stack(list(pool().map(self._decode, indices.tolist())))
+        missing = indices[~self.filled[indices]].tolist()
+        for index, square in zip(
+            missing, pool().map(self._decode, missing), strict=True
+        ):
+            self.put(index, square)
+        return self.stored.read(indices)
 
-
-@dataclasses.dataclass(frozen=True)
-class Scan:
-    """What reading every image once came to.
-
-    hashes: of the decoded pixels, '' where an image cannot be read.
-    reasons: why an image cannot be read, '' where it can.
-    """
-
-    images: Images
-    hashes: tuple[str, ...]
-    reasons: tuple[str, ...]
-
-
-def scan(
-    source: sources.Source,
-    *,
-    size: int,
-    resize: str,
-    store_bytes: float,
-    directory: str | os.PathLike,
-    progress: progresses.Progress,
-) -> Scan:
-    """Reads, decodes and resizes every image of `source` once.
-
-    The results are kept in an unnamed file in `directory` if they need
-    `store_bytes` at most. Raises `UserError` if the disk is full.
-    """
-    total = len(source.examples)
-    shape = (total, size, size, 3)
-    array = None
-    if math.prod(shape) <= store_bytes:
-        array = _allocate(shape, directory)
-    decode_one = decoder(size, resize)
-
-    def examine(index: int) -> tuple[str, str]:
+    def _decode(self, index: int) -> np.ndarray:
         encoded = b""
         try:
-            encoded = source.read(index)
-            pixels, square = decode_one(encoded)
+            encoded = sources.read(self.source, self.stamps, index)
+            return decoder(self.shape)(encoded)[1].numpy()
         except (OSError, tf.errors.OpError) as error:
-            return "", reason(error, encoded)
-        if array is not None:
-            array[index] = square
-        return _hash(pixels.numpy()), ""
-
-    def load(index: int) -> np.ndarray:
-        encoded = b""
-        try:
-            encoded = source.read(index)
-            return decode_one(encoded)[1].numpy()
-        except (OSError, tf.errors.OpError) as error:
+            why = reason(error, encoded, self.shape.max_pixels)
             raise errors.UserError(
-                f"{source.examples[index].path} was an image when it was read "
-                f"first, and now: {reason(error, encoded)}."
+                f"{self.source.examples[index].path} was an image when it was "
+                f"read first, and now: {why}."
             ) from None
-
-    found = []
-    progress.begin("reading images", total)
-    try:
-        for start in range(0, total, _BLOCK):
-            block = range(start, min(start + _BLOCK, total))
-            for outcome in _pool().map(examine, block):
-                found.append(outcome)
-                progress.advance()
-    finally:
-        progress.end()
-    return Scan(
-        Images(size, array, load),
-        tuple(pixels for pixels, _ in found),
-        tuple(why for _, why in found),
-    )
 
 
 @functools.cache
-def decoder(size: int, resize: str) -> Callable:
+def pool() -> concurrent.futures.ThreadPoolExecutor:
+    """Returns the threads that read and decode."""
+    return concurrent.futures.ThreadPoolExecutor(_THREADS)
+
+
+@functools.cache
+def decoder(shape: Shape) -> Callable:
     """Returns the graph: encoded -> pixels [h, w, 3], [size, size, 3].
 
     It runs on the CPU even where there is a GPU, so that the pixels are the
@@ -129,56 +132,39 @@ def decoder(size: int, resize: str) -> Callable:
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def run(encoded):
         with tf.device("CPU"):
-            pixels = decode.decode(encoded)
-            return pixels, decode.resize(pixels, size, resize)
+            pixels = decode.decode(encoded, shape.max_pixels)
+            return pixels, decode.resize(pixels, shape.size, shape.resize)
 
     return run
 
 
-def reason(error: OSError | tf.errors.OpError, encoded: bytes) -> str:
+def reason(
+    error: OSError | tf.errors.OpError, encoded: bytes, max_pixels: int
+) -> str:
     """Returns in a few words why an image cannot be read or decoded."""
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
-    kind = decode.kind(encoded)
-    if kind not in decode.READABLE:
-        return kind
-    if "more than" in str(error.message):
-        return f"{kind} of more than {decode.MAX_PIXELS:,} pixels"
-    return f"damaged {kind}"
+    found = header.read(encoded)
+    if found.kind not in decode.READABLE:
+        return found.kind
+    if found.width * found.height > max_pixels:
+        return (
+            f"too large: {found.kind} of {found.width:,} x {found.height:,} "
+            f"pixels; at most {max_pixels:,} are allowed (--max_pixels)"
+        )
+    if _is_cut_off(found.kind, encoded):
+        return f"truncated {found.kind}"
+    return f"damaged {found.kind}"
 
 
-def _hash(pixels: np.ndarray) -> str:
-    """Returns a hash of the pixels and of the shape they stand in."""
-    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
-    return digest.hexdigest()
-
-
-@functools.cache
-def _pool() -> concurrent.futures.ThreadPoolExecutor:
-    return concurrent.futures.ThreadPoolExecutor(_THREADS)
-
-
-def _allocate(
-    shape: tuple[int, ...], directory: str | os.PathLike
-) -> np.ndarray:
-    """Returns a memory-mapped uint8 array whose file goes with the process.
-
-    Its room is taken at once: writing to a map on a full disk would end the
-    process by a signal.
-    """
-    size = math.prod(shape)
-    try:
-        os.makedirs(directory, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory) as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            elif shutil.disk_usage(directory).free < size:  # macOS
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return np.memmap(file, np.uint8, "r+", shape=shape)
-    except OSError as error:
-        raise errors.UserError(
-            f"{directory} has no room for {size / 1e9:.2f} GB of decoded "
-            f"images ({error.strerror}). Give another --workdir, or "
-            "--image_store_gb=0 to decode in each epoch."
-        ) from None
+def _is_cut_off(kind: str, encoded: bytes) -> bool:
+    """Tells whether a damaged file lacks its end."""
+    if kind == "WebP":
+        return len(encoded) < 8 + int.from_bytes(encoded[4:8], "little")
+    if kind == "BMP":
+        return len(encoded) < int.from_bytes(encoded[2:6], "little")
+    if kind == "GIF":
+        return not encoded.rstrip(b"\0").endswith(b";")
+    # Some programs put other data behind the end.
+    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}[kind]
+    return end not in encoded[-1024:]

@@ -16,6 +16,7 @@ import textwrap
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import IO
 from typing import Any
 from typing import NoReturn
@@ -55,6 +56,20 @@ class Example:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stamp:
+    """What changes when a file does.
+
+    size: in bytes. written, changed: when its content, and when anything of it
+    was changed last, by the clock of its file system, in nanoseconds since
+    1970. The first can be set by anyone, the second is not kept everywhere.
+    """
+
+    size: int
+    written: int
+    changed: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """Labelled images in a fixed order.
 
@@ -62,12 +77,15 @@ class Source:
     labels: the classes, in the order of the logits.
     examples: either all of them have a split, or none has.
     read: index -> the encoded image's bytes; `OSError` if that fails.
+    stamp: index -> the file's stamp; None where the images are no files, or
+      this one cannot be found.
     """
 
     name: str
     labels: tuple[str, ...]
     examples: tuple[Example, ...]
     read: Callable[[int], bytes]
+    stamp: Callable[[int], Stamp | None] = lambda index: None
 
 
 def open(
@@ -119,6 +137,27 @@ def check_classes(source: Source) -> None:
                 "the name of a class must be one line of UTF-8. Received: "
                 f"{label!r} in {source.name}."
             )
+
+
+def stamps(source: Source) -> tuple[Stamp | None, ...]:
+    """Returns the stamps of all images, as they are now."""
+    return tuple(source.stamp(index) for index in range(len(source.examples)))
+
+
+def read(source: Source, stamps: Sequence[Stamp | None], index: int) -> bytes:
+    """Returns the bytes of one encoded image.
+
+    Raises `UserError` if the file is another than when `stamps` were taken:
+    its label and split may be wrong now. Raises `OSError` if it cannot be
+    read.
+    """
+    encoded = source.read(index)
+    if source.stamp(index) != stamps[index]:
+        raise errors.UserError(
+            f"{source.examples[index].path} changed while {source.name} was "
+            "being read. Run again when nothing writes there."
+        )
+    return encoded
 
 
 def absolute(name: str) -> str:
@@ -205,6 +244,14 @@ def _folder(place: str) -> Source:
             raise errors.UserError(
                 f"class folder {folder} holds no image. Fill it or remove it."
             )
+        if all(path.parent != folder for path in within):
+            # One level too high, folders of years would pass for classes.
+            below = ", ".join(path.name for path in _folders(folder)[:3])
+            raise errors.UserError(
+                f"class folder {folder} holds no image itself, but folders "
+                f"({below}, ...). Name the folder right above the classes; if "
+                "this is one, move its images up or list them by csv:PATH."
+            )
         examples += [Example(str(path), folder.name, split) for path in within]
     return _of_files(f"folder:{root}", examples)
 
@@ -244,11 +291,19 @@ def _split_folders(
 
 
 def _of_files(name: str, examples: list[Example]) -> Source:
+    def stamp(index: int) -> Stamp | None:
+        try:
+            found = os.stat(examples[index].path)
+        except (OSError, ValueError):
+            return None
+        return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
     return Source(
         name,
         tuple(sorted({example.label for example in examples})),
         tuple(examples),
         lambda index: pathlib.Path(examples[index].path).read_bytes(),
+        stamp,
     )
 
 

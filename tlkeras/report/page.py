@@ -1,19 +1,17 @@
 """A run as one HTML file that needs nothing but itself."""
 
-import base64
 import math
 import os
 from collections.abc import Mapping
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-import jinja2
 import markupsafe
 
 from tlkeras import files
 from tlkeras import records
 from tlkeras.report import plots
+from tlkeras.report import templates
 
 # A space that keeps a number and its unit on one line.
 _SPACE = "\u00a0"
@@ -69,24 +67,13 @@ def render(
     environment: Mapping[str, str],
 ) -> str:
     """Returns what `write` writes."""
-    surroundings = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    surroundings.filters |= {
-        "percent": _percent,
-        "decimal": _decimal,
-        "whole": _whole,
-        "rate": _rate,
-        "duration": _duration,
-        "picture": _picture,
-    }
-    template = surroundings.from_string(
-        resources.files(__package__)
-        .joinpath("page.html")
-        .read_text(encoding="utf-8")
+    template = templates.load(
+        "page.html",
+        percent=_percent,
+        decimal=_decimal,
+        whole=_whole,
+        rate=_rate,
+        duration=_duration,
     )
     test = report["test"]
     phases = report["phases"]
@@ -114,8 +101,7 @@ def render(
         configuration=configuration,
         environment=environment,
     )
-    # Names of files need not be text; half a letter cannot be written.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return templates.writable(text)
 
 
 def _title(name: str) -> str:
@@ -332,7 +318,3 @@ def _rate(value: float) -> str:
 
 def _duration(seconds: float) -> str:
     return plots.duration(seconds).replace(" ", _SPACE)
-
-
-def _picture(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,5 +1,6 @@
 """report.json: what was done and what came of it, as one dictionary."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -45,6 +46,11 @@ def build(
             "classes": list(dataset.labels),
             "images": datasets.counts(dataset),
             "skipped": len(dataset.skipped),
+            "skipped_reasons": dict(
+                collections.Counter(
+                    reason for _, reason in dataset.skipped
+                ).most_common()
+            ),
             "duplicates": dataclasses.asdict(dataset.duplicates),
             "notes": list(dataset.notes),
         },
@@ -83,6 +89,7 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
         "unmoved": result.unmoved,
         "momentum": result.momentum,
         "views_cached": result.views_cached,
+        "cached_at": result.cached_at,
         "settings": dataclasses.asdict(result.phase),
     }
 

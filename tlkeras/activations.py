@@ -1,0 +1,306 @@
+"""Frozen work done once: activations at a cut in the place of images."""
+
+import contextlib
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tlkeras import cache
+from tlkeras import devices
+from tlkeras import errors
+from tlkeras import graph
+from tlkeras import progress as progresses
+from tlkeras.backbones import base as bases
+from tlkeras.data import augment
+from tlkeras.data import batches
+
+# Images that go through the frozen part at a time. Always as many, filled up
+# at the end: another number would be traced anew, which takes seconds, and
+# give other last bits.
+_BATCH = 32
+# Batches by which an accelerator's speed is measured.
+_TIMED = 3
+
+# Numbers of images in their views [n] -> their rows [n, size].
+_Read = Callable[[tf.Tensor], tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What a phase needs of the frozen part.
+
+    shapes: of the tensors of one image at the cut. keys: a row's for each
+    training image in its first view, in its second and so on, then for each
+    validation image.
+    """
+
+    model: keras.Model
+    cut: graph.Cut | None
+    views: batches.Views
+    shapes: tuple[tuple[int, ...], ...]
+    keys: tuple[bytes, ...]
+    progress: progresses.Progress
+
+    @property
+    def size(self) -> int:
+        """Numbers in a row."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def bytes(self) -> float:
+        """Bytes of all rows, as float32."""
+        return 4.0 * self.size * len(self.keys)
+
+
+def feed(
+    model: keras.Model,
+    cut: graph.Cut | None,
+    live: batches.Feed,
+    *,
+    epochs: int,
+    storage: cache.Storage,
+    progress: progresses.Progress,
+) -> batches.Feed | None:
+    """Returns a feed of activations for what of `model` is above `cut`.
+
+    Every view of a training image goes through the frozen part once, or not at
+    all where its row is kept from an earlier run. Epochs then choose among the
+    views as they would have chosen live, in the same order.
+
+    cut: the highest one that is frozen; None is the end of the base. epochs:
+    of the phase, at most; nothing is won if they are fewer than the views.
+
+    None where the frozen part has to run in each epoch.
+    """
+    views = live.views
+    if storage.mode == "off" or views is None or epochs < len(views.training):
+        return None
+    end = (tuple(bases.of(model).output.shape[1:]),)
+    shapes = end if cut is None else cut.shapes
+    work = _Work(model, cut, views, shapes, _keys(views), progress)
+    # Nobody could tell what the pixels were that have no name.
+    kept = storage.mode != "memory" and bool(views.pixels)
+    why = _why_not(work, storage, kept)
+    if why:
+        progress.say(f"  the frozen part runs in each epoch: {why}")
+        return None
+    try:
+        read = _kept(work, storage) if kept else _computed(work)
+    except errors.UserError as error:
+        progress.say(f"  the frozen part runs in each epoch: {error}")
+        return None
+    train = len(views.train)
+    validation = train * len(views.training)
+    return views.feed(
+        lambda view, position: _shaped(read(view * train + position), shapes),
+        lambda view, position: _shaped(read(validation + position), shapes),
+    )
+
+
+def _keys(views: batches.Views) -> tuple[bytes, ...]:
+    training = [
+        cache.key(each, view) for view in views.training for each in views.train
+    ]
+    validation = [cache.key(each, augment.PLAIN) for each in views.validation]
+    return (*training, *validation)
+
+
+def _why_not(work: _Work, storage: cache.Storage, kept: bool) -> str:
+    """Returns why the activations are not stored, '' if they are."""
+    most = storage.disk_bytes if kept else storage.memory_bytes
+    if work.bytes > most:
+        return (
+            f"its activations take {work.bytes / 1e9:.1f} GB, and "
+            f"{most / 1e9:.1f} are allowed"
+        )
+    if storage.mode == "auto" and devices.has_accelerator():
+        computing, reading = _seconds(work)
+        if computing < reading:
+            return (
+                f"on this device it takes {1e3 * computing:.0f} ms a batch, "
+                f"and to read its activations {1e3 * reading:.0f}"
+            )
+    return ""
+
+
+def _kept(work: _Work, storage: cache.Storage) -> _Read:
+    """Returns what reads the rows, after those that are missing were added."""
+    table = cache.Table(storage.directory, _description(work), work.size)
+    missing = set(table.missing(work.keys))
+    found = len(set(work.keys)) - len(missing)
+    if found:
+        work.progress.say(
+            f"  {found:,} of {len(missing) + found:,} activations are kept "
+            "from an earlier run"
+        )
+    if missing:
+        # Of equal pictures one is computed.
+        first = {key: index for index, key in enumerate(work.keys)}
+        wanted = sorted(first[key] for key in missing)
+        with contextlib.closing(_rows(work, wanted)) as rows:
+            table.add([work.keys[each] for each in wanted], rows)
+        cache.trim(storage.directory, storage.disk_bytes)
+    if storage.mode == "auto" and work.bytes <= storage.memory_bytes:
+        return _from_memory(table.read(work.keys))
+    return _from_table(table, work.keys, work.size)
+
+
+def _computed(work: _Work) -> _Read:
+    """Returns what reads the rows, all of which are computed into memory."""
+    rows = np.empty([len(work.keys), work.size], np.float32)
+    start = 0
+    for block in _rows(work, range(len(rows))):
+        rows[start : start + len(block)] = block
+        start += len(block)
+    return _from_memory(rows)
+
+
+def _from_memory(rows: np.ndarray) -> _Read:
+    def read(index: tf.Tensor) -> tf.Tensor:
+        found = tf.numpy_function(rows.__getitem__, [index], tf.float32)
+        return tf.ensure_shape(found, [None, rows.shape[1]])
+
+    return read
+
+
+def _from_table(table: cache.Table, keys: Sequence[bytes], size: int) -> _Read:
+    def rows(index: np.ndarray) -> np.ndarray:
+        return table.read([keys[each] for each in index.tolist()])
+
+    def read(index: tf.Tensor) -> tf.Tensor:
+        found = tf.numpy_function(rows, [index], tf.float32)
+        return tf.ensure_shape(found, [None, size])
+
+    return read
+
+
+def _shaped(rows: tf.Tensor, shapes: Sequence[tuple[int, ...]]) -> Any:
+    """Returns rows [n, size] as the tensors that they were, [n, *shape]."""
+    sizes = [math.prod(shape) for shape in shapes]
+    tensors = [
+        tf.reshape(part, [-1, *shape])
+        for part, shape in zip(tf.split(rows, sizes, 1), shapes, strict=True)
+    ]
+    return tensors[0] if len(tensors) == 1 else tuple(tensors)
+
+
+def _rows(work: _Work, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    """Computes the rows at `indices`, which ascend, in blocks [n, size]."""
+    network = _network(work)
+    indices = np.array(indices)
+    count = len(work.views.train)
+    parts = [
+        ("train", view, number * count, count)
+        for number, view in enumerate(work.views.training)
+    ]
+    parts.append(
+        (
+            "validation",
+            augment.PLAIN,
+            len(parts) * count,
+            len(work.views.validation),
+        )
+    )
+    work.progress.begin("computing activations", len(indices))
+    try:
+        for part, view, start, length in parts:
+            inside = (indices >= start) & (indices < start + length)
+            positions = indices[inside] - start
+            for images in work.views.load(positions, part, view, _BATCH):
+                rows = _run(network, images)
+                work.progress.advance(len(rows))
+                yield rows
+    finally:
+        work.progress.end()
+
+
+def _run(network: keras.Model, images: tf.Tensor) -> np.ndarray:
+    """Returns the rows [n, size] of at most `_BATCH` images, float32."""
+    count = len(images)
+    filling = [[0, _BATCH - count], [0, 0], [0, 0], [0, 0]]
+    found = network.predict_on_batch(tf.pad(images, filling))
+    tensors = found if isinstance(found, list | tuple) else [found]
+    return np.concatenate(
+        [
+            np.reshape(tensor[:count], [count, -1]).astype(np.float32)
+            for tensor in tensors
+        ],
+        axis=1,
+    )
+
+
+def _network(work: _Work) -> keras.Model:
+    """Returns the frozen part: images -> the tensors at the cut."""
+    base = bases.of(work.model)
+    if work.cut is None:
+        return keras.Model(work.model.input, base.output)
+    below = bases.Base(
+        graph.split(base.network, work.cut)[0],
+        backbone=base.backbone,
+        scaling=base.scaling,
+        name="below",
+    )
+    return keras.Model(work.model.input, below(work.model.input))
+
+
+def _description(work: _Work) -> str:
+    """Returns all that a row depends on, but for the image and its view."""
+    base = bases.of(work.model)
+    network = base.network
+    if work.cut is not None:
+        network = graph.split(network, work.cut)[0]
+    digest = hashlib.blake2b(digest_size=16)
+    for weight in network.weights:
+        array = np.asarray(keras.ops.convert_to_numpy(weight))
+        digest.update(np.ascontiguousarray(array))
+    words = (
+        work.views.pixels,
+        base.scaling,
+        graph.describe(network),
+        digest.hexdigest(),
+        base.compute_dtype,
+        keras.backend.backend(),
+        keras.__version__,
+    )
+    return "\n".join(words)
+
+
+def _seconds(work: _Work) -> tuple[float, float]:
+    """Returns what a batch takes to be computed, and to be read [seconds]."""
+    network = _network(work)
+    side = work.model.input.shape[1:]
+    images = np.zeros([_BATCH, *side], np.float32)
+    rows = np.zeros([_BATCH * _TIMED, work.size], np.float32)
+
+    def read() -> None:
+        order = np.random.default_rng(0).permutation(len(rows))[:_BATCH]
+        moved = keras.ops.convert_to_tensor(rows[order])
+        # The device works behind the caller's back until it is asked.
+        keras.ops.convert_to_numpy(keras.ops.sum(moved))
+
+    def compute() -> None:
+        found = network(images, training=False)
+        last = found[-1] if isinstance(found, list | tuple) else found
+        keras.ops.convert_to_numpy(keras.ops.sum(last))
+
+    return _time(compute), _time(read)
+
+
+def _time(work: Callable[[], None]) -> float:
+    """Returns the shortest of a few times that `work` takes [seconds]."""
+    work()
+    times = []
+    for _ in range(_TIMED):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)

@@ -1,0 +1,67 @@
+"""An array in a file, by row: written once, read often, not held in memory."""
+
+import errno
+import math
+import os
+import shutil
+import tempfile
+
+import numpy as np
+
+from tlkeras import errors
+
+
+class Rows:
+    """Rows of one shape and type in an unnamed file of `directory`.
+
+    The file goes with the process. It is read and written by calls and not by
+    a memory map, whose pages count as memory of the process: 20,000 images at
+    224 pixels are 3 GB of them.
+
+    Its room is taken at once, so that a full disk is told before the work.
+    Raises `UserError` where there is too little.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        shape: tuple[int, ...],
+        dtype: type,
+        *,
+        directory: str | os.PathLike,
+    ):
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.size = math.prod(shape) * self.dtype.itemsize
+        total = count * self.size
+        try:
+            os.makedirs(directory, exist_ok=True)
+            self.file = tempfile.TemporaryFile(dir=directory)
+            if hasattr(os, "posix_fallocate") and total:
+                os.posix_fallocate(self.file.fileno(), 0, total)
+            elif shutil.disk_usage(directory).free < total:  # macOS
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise errors.UserError(
+                f"{directory} has no room for {total / 1e9:.2f} GB of decoded "
+                f"images ({error.strerror}). Give another --workdir, or "
+                "--image_store_gb=0 to decode in each epoch."
+            ) from None
+
+    def write(self, index: int, row: np.ndarray) -> None:
+        """Writes the row at `index`; other threads may do so, too."""
+        row = np.ascontiguousarray(row, self.dtype).reshape(-1)
+        left = memoryview(row.view(np.uint8))
+        place = index * self.size
+        while left:
+            written = os.pwrite(self.file.fileno(), left, place)
+            left, place = left[written:], place + written
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the rows [n, *shape] at `indices` [n]."""
+        found = np.empty([len(indices), *self.shape], self.dtype)
+        flat = found.reshape(len(indices), math.prod(self.shape)).view(np.uint8)
+        for row, index in zip(flat, indices.tolist(), strict=True):
+            encoded = os.pread(self.file.fileno(), self.size, index * self.size)
+            row[:] = np.frombuffer(encoded, np.uint8)
+        return found

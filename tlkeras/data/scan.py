@@ -1,0 +1,190 @@
+"""One pass over all images before anything is made of them."""
+
+import functools
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tlkeras import progress as progresses
+from tlkeras.data import decode
+from tlkeras.data import facts as kept_facts
+from tlkeras.data import header
+from tlkeras.data import images as image_stores
+from tlkeras.data import sources
+from tlkeras.data.facts import Facts
+
+# Side of the grey thumbnails by which near-duplicates are found [pixels].
+THUMBNAIL = 16
+
+# Images handed to the threads at a time: each waiting one costs 2 kB.
+_BLOCK = 4096
+# A file may change again within a tick of the clock and keep its stamp, so
+# what was changed this short a time ago is read again the next time [seconds].
+_SETTLED = 2.0
+# Larger images are decoded one at a time, lest a few of them fill the memory:
+# one of 179 million pixels takes 0.5 GB [pixels].
+_LARGE = 30_000_000
+_one_large = threading.Lock()
+# Contrast is measured on a grid of this many pixels a side.
+_GRID = 64
+
+
+def scan(
+    source: sources.Source,
+    stamps: Sequence[sources.Stamp | None],
+    *,
+    max_pixels: int,
+    keep: str | os.PathLike,
+    store: image_stores.Store | None = None,
+    progress: progresses.Progress,
+) -> tuple[Facts, ...]:
+    """Returns what each image of `source` is, reading those not yet known.
+
+    stamps: of all images, as `sources.stamps` gives them. keep: the directory
+    in which facts are kept between runs. store: gets what is decoded here.
+
+    Raises `UserError` where a file changes while it is read.
+    """
+    paths = [example.path for example in source.examples]
+    # Another TensorFlow may decode otherwise.
+    version = f"{tf.__version__}:{max_pixels}"
+    keys = {
+        path: f"{version}:{stamp}"
+        for path, stamp in zip(paths, stamps, strict=True)
+        if stamp
+    }
+    known = kept_facts.load(keep, keys) if keys else {}
+    if known:
+        progress.say(
+            f"{len(known):,} of {len(paths):,} images are unchanged since an "
+            "earlier scan"
+        )
+    missing = [index for index, path in enumerate(paths) if path not in known]
+    examine = functools.partial(
+        _examine, source=source, stamps=stamps, limit=max_pixels, store=store
+    )
+    found: dict[int, Facts] = {}
+    progress.begin("reading images", len(missing))
+    try:
+        for start in range(0, len(missing), _BLOCK):
+            block = missing[start : start + _BLOCK]
+            read: dict[int, Facts] = {}
+            try:
+                for index, facts in zip(
+                    block, image_stores.pool().map(examine, block), strict=True
+                ):
+                    read[index] = facts
+                    progress.advance()
+            finally:
+                # What an interrupted scan has read is not read again.
+                _keep(keep, paths, stamps, keys, read)
+            found |= read
+    finally:
+        progress.end()
+    return tuple(
+        found[index] if index in found else known[path]
+        for index, path in enumerate(paths)
+    )
+
+
+def _keep(
+    directory: str | os.PathLike,
+    paths: Sequence[str],
+    stamps: Sequence[sources.Stamp | None],
+    keys: Mapping[str, str],
+    read: Mapping[int, Facts],
+) -> None:
+    """Keeps the facts of files that have a stamp and stood still for long."""
+    settled = time.time_ns() - _SETTLED * 1e9
+    rows = [
+        (paths[index], keys[paths[index]], facts)
+        for index, facts in read.items()
+        # A file that could not even be opened may be readable next time.
+        if facts.kind
+        and stamps[index] is not None
+        and max(stamps[index].written, stamps[index].changed) < settled
+    ]
+    if rows:
+        kept_facts.save(directory, rows)
+
+
+def _examine(
+    index: int,
+    *,
+    source: sources.Source,
+    stamps: Sequence[sources.Stamp | None],
+    limit: int,
+    store: image_stores.Store | None,
+) -> Facts:
+    encoded = b""
+    try:
+        encoded = sources.read(source, stamps, index)
+        found = header.read(encoded)
+        shape = store.shape if store is not None else None
+        decoder = _decoder(limit, shape)
+        if _LARGE < found.width * found.height <= limit:
+            with _one_large:
+                tensors = decoder(encoded)
+        else:
+            tensors = decoder(encoded)
+    except (OSError, tf.errors.OpError) as error:
+        why = image_stores.reason(error, encoded, limit)
+        if isinstance(error, OSError):
+            return Facts(reason=why)
+        found = header.read(encoded)
+        return Facts(found.kind, found.width, found.height, found.mode, 1, why)
+    pixels, thumbnail, contrast, orientation, *square = tensors
+    if square:
+        store.put(index, square[0].numpy())
+    return Facts(
+        kind=found.kind,
+        width=found.width,
+        height=found.height,
+        mode=found.mode,
+        orientation=int(orientation),
+        pixels=_hash(pixels.numpy()),
+        contrast=float(contrast),
+        thumbnail=thumbnail.numpy().tobytes(),
+    )
+
+
+@functools.cache
+def _decoder(limit: int, shape: image_stores.Shape | None) -> Callable:
+    """Returns the graph: encoded -> pixels, thumbnail, contrast, orientation.
+
+    With a `shape` it also gives the square image of it, all in one call.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def run(encoded):
+        with tf.device("CPU"):
+            pixels = decode.decode(encoded, limit)
+            small = decode.resize(pixels, THUMBNAIL, "stretch")
+            grey = tf.reduce_mean(tf.cast(small, tf.float32), axis=-1)
+            steps = tf.maximum(tf.shape(pixels)[:2] // _GRID, 1)
+            grid = tf.cast(pixels[:: steps[0], :: steps[1]], tf.float32)
+            found = (
+                pixels,
+                tf.cast(tf.round(grey), tf.uint8),
+                tf.math.reduce_std(grid),
+                decode.orientation(encoded),
+            )
+            if shape is None:
+                return found
+            return *found, decode.resize(pixels, shape.size, shape.resize)
+
+    return run
+
+
+def _hash(pixels: np.ndarray) -> str:
+    """Returns a hash of the pixels and of the shape they stand in."""
+    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest()

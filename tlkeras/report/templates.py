@@ -1,0 +1,39 @@
+"""The templates of the pages, and what they have in common."""
+
+import base64
+from importlib import resources
+
+import jinja2
+
+
+def load(name: str, **filters: object) -> jinja2.Template:
+    """Returns the template of this name; its values are escaped."""
+    surroundings = jinja2.Environment(
+        autoescape=True,
+        loader=jinja2.FunctionLoader(_source),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    surroundings.filters |= {"picture": _picture, **filters}
+    return surroundings.get_template(name)
+
+
+def writable(text: str) -> str:
+    """Returns `text` in a form that UTF-8 can hold.
+
+    Names of files need not be text; half a letter cannot be written.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _source(name: str) -> str:
+    return (
+        resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    )
+
+
+def _picture(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    encoded = base64.b64encode(image).decode("ascii")
+    return f"data:image/{kind};base64,{encoded}"
