@@ -119,12 +119,13 @@ def _noise() -> tuple[batches.Feed, int]:
     pixels = generator.integers(0, 256, shape, np.uint8)
     targets = np.arange(count) % _NOISE_CLASSES
     rows = np.arange(count)
+    hashes = np.array([f"{row:015x}" for row in rows])
     parts = [
-        batches.Part(rows[part], targets[part], rows[part])
+        batches.Part(rows[part], targets[part], hashes[part])
         for part in (slice(train), slice(train, None))
     ]
     feed = batches.feed(
-        image_stores.Images(_SIZE.value, pixels, None),
+        image_stores.Images(_SIZE.value, pixels.__getitem__),
         *parts,
         batch_size=_BATCH.value,
         augment="flip",

@@ -50,6 +50,9 @@ _FINETUNE_EPOCHS = flags.DEFINE_integer(
     "finetune_epochs", 10, "of the whole; 0 leaves it out"
 )
 _AUGMENT = flags.DEFINE_string("augment", "flip", "tlkeras' own augmentation")
+_SOLVER = flags.DEFINE_enum(
+    "head_solver", "adam", ["adam", "logistic"], "how tlkeras finds the head"
+)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "how often each is measured")
 
 # Shares of the images; the rest is for training.
@@ -251,6 +254,7 @@ def _tlkeras(row: catalog.Backbone, split: Split, seed: int) -> measuring.Parts:
         "augment": _AUGMENT.value,
         "strategy": "fine_tuning" if finetunes else "feature_extraction",
         "head_epochs": _HEAD_EPOCHS.value,
+        "head_solver": _SOLVER.value,
         "patience": _HEAD_EPOCHS.value + _FINETUNE_EPOCHS.value,
         "seed": seed,
     }
@@ -265,7 +269,15 @@ def _tlkeras(row: catalog.Backbone, split: Split, seed: int) -> measuring.Parts:
                 for path, label in getattr(split, name):
                     writer.writerow((path, split.labels[label], name))
         plan = plans.make(
-            configs.resolve("", {**settings, "data": f"csv:{table}"}),
+            configs.resolve(
+                "",
+                {
+                    **settings,
+                    "data": f"csv:{table}",
+                    # Empty, so that nothing is known from an earlier repeat.
+                    "cache_dir": str(pathlib.Path(folder, "cache")),
+                },
+            ),
             pathlib.Path(folder, "run"),
             progress=clock,
         )

@@ -1,7 +1,7 @@
 """Tuning the base's last stage: on stored activations, live, and all of it.
 
 All begin with the same trained head. `cached` and `live` are tlkeras' phase
-with `feature_cache` auto and off; `bare suffix` is Keras' own fit of the last
+with `feature_cache` memory and off; `bare suffix` is Keras' own fit of the last
 stage and the head on the activations below them, as arrays in memory: what no
 cache can beat; `full` is tlkeras' phase of the whole base. Stages end where
 the resolution falls; --unfreeze may name another part.
@@ -21,6 +21,7 @@ import numpy as np
 from absl import app
 from absl import flags
 
+from tlkeras import cache
 from tlkeras import graph
 from tlkeras import model as models
 from tlkeras import records
@@ -43,6 +44,7 @@ _EPOCHS = flags.DEFINE_integer(
     "epochs", 10, "of tuning, at least 2", lower_bound=2
 )
 _RATE = flags.DEFINE_float("learning_rate", 1e-4, "Adam's highest rate")
+_MEMORY = cache.Storage("memory", memory_bytes=8e9)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "how often each is measured")
 
 
@@ -53,16 +55,10 @@ def main(arguments: list[str]) -> None:
         data = measuring.prepare(
             _DATA.value, image_size=_SIZE.value, directory=folder
         )
-        cached, live = (
-            measuring.feed(
-                data,
-                batch_size=_BATCH.value,
-                augment=_AUGMENT.value,
-                cache=cache,
-            )
-            for cache in (True, False)
+        feed = measuring.feed(
+            data, batch_size=_BATCH.value, augment=_AUGMENT.value
         )
-        start, head = _train_head(data, cached)
+        start, head = _train_head(data, feed)
         cut, unfreeze = models.find_cut(
             bases.of(_build(data)).network, _UNFREEZE.value
         )
@@ -73,14 +69,16 @@ def main(arguments: list[str]) -> None:
             )
         found = measuring.in_turn(
             {
-                "live": lambda repeat: _phase(data, live, start, unfreeze),
-                "cached": lambda repeat: _phase(data, cached, start, unfreeze),
-                "bare suffix": lambda repeat: _bare(data, cached, start),
-                "full": lambda repeat: _phase(data, live, start, "all"),
+                "live": lambda repeat: _phase(data, feed, start, unfreeze),
+                "cached": lambda repeat: _phase(
+                    data, feed, start, unfreeze, _MEMORY
+                ),
+                "bare suffix": lambda repeat: _bare(data, feed, start),
+                "full": lambda repeat: _phase(data, feed, start, "all"),
             },
             _REPEATS.value,
         )
-    _show(found, cached, head, cut, unfreeze)
+    _show(found, feed, head, cut, unfreeze)
 
 
 def _build(data: datasets.Dataset) -> keras.Model:
@@ -103,6 +101,7 @@ def _train_head(
         records.Phase("head", "none", _HEAD_EPOCHS.value, 1e-3),
         feed,
         first_epoch=0,
+        storage=_MEMORY,
         progress=measuring.QUIET,
     )
     return models.state(model), result.score
@@ -124,6 +123,7 @@ def _phase(
     feed: batches.Feed,
     start: list[np.ndarray],
     unfreeze: str,
+    storage: cache.Storage = cache.NOWHERE,
 ) -> measuring.Parts:
     model = _build(data)
     models.restore(model, start)
@@ -133,6 +133,7 @@ def _phase(
         _tuning(unfreeze),
         feed,
         first_epoch=_HEAD_EPOCHS.value,
+        storage=storage,
         progress=measuring.QUIET,
         callbacks=(clock,),
     )
@@ -216,7 +217,7 @@ def _show(
     unfreeze: str,
 ) -> None:
     live = found["live"]
-    images = feed.train_images * max(len(feed.views()), 1)
+    images = feed.train_images * len(feed.views.training)
     stored = (images + feed.validation_images) * cut.image_bytes() / 1e6
     shapes = " and ".join(str(shape) for shape in cut.shapes)
     notes = [
@@ -229,8 +230,6 @@ def _show(
         f"of all images {stored:.0f} MB. The bare suffix sees no image "
         "mirrored.",
     ]
-    if not any(each["views"] for each in found["cached"]):
-        notes.append("This tlkeras caches nothing here: cached ran live.")
     measuring.show(
         f"{_BACKBONE.value} at {_SIZE.value} pixels, {unfreeze} learns: "
         f"{feed.train_images} images to train on, {feed.validation_images} "

@@ -27,6 +27,7 @@ from tlkeras import progress as progresses
 from tlkeras import tables
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
+from tlkeras.data import images as image_stores
 from tlkeras.data import sources
 
 QUIET = progresses.Progress(quiet=True)
@@ -99,11 +100,12 @@ def prepare(
     """
     return datasets.prepare(
         sources.open(data, progress=QUIET),
-        image_size=image_size,
-        resize="crop",
+        shape=image_stores.Shape(image_size, "crop"),
         split_seed=0,
         store_bytes=store_bytes,
         directory=directory,
+        # Empty, so that nothing is known from an earlier run.
+        keep=directory,
         progress=QUIET,
     )
 
@@ -113,18 +115,13 @@ def feed(
     *,
     batch_size: int,
     augment: str = "flip",
-    cache: bool = True,
 ) -> batches.Feed:
-    """Returns batches of the training and the validation split of `data`.
-
-    cache: whether frozen layers may be computed once an image; it is what
-    `feature_cache` is in a run.
-    """
+    """Returns batches of the training and the validation split of `data`."""
     parts = []
     for split in ("train", "validation"):
         at = data.positions(split)
         parts.append(
-            batches.Part(data.rows[at], data.targets[at], data.keys[at])
+            batches.Part(data.rows[at], data.targets[at], data.hashes[at])
         )
     return batches.feed(
         data.images,
@@ -133,7 +130,6 @@ def feed(
         augment=augment,
         seed=0,
         class_weights=np.ones(len(data.labels)),
-        cache=cache,
     )
 
 

@@ -119,6 +119,8 @@ def _run(table: str) -> measuring.Parts:
             image_size=_SIZE.value,
             augment=_AUGMENT.value,
             feature_cache=_CACHE.value,
+            # Empty, so that nothing is known from an earlier run.
+            cache_dir=pathlib.Path(folder, "cache"),
             strategy="feature_extraction",
             head_epochs=epochs,
             patience=epochs,

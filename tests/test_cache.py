@@ -10,6 +10,7 @@ from hypothesis import strategies
 
 from tlkeras import cache
 from tlkeras import errors
+from tlkeras.data import facts
 
 
 def rows_of(numbers, size: int = 5) -> np.ndarray:
@@ -161,3 +162,18 @@ def test_no_place_to_write_to_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(errors.UserError, match="cannot be written"):
         add(tmp_path / "file", [1])
+
+
+def test_the_command_lists_and_clears(tmp_path, tlkeras_process):
+    add(tmp_path / cache.FOLDER, [1, 2])
+    facts.save(tmp_path, [("a.jpg", "stamp", facts.Facts("JPEG", 3, 4, "L"))])
+    place = f"--cache_dir={tmp_path}"
+    listed = tlkeras_process("cache", place, cwd=tmp_path)
+    assert listed.returncode == 0
+    lines = listed.stdout.splitlines()
+    assert lines[0] == str(tmp_path)
+    assert lines[2].split()[:3] == ["scanned", "images", "1"]
+    assert lines[3].split()[:4] == ["files", "of", "activations", "1"]
+    cleared = tlkeras_process("cache", "--clear", place, cwd=tmp_path)
+    assert cleared.stdout.count(" 0 ") == 2
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -75,10 +75,12 @@ def test_toml_brings_every_configuration_back(data):
         )
         for name in names
     }
-    # Two rules that look at several settings at once.
+    # Three rules that look at several settings at once.
     values["force_rate"] = True
     if values.get("strategy") == "scratch":
         values["weights"] = "none"
+    if values.get("head_solver") == "logistic":
+        values |= {"head": "linear", "feature_cache": "memory"}
     built = config.build(values)
     for name in names - {"phases"}:
         assert getattr(built, name) == values[name]
@@ -227,6 +229,7 @@ def test_the_strategies_of_a_setting_are_those_that_read_it(strategy):
     changed = {
         "head_epochs": 7,
         "head_learning_rate": 0.05,
+        "head_solver": "logistic",
         "unfreeze": "stages:1",
         "finetune_epochs": 7,
         "finetune_learning_rate": 2e-5,
@@ -303,3 +306,31 @@ def test_an_installed_wheel_has_recipes_page_and_type_marker(tmp_path):
     file, recipes = found.stdout.splitlines()
     assert file.startswith(str(place))
     assert recipes == "cats_vs_dogs digits flowers SmallResNet"
+
+
+@pytest.mark.parametrize(
+    "settings, word",
+    [
+        ({"head": "mlp"}, "`head` must be linear. Received: 'mlp'"),
+        ({"feature_cache": "off"}, "must be auto or memory or disk"),
+        (
+            {
+                "phases": [
+                    {
+                        "name": "a",
+                        "unfreeze": "all",
+                        "epochs": 1,
+                        "learning_rate": 0.1,
+                        "solver": "logistic",
+                    }
+                ]
+            },
+            "phase a is solved by logistic, so `unfreeze` must be none",
+        ),
+    ],
+)
+def test_what_a_solver_needs(settings, word):
+    if "phases" not in settings:
+        settings = {**settings, "head_solver": "logistic"}
+    with pytest.raises(errors.UserError, match=re.escape(word)):
+        config.build(settings)

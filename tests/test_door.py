@@ -109,7 +109,7 @@ def test_what_is_no_image_is_refused(classifier, bad):
 
 def test_a_file_that_is_no_image_is_refused(classifier, photos):
     broken = photos / LABELS[0] / "broken.png"
-    with pytest.raises(tlkeras.UserError, match=r"broken\.png: damaged PNG"):
+    with pytest.raises(tlkeras.UserError, match=r"broken\.png: truncated PNG"):
         classifier.predict([broken])
     with pytest.raises(tlkeras.UserError, match="nowhere"):
         classifier.predict("nowhere.png")

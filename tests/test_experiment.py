@@ -61,9 +61,10 @@ def test_a_run_leaves_what_the_contract_names(trained, photos):
     assert rows(directory / "skipped.csv") == [
         {
             "path": str(photos / LABELS[0] / "broken.png"),
-            "reason": "damaged PNG",
+            "reason": "truncated PNG",
         }
     ]
+    assert trained.report["data"]["skipped_reasons"] == {"truncated PNG": 1}
     environment = json.loads((directory / "environment.json").read_text())
     assert {"python", "keras", "tensorflow", "devices"} <= set(environment)
 
@@ -193,7 +194,7 @@ def test_a_killed_run_whose_data_changed_cannot_go_on(
     tmp_path, monkeypatch, no_training
 ):
     write_digits(tmp_path / "data", {0: "a", 1: "b"}, 10)
-    settings = small(data=f"folder:{tmp_path}/data")
+    settings = small(data=f"folder:{tmp_path}/data", batch_size=8)
     with monkeypatch.context() as patch:
         kill_after(1, patch)
         with pytest.raises(Killed):
@@ -321,15 +322,48 @@ def test_settings_reach_the_network(photos, tmp_path, no_training):
         resize="stretch",
         class_weights="balanced",
         images_per_class=5,
+        batch_size=15,
     )
     done = run(settings, tmp_path)
     saved = saving.load(tmp_path)
     assert saved.model.input_shape == (None, 24, 24, 3)
-    assert saved.resize == "stretch"
+    assert (saved.shape.size, saved.shape.resize) == (24, "stretch")
     shapes = [each.shape for each in saved.model.get_layer("head").weights]
     assert shapes == [(128, 7), (7,), (7, 3), (3,)]
     assert sum(done.report["data"]["images"]["train"].values()) == 15
     assert [phase.learning_rate for phase in no_training] == [3e-2]
+
+
+@pytest.mark.parametrize("each, batch_size", [(5, 15), (30, 32)])
+def test_images_a_step_are_no_more_than_there_are(
+    photos, tmp_path, monkeypatch, no_training, each, batch_size
+):
+    fit = training.fit
+    sizes = []
+
+    def noted(model, phase, feed, **options):
+        sizes.append((feed.batch_size, feed.steps_per_epoch))
+        return fit(model, phase, feed, **options)
+
+    monkeypatch.setattr(training, "fit", noted)
+    settings = small(
+        data=f"folder:{photos}", images_per_class=each, batch_size="auto"
+    )
+    done = run(settings, tmp_path / "run")
+    images = sum(done.report["data"]["images"]["train"].values())
+    assert images == 3 * each
+    assert sizes == [(batch_size, -(-images // batch_size))]
+    # What was asked for stays what it was.
+    written = config.resolve(tmp_path / "run" / "config.toml")
+    assert written.batch_size == "auto"
+    above = small(
+        data=f"folder:{photos}", images_per_class=each, batch_size=images + 1
+    )
+    with pytest.raises(
+        errors.UserError, match=rf"training images, {images}\. Received"
+    ):
+        run(above, tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()
 
 
 def test_phases_of_ones_own_stand_in_the_place_of_a_strategy(trained):

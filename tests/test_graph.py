@@ -653,3 +653,38 @@ class TestNasnet:
         assert not [path for path in moved if path.split("/")[0] in cut.below]
         held = not any("moving" in path for path in moved)
         assert held == (statistics == "held")
+
+
+class TestDescription:
+    """What a network computes, told apart by what matters alone."""
+
+    def test_names_do_not_count(self):
+        texts = set()
+        for _ in range(2):
+            row = catalog.find("SmallResNet")
+            texts.add(graph.describe(weights.network(row, 16, "none")))
+        assert len(texts) == 1
+
+    def test_a_part_is_another_than_the_whole(self):
+        network = tiny.network()
+        (cut, *_) = graph.block_cuts(network)
+        lower, upper = graph.split(network, cut)
+        assert (
+            len({graph.describe(each) for each in (network, lower, upper)}) == 3
+        )
+
+    def test_settings_and_wiring_count(self):
+        def network(filters=4, swapped=False):
+            images = keras.Input((8, 8, 3))
+            one = keras.layers.Conv2D(filters, 3)(images)
+            other = keras.layers.Conv2D(filters, 3, activation="relu")(images)
+            pair = [other, one] if swapped else [one, other]
+            return keras.Model(images, keras.layers.Subtract()(pair))
+
+        described = [
+            graph.describe(network()),
+            graph.describe(network(filters=5)),
+            graph.describe(network(swapped=True)),
+        ]
+        assert len(set(described)) == 3
+        assert graph.describe(network()) == described[0]

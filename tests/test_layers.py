@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tlkeras"
 LEVELS = (
     ("errors",),
     ("files", "records", "catalog", "metadata", "devices"),
-    ("strategies", "progress"),
+    ("strategies", "progress", "solver"),
     ("config",),
     ("data", "backbones", "graph", "options"),
     ("model", "saving", "plan", "cache"),

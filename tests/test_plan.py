@@ -116,7 +116,16 @@ def test_a_class_too_small_is_seen_by_its_files(tmp_path):
     write_digits(tmp_path, {0: "zero", 1: "one"}, 4)
     write_digits(tmp_path, {2: "two"}, 2)
     with pytest.raises(errors.UserError, match="class 'two' must have"):
-        make(data=f"folder:{tmp_path}")
+        make(data=f"folder:{tmp_path}", batch_size=10)
+
+
+def test_a_batch_of_more_images_than_there_are(photos):
+    make(data=f"folder:{photos}", batch_size=151)
+    with pytest.raises(errors.UserError) as caught:
+        make(data=f"folder:{photos}", batch_size=152)
+    line = str(caught.value)
+    assert "151 images in all. Received: 152." in line
+    assert "\n" not in line
 
 
 def leave(directory, *names: str, **settings) -> None:

@@ -469,21 +469,19 @@ class TestCachedActivations:
         return cache.Storage(mode, folder, memory, disk)
 
     @pytest.mark.parametrize(
-        "augment, views", [("none", 1), ("flip", 2), ("strong", 4)]
-    )
-    @pytest.mark.parametrize(
-        "unfreeze, statistics, cut",
+        "unfreeze, statistics, cut, augment, views, modes",
         [
-            ("none", "held", "the base's end"),
-            ("from:conv2", "held", "relu1"),
-            ("from:conv2", "learned", "relu1"),
+            ("none", "held", "the base's end", "none", 1, ("memory", "disk")),
+            ("none", "held", "the base's end", "flip", 2, ("auto",)),
+            ("from:conv2", "held", "relu1", "strong", 4, ("disk",)),
+            ("from:conv2", "learned", "relu1", "flip", 2, ("memory", "auto")),
         ],
     )
     def test_equal_live_training(
-        self, tmp_path, augment, views, unfreeze, statistics, cut
+        self, tmp_path, unfreeze, statistics, cut, augment, views, modes
     ):
         ends = []
-        for mode in ("off", "memory", "disk", "auto"):
+        for mode in ("off", *modes):
             model = tiny.classifier(dropout=0.5 if cut != "relu1" else 0.0)
             result = fit(
                 model,
@@ -589,3 +587,40 @@ class TestCachedActivations:
                 storage=self.storage(tmp_path),
             )
             assert result.views_cached == views
+
+
+class TestSolvedHead:
+    """The head's phase with a solver ends where training would, and better."""
+
+    def phase(self, **changes) -> records.Phase:
+        return phase("none", 50, solver="logistic", **changes)
+
+    def test_is_not_worse_than_a_trained_one(self, tmp_path):
+        storage = cache.Storage("auto", tmp_path, 1e9, 1e9)
+        model = tiny.classifier(dropout=0.0)
+        before = contents(model)
+        solved = fit(model, self.phase(), storage=storage)
+        moved = changed(before, contents(model))
+        assert moved == {"logits/kernel", "logits/bias"}
+        assert (solved.stopped, solved.views_cached) == ("solved", 2)
+        assert solved.unmoved == 0
+        trained = fit(
+            tiny.classifier(dropout=0.0), phase("none", 50), storage=storage
+        )
+        assert not records.better(trained.score, solved.score)
+        # What the phase says is what the model then does.
+        feed = tiny.feed()
+        training.compile(model, self.phase(), 1)
+        found = training.evaluate(model, feed)
+        assert found.accuracy == solved.score.accuracy
+        assert found.cross_entropy == pytest.approx(
+            solved.score.cross_entropy, rel=1e-3
+        )
+
+    def test_features_that_do_not_fit_are_told(self, tmp_path):
+        with pytest.raises(errors.UserError, match="--feature_memory_gb"):
+            fit(
+                tiny.classifier(),
+                self.phase(),
+                storage=cache.Storage("auto", tmp_path, 1, 1),
+            )

@@ -166,7 +166,7 @@ def test_unreadable_images_are_left_out_and_named(trained, photos):
     found = evaluate(trained, opened(f"folder:{photos}"), "all")
     assert len(found.paths) == 150
     assert found.skipped == (
-        (str(photos / LABELS[0] / "broken.png"), "damaged PNG"),
+        (str(photos / LABELS[0] / "broken.png"), "truncated PNG"),
     )
 
 

@@ -150,6 +150,14 @@ class Config:
         high=10.0,
         strategies=_HEAD,
     )
+    head_solver: str = _setting(
+        "adam",
+        "adam trains the head; logistic solves a linear one to its minimum on "
+        "the stored features, without dropout, with a penalty that l2 gives "
+        "or, where it is 0, cross-validation chooses",
+        choices=("adam", "logistic"),
+        strategies=_HEAD,
+    )
     unfreeze: str = _setting(
         "all",
         "what of the base fine_tuning unfreezes: none, all, stages:N (the N "
@@ -305,6 +313,7 @@ class Config:
             epochs=self.head_epochs,
             learning_rate=self.head_learning_rate,
             patience=self.patience,
+            solver=self.head_solver,
         )
         finetune = records.Phase(
             name="finetune",
@@ -572,6 +581,7 @@ _PHASE_RULES = {
     "schedule": Rule(choices=("constant", "cosine")),
     "warmup": Rule(low=0.0, high=0.9),
     "patience": Rule(low=1, high=100000),
+    "solver": Rule(choices=("adam", "logistic")),
 }
 
 
@@ -635,6 +645,20 @@ def _check_together(config: Config) -> None:
             f"weights = {config.weights!r}. Leave `weights` out, or choose "
             "pretrained_init."
         )
+    for phase in config.strategy_phases().planned:
+        if phase.solver == "adam":
+            continue
+        for name, received, allowed in (
+            ("unfreeze", phase.unfreeze, ("none",)),
+            ("head", config.head, ("linear",)),
+            ("feature_cache", config.feature_cache, ("auto", "memory", "disk")),
+        ):
+            if received not in allowed:
+                raise errors.UserError(
+                    f"phase {phase.name} is solved by {phase.solver}, so "
+                    f"`{name}` must be {' or '.join(allowed)}. Received: "
+                    f"{received!r}."
+                )
     # A fifth is not exact in binary numbers, hence the margin.
     highest = config.head_learning_rate / 5 * (1 + 1e-9)
     if (

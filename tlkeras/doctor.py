@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable
@@ -208,15 +209,6 @@ def write_remedy(checkup: Checkup, path: str | os.PathLike) -> int:
     return len(rows)
 
 
-def check_fixable(source: sources.Source) -> None:
-    """Raises `UserError` where the images of `source` are no files."""
-    if not source.name.startswith(("folder:", "csv:")):
-        raise errors.UserError(
-            f"`fix` needs images that are files, as those of folder: and csv: "
-            f"are. Received: {source.name}."
-        )
-
-
 def _alike(
     facts: Sequence[Facts],
     equal: Sequence[tuple[int, ...]],
@@ -292,9 +284,15 @@ def _groups(
     for index, group in enumerate(groups):
         if group:
             members.setdefault(group, set()).add(index)
-    for number, some in enumerate(together, 1):
+    numbers = itertools.count(1)
+    for some in together:
         joined = {groups[index] for index in some} - {""}
-        name = min(joined) if joined else f"alike-{number}"
+        names = (f"alike-{number}" for number in numbers)
+        name = (
+            min(joined)
+            if joined
+            else next(each for each in names if each not in members)
+        )
         whole = some.union(*(members.pop(each) for each in joined))
         for index in whole:
             groups[index] = name
@@ -497,6 +495,11 @@ def _classes(source: sources.Source, facts: Sequence[Facts]) -> list[Finding]:
     sizes = {label: number[label] for label in source.labels}
     try:
         sources.check_classes(source)
+        for label in source.labels:
+            if not sizes[label]:
+                raise errors.UserError(
+                    f"class {label!r} has no image that can be read."
+                )
         splits.assign(
             [facts[index].pixels for index in good],
             [example.label for example in examples],
@@ -504,11 +507,6 @@ def _classes(source: sources.Source, facts: Sequence[Facts]) -> list[Finding]:
             groups=[example.group for example in examples],
             seed=0,
         )
-        for label in source.labels:
-            if not sizes[label]:
-                raise errors.UserError(
-                    f"class {label!r} has no image that can be read."
-                )
     except errors.UserError as error:
         sentence = str(error)
         found.append(

@@ -110,8 +110,21 @@ def image_size(backbone: str, size: int | str) -> tuple[catalog.Backbone, int]:
 def check_places(data: str, **places: str) -> dict[str, pathlib.Path]:
     """Returns the files to write by setting; an empty `html` gets a name.
 
-    Raises `UserError` where one of them cannot be written. It writes nothing.
+    Raises `UserError` where one of them cannot be written, or `fix` asked for
+    of images that are no files. It writes nothing.
     """
+    kind, _, place = data.partition(":")
+    if places["fix"] and kind not in ("folder", "csv"):
+        raise errors.UserError(
+            "`fix` needs images that are files, as those of folder: and csv: "
+            f"are. Received: data = {data!r}."
+        )
+    for setting, path in places.items():
+        if path and kind == "csv" and _absolute(path) == _absolute(place):
+            raise errors.UserError(
+                f"`{setting}` must not be the data itself, which is not "
+                f"changed. Received: {path}. Choose another file."
+            )
     if not places["html"]:
         name = f"{_stamp()}-{_data_name(data)}-check.html"
         places["html"] = str(pathlib.Path("runs", name))

@@ -104,6 +104,17 @@ class Progress:
         )
         self._begin_epoch(1)
 
+    def solve_begins(
+        self, phase: records.Phase, parameters: int, views: int
+    ) -> None:
+        """Says that the head is solved for, on stored features."""
+        if phase in self.planned:
+            del self.planned[: self.planned.index(phase) + 1]
+        self.say(
+            f"phase {phase.name}: {parameters:,} parameters are solved for "
+            f"(base: {phase.unfreeze}){_cached_text(views, 'its end')}"
+        )
+
     def step_ends(self, images: int) -> None:
         """Counts one step of about `images` images."""
         seconds = time.perf_counter() - self.began
@@ -137,6 +148,7 @@ class Progress:
         why = {
             "patience": f"converged (no better for {result.phase.patience})",
             "budget": "budget used up",
+            "solved": f"solved with an L2 penalty of {result.l2:.2g}",
             "diverged": "loss no longer finite",
             "interrupted": "interrupted",
         }[result.stopped]
@@ -151,9 +163,12 @@ class Progress:
                 found += f"({100 * before.accuracy:.1f} %)"
             if result.rolled_back:
                 found += ": rolled back"
+        if result.stopped == "solved":
+            found = f"validation {100 * result.score.accuracy:.1f} %"
+        else:
+            why += f" after {result.epochs} epochs"
         self.say(
-            f"phase {result.phase.name}: {why} after {result.epochs} epochs, "
-            f"{result.seconds:.1f} s; {found}"
+            f"phase {result.phase.name}: {why}, {result.seconds:.1f} s; {found}"
         )
 
     def _begin_epoch(self, epoch: int) -> None:

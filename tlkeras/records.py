@@ -23,6 +23,8 @@ class Phase:
     schedule: `constant`, or `cosine` with a linear warm-up to zero at the end.
     warmup: share of the phase's steps, in [0, 1), that cosine warms up.
     patience: epochs without better validation after which the phase ends.
+    solver: `adam` trains; `logistic` solves a linear head on a frozen base,
+      and reads none of the four above.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Phase:
     schedule: str = "constant"
     warmup: float = 0.1
     patience: int = 5
+    solver: str = "adam"
 
 
 def check_unfreeze(value: str) -> str:
@@ -115,7 +118,7 @@ class PhaseResult:
       unless it was rolled back. Where `best_epoch` is 0, that of its start.
     stopped: why it ended: `patience` (no better validation for that many
       epochs: converged), `budget` (all its epochs), `diverged` (the loss was
-      no longer finite) or `interrupted`.
+      no longer finite), `interrupted`, or `solved`.
     improved: whether it beat the phase before by over one standard error.
     rolled_back: whether it ended no better than the phase before, so that
       the weights are those of before.
@@ -124,6 +127,7 @@ class PhaseResult:
     momentum: BatchNorm's momentum in this phase; 0 where statistics are held.
     views_cached: stored views of an image; 0 where the base ran live.
     cached_at: the layer whose activations were stored.
+    l2: strength of the penalty that a solved head was found with.
     """
 
     phase: Phase
@@ -142,6 +146,7 @@ class PhaseResult:
     rolled_back: bool = False
     views_cached: int = 0
     cached_at: str = ""
+    l2: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,16 @@ import time
 
 import keras
 import numpy as np
+import scipy.special
 
 from tlkeras import activations
 from tlkeras import cache
+from tlkeras import errors
 from tlkeras import graph
 from tlkeras import model as models
 from tlkeras import progress as progresses
 from tlkeras import records
+from tlkeras import solver
 from tlkeras.backbones import base as bases
 from tlkeras.data import batches
 
@@ -62,6 +65,8 @@ def fit(
     """
     base = bases.of(model)
     models.unfreeze(base, phase.unfreeze)
+    if phase.solver == "logistic":
+        return _solve(model, phase, feed, storage=storage, progress=progress)
     base.statistics = phase.statistics
     own = {}
     if phase.statistics == "learned":
@@ -218,6 +223,94 @@ def _fit(
         history=tuple(watch.history),
         views_cached=views,
         cached_at=_place(cut) if views else "",
+    )
+
+
+def _solve(
+    model: keras.Model,
+    phase: records.Phase,
+    feed: batches.Feed,
+    *,
+    storage: cache.Storage,
+    progress: progresses.Progress,
+) -> records.PhaseResult:
+    """Puts the solution for a linear head on the frozen base into `model`."""
+    began = time.perf_counter()
+    found = activations.feed(
+        model,
+        None,
+        feed,
+        epochs=len(feed.views.training),
+        storage=storage,
+        progress=progress,
+    )
+    if found is None:
+        raise errors.UserError(
+            f"phase {phase.name} is solved by {phase.solver}, which needs the "
+            "features of all images, but they are not stored. Give more of "
+            "--feature_memory_gb and --feature_cache_gb, or another solver."
+        )
+    layer = model.get_layer("head").get_layer("logits")
+    parts = _parts(model, phase)
+    before = models.state(model)
+    parameters = sum(math.prod(variable.shape) for variable in parts.head)
+    views = len(feed.views.training)
+    progress.solve_begins(phase, parameters, views)
+    held = found.everything()
+    penalty = layer.kernel_regularizer
+    solving = time.perf_counter()
+    solution = solver.logistic(
+        held.train,
+        held.targets,
+        held.weights,
+        classes=layer.units,
+        l2=float(penalty.l2) if penalty is not None else 0.0,
+    )
+    seconds = time.perf_counter() - solving
+    layer.kernel.assign(solution.kernel)
+    layer.bias.assign(solution.bias)
+    unmoved = _check_claim(model, phase, parts, before, steps=0)
+    train = _score(solution, held.train[0], held.targets)
+    score = _score(solution, held.validation, held.validation_targets)
+    epoch = records.Epoch(
+        phase=phase.name,
+        epoch=1,
+        learning_rate=0.0,
+        loss=train.cross_entropy,
+        accuracy=train.accuracy,
+        validation_accuracy=score.accuracy,
+        validation_cross_entropy=score.cross_entropy,
+        seconds=seconds,
+        images_per_second=len(held.targets) / seconds,
+    )
+    return records.PhaseResult(
+        phase=phase,
+        score=score,
+        epochs=1,
+        best_epoch=1,
+        steps=solution.iterations,
+        seconds=time.perf_counter() - began,
+        stopped="solved",
+        trainable_parameters=parameters,
+        learning=len(parts.head),
+        unmoved=unmoved,
+        momentum=0.0,
+        history=(epoch,),
+        views_cached=views,
+        cached_at=_place(None),
+        l2=solution.strength,
+    )
+
+
+def _score(
+    solution: solver.Solution, features: np.ndarray, targets: np.ndarray
+) -> records.Score:
+    logits = features @ solution.kernel + solution.bias
+    chosen = logits[np.arange(len(targets)), targets]
+    return records.Score(
+        float((logits.argmax(axis=1) == targets).mean()),
+        float((scipy.special.logsumexp(logits, axis=1) - chosen).mean()),
+        len(targets),
     )
 
 

@@ -138,7 +138,7 @@ def _decode_all(where: str) -> None:
     if where == "live":
         from tlkeras.data import images
 
-        graph = images.decoder(16, "pad")
+        graph = images.decoder(images.Shape(16, "pad"))
 
         def decode(encoded):
             return graph(encoded)[0]

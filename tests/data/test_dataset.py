@@ -74,7 +74,7 @@ def test_unreadable_images_are_left_out(rows, tmp_path):
     clean = prepare(source_of(rows), tmp_path)
     assert data.splits == clean.splits
     assert (data.targets == clean.targets).all()
-    assert (data.keys == clean.keys).all()
+    assert (data.hashes == clean.hashes).all()
     np.testing.assert_array_equal(
         data.images.rows(data.rows), clean.images.rows(clean.rows)
     )
@@ -102,7 +102,7 @@ def test_duplicates_are_counted_and_reported(rows, tmp_path):
     assert data.duplicates == dataset.Duplicates(3, 0, 2)
     assert data.splits[0] == data.splits[60] == data.splits[61]
     assert data.splits[1] == data.splits[62]
-    assert data.keys[0] == data.keys[60] != data.keys[1]
+    assert data.hashes[0] == data.hashes[60] != data.hashes[1]
     notes = " ".join(data.notes)
     assert "equal pixels: 3." in notes
     assert "right on all of them: 2." in notes
@@ -135,13 +135,12 @@ def test_images_per_class(rows, tmp_path):
     }
 
 
-def test_keys_are_those_of_the_pixels(rows, tmp_path):
-    keys = prepare(source_of(rows), tmp_path).keys
-    assert keys.dtype == np.int64
-    assert len(set(keys.tolist())) == 60
-    assert keys.min() >= 0
-    backwards = prepare(source_of(rows[::-1]), tmp_path).keys
-    assert (backwards[::-1] == keys).all()
+def test_hashes_are_those_of_the_pixels(rows, tmp_path):
+    hashes = prepare(source_of(rows), tmp_path).hashes
+    assert hashes.shape == (60,)
+    assert len(set(hashes.tolist())) == 60
+    backwards = prepare(source_of(rows[::-1]), tmp_path).hashes
+    assert (backwards[::-1] == hashes).all()
 
 
 def test_real_digits(tmp_path):

@@ -123,6 +123,7 @@ def report(labels=FIVE, phases=None, **changes):
             )
         },
         "skipped": 17,
+        "skipped_reasons": {"truncated JPEG": 12, "not an image": 5},
         "duplicates": {
             "groups": 23,
             "across_given_splits": 0,
@@ -239,7 +240,7 @@ def test_every_fact_of_the_report_appears():
         "3,104",
         "15,510",
         "2,060",
-        "17, listed in skipped.csv",
+        "17, listed in skipped.csv: 12 × truncated JPEG, 5 × not an image",
         "23; across given splits 0, under two labels 0",
         COMMAND,
         'backbone = "MobileNetV2"',

@@ -41,6 +41,21 @@ class Views:
 
 
 @dataclasses.dataclass(frozen=True)
+class Everything:
+    """All that a feed holds, at once.
+
+    train: of each training image in each view [v, n, ...]. targets, weights:
+    theirs [n]. validation: of the validation images [m, ...].
+    """
+
+    train: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+    validation: np.ndarray
+    validation_targets: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Feed:
     """What a phase trains and is judged on.
 
@@ -48,6 +63,7 @@ class Feed:
       inputs [n, ...], targets [n] and weights [n].
     validation: batches of inputs and targets, in a fixed order.
     views: what can take the place of images where the base is frozen.
+    everything: what took their place, all at once.
     """
 
     train: Callable[[int, int], tf.data.Dataset]
@@ -57,6 +73,7 @@ class Feed:
     train_images: int
     validation_images: int
     views: Views | None = None
+    everything: Callable[[], Everything] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +167,23 @@ def feed(
         def judged(batch: tf.Tensor, targets: tf.Tensor) -> tuple[Any, ...]:
             return read_validation(tf.zeros_like(batch), batch), targets
 
+        def everything() -> Everything:
+            each = tf.range(len(train.targets), dtype=tf.int64)
+            return Everything(
+                np.stack(
+                    [
+                        read_train(tf.fill(each.shape, view), each)
+                        for view in np.arange(len(names))
+                    ]
+                ),
+                train.targets,
+                class_weights[train.targets],
+                read_validation(
+                    *[tf.range(len(validation.targets), dtype=tf.int64)] * 2
+                ).numpy(),
+                validation.targets,
+            )
+
         order = tf.data.Dataset.from_tensor_slices(
             (
                 np.arange(len(validation.targets)),
@@ -161,6 +195,7 @@ def feed(
             train=_training(rows, train, batch_size, seed, class_weights),
             validation=_parallel(order.batch(batch_size), judged),
             views=None,
+            everything=everything,
         )
 
     live = Feed(

@@ -77,6 +77,8 @@ def load(
     known: dict[str, Facts] = {}
     paths = list(stamps)
 
+    used: list[tuple[int, bytes]] = []
+
     def find(database: sqlite3.Connection) -> None:
         for start in range(0, len(paths), _AT_ONCE):
             some = {
@@ -90,10 +92,9 @@ def load(
             for path, stamp, *values in found:
                 if stamp == _stamp(stamps[some[path]]):
                     known[some[path]] = Facts(*values)
-            database.executemany(
-                "UPDATE facts SET used = ? WHERE path = ?",
-                [(int(time.time()), path) for path, *_ in found],
-            )
+            used.extend((int(time.time()), path) for path, *_ in found)
+        # Last, because a place that cannot be written to can still be read.
+        database.executemany("UPDATE facts SET used = ? WHERE path = ?", used)
 
     _use(directory, find)
     return known
@@ -140,7 +141,8 @@ def _use(
 ) -> None:
     """Calls `work` with the database, or not where it cannot be opened.
 
-    A damaged file is removed, and so made anew the next time. Where the place
+    A file that is damaged or of another version is removed, and so made anew
+    the next time. Where the place
     is read-only, full or busy, nothing is kept, and the work goes on.
     """
     path = pathlib.Path(directory, _FILE)
@@ -153,7 +155,10 @@ def _use(
                     f"stamp, {', '.join(_NAMES)}, used)"
                 )
                 work(database)
-    except (sqlite3.OperationalError, OSError):
-        return
-    except sqlite3.DatabaseError:
-        path.unlink(missing_ok=True)
+    except (sqlite3.DatabaseError, OSError) as error:
+        busy = isinstance(error, sqlite3.OperationalError | OSError)
+        # The plain error is that of a table with other columns.
+        other = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR
+        if other or not busy:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)

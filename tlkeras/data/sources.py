@@ -62,11 +62,14 @@ class Stamp:
     size: in bytes. written, changed: when its content, and when anything of it
     was changed last, by the clock of its file system, in nanoseconds since
     1970. The first can be set by anyone, the second is not kept everywhere.
+    number: by which the file system knows the file, which some make up anew
+    each time.
     """
 
     size: int
     written: int
     changed: int
+    number: int = dataclasses.field(compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,7 +299,9 @@ def _of_files(name: str, examples: list[Example]) -> Source:
             found = os.stat(examples[index].path)
         except (OSError, ValueError):
             return None
-        return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return Stamp(
+            found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+        )
 
     return Source(
         name,

@@ -20,6 +20,7 @@ _CONFUSED = 12
 
 _STOPPED = {
     "patience": "It stopped when validation no longer got better.",
+    "solved": "Its minimum was solved for.",
     "budget": "It used all of its epochs.",
     "diverged": "It stopped because the loss was no longer finite: it "
     "diverged.",
@@ -179,6 +180,8 @@ def _learned(phase: Mapping[str, Any], strategy: str) -> str:
     else:
         layer = unfreeze.removeprefix("from:")
         who = f"The head and the base from layer {layer} upwards learned"
+    if phase["stopped"] == "solved":
+        return f"{who}, solved for with an L2 penalty of {phase['l2']:.2g}."
     epochs = phase["epochs"]
     often = "1 epoch" if epochs == 1 else f"{epochs:,} epochs"
     return f"{who} for {often}, at a rate of {_rate(phase['learning_rate'])}."
