@@ -12,6 +12,7 @@ import pytest
 
 from tlkeras import doctor
 from tlkeras import errors
+from tlkeras import remedy
 from tlkeras.data import images
 from tlkeras.data import sources
 
@@ -36,6 +37,11 @@ def clean(folder: str, first: int, each: int = 24) -> dict[str, bytes]:
     return {
         f"{folder}/{seed}.png": png(seed) for seed in range(first, first + each)
     }
+
+
+def write(checkup: doctor.Checkup, place: os.PathLike) -> int:
+    """Writes the data set without what is doubtful; returns its images."""
+    return remedy.write(checkup.source.examples, checkup.remedy, place)
 
 
 def check(source: sources.Source, keep: os.PathLike) -> doctor.Checkup:
@@ -222,14 +228,14 @@ def test_a_clean_folder_needs_nothing(tmp_path):
     checkup = check(pictures.opened(tmp_path / "a b"), tmp_path / "keep")
     assert checkup.findings == ()
     assert checkup.decisions == 0
-    assert checkup.remedy == doctor.Remedy(frozenset(), ("",) * 48)
-    assert doctor.write_remedy(checkup, tmp_path / "new.csv") == 48
+    assert checkup.remedy == remedy.Remedy(frozenset(), ("",) * 48)
+    assert write(checkup, tmp_path / "new.csv") == 48
 
 
 def test_the_user_s_files_stay_as_they_are(sick, tmp_path):
     before = digests(sick)
     checkup = check(pictures.opened(sick), tmp_path / "keep")
-    doctor.write_remedy(checkup, tmp_path / "fixed.csv")
+    write(checkup, tmp_path / "fixed.csv")
     doctor.to_json(checkup)
     assert digests(sick) == before
 
@@ -243,7 +249,7 @@ def mended(
     checkup: doctor.Checkup, place: pathlib.Path, keep: os.PathLike
 ) -> tuple[doctor.Checkup, list[dict[str, str]]]:
     """Returns what the remedy comes to, when it is checked in its turn."""
-    count = doctor.write_remedy(checkup, place)
+    count = write(checkup, place)
     rows = rows_of(place)
     assert len(rows) == count
     again = check(pictures.opened(place, "csv"), keep)
@@ -548,7 +554,7 @@ def test_names_that_a_table_cannot_hold(tmp_path):
     checkup = check(pictures.opened(tmp_path / "x"), tmp_path / "keep")
     assert doctor.to_json(checkup)["images"] == 9
     with pytest.raises(errors.UserError, match="not UTF-8") as caught:
-        doctor.write_remedy(checkup, tmp_path / "a.csv")
+        write(checkup, tmp_path / "a.csv")
     assert "\n" not in str(caught.value)
     assert str(caught.value).isprintable()
     assert not (tmp_path / "a.csv").exists()

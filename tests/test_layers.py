@@ -14,7 +14,7 @@ LEVELS = (
     ("config",),
     ("data", "backbones", "graph", "options"),
     ("model", "saving", "plan", "cache"),
-    ("activations", "predicting", "checkpoint", "evaluation"),
+    ("activations", "predicting", "checkpoint", "evaluation", "remedy"),
     ("training", "export", "doctor"),
     ("schedule",),
     ("report",),

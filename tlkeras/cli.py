@@ -258,6 +258,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
             progress=progress,
         )
         from tlkeras import doctor
+        from tlkeras import remedy
         from tlkeras import tables
         from tlkeras.report import checkup as page
     found = doctor.check(
@@ -273,7 +274,9 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
     if "json" in places:
         files.write_json(places["json"], doctor.to_json(found))
     if "fix" in places:
-        images = doctor.write_remedy(found, places["fix"])
+        images = remedy.write(
+            found.source.examples, found.remedy, places["fix"]
+        )
         print(
             f"{images:,} of {len(found.facts):,} images: "
             f"--data=csv:{places['fix']}"

@@ -2,27 +2,22 @@
 
 import collections
 import dataclasses
-import itertools
 import os
 import pathlib
-from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tlkeras import errors
-from tlkeras import files
 from tlkeras import progress as progresses
+from tlkeras import remedy as remedies
 from tlkeras.data import duplicates
 from tlkeras.data import scan as scans
 from tlkeras.data import sources
 from tlkeras.data import splits
 from tlkeras.data.facts import Facts
 
-# A standard deviation of under two grey levels is the noise of a camera or of
-# JPEG: there is nothing to see.
-_CONSTANT = 2.0
 # An image is far smaller than the input if it is enlarged by more.
 _ENLARGED = 2.0
 # The classes are uneven if the largest has so many times the smallest.
@@ -39,9 +34,6 @@ _SUFFIXES = {
     "GIF": (".gif",),
     "BMP": (".bmp", ".dib"),
 }
-# Of several equal pictures the one that is kept: a test that has seen its
-# pictures in training says nothing.
-_KEPT_FIRST = ("test", "validation", "train", "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,25 +55,13 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
-class Remedy:
-    """What a data set would be without what is doubtful.
-
-    left_out: indices of images to leave out. groups: for each image the group
-    that must stay in one split, '' for none.
-    """
-
-    left_out: frozenset[int]
-    groups: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class Checkup:
     """A data set and what was found in it, decisions first."""
 
     source: sources.Source
     facts: tuple[Facts, ...]
     findings: tuple[Finding, ...]
-    remedy: Remedy
+    remedy: remedies.Remedy
 
     @property
     def decisions(self) -> int:
@@ -138,7 +118,9 @@ def check(
         *_misnamed(examples, facts),
     ]
     findings.sort(key=lambda finding: not finding.decision)
-    remedy = _remedy(examples, facts, equal, alike)
+    remedy = remedies.find(
+        examples, facts, equal, [group for group, _ in alike]
+    )
     return Checkup(source, facts, tuple(findings), remedy)
 
 
@@ -175,40 +157,6 @@ def to_json(checkup: Checkup) -> dict[str, Any]:
     }
 
 
-def write_remedy(checkup: Checkup, path: str | os.PathLike) -> int:
-    """Writes the data set without what is doubtful as CSV for `csv:`.
-
-    Returns the number of images in it. Raises `UserError` where the images
-    are no files, or a name cannot be written in UTF-8.
-    """
-    examples = checkup.source.examples
-    kept = [
-        index
-        for index in range(len(examples))
-        if index not in checkup.remedy.left_out
-    ]
-    header = ["path", "label"]
-    given = any(example.split for example in examples)
-    grouped = any(checkup.remedy.groups)
-    header += ["split"] * given + ["group"] * grouped
-    rows = []
-    for index in kept:
-        example = examples[index]
-        row = [example.path, example.label]
-        row += [example.split] * given
-        row += [checkup.remedy.groups[index]] * grouped
-        try:
-            "".join(row).encode()
-        except UnicodeEncodeError:
-            raise errors.UserError(
-                f"{example.path!r} has a name that is not UTF-8, which a CSV "
-                "file cannot hold. Rename it."
-            ) from None
-        rows.append(row)
-    files.write_csv(path, header, rows)
-    return len(rows)
-
-
 def _alike(
     facts: Sequence[Facts],
     equal: Sequence[tuple[int, ...]],
@@ -242,70 +190,6 @@ def _likeness(value: float) -> str:
     return f"{min(value, 0.999):.3f} or more"
 
 
-def _remedy(
-    examples: Sequence[sources.Example],
-    facts: Sequence[Facts],
-    equal: Sequence[tuple[int, ...]],
-    alike: Sequence[tuple[tuple[int, ...], str]],
-) -> Remedy:
-    left_out = {
-        index
-        for index, each in enumerate(facts)
-        if each.reason or each.contrast < _CONSTANT
-    }
-    stands_for = {index: index for index in range(len(examples))}
-    for group in equal:
-        keep = min(group, key=lambda i: _KEPT_FIRST.index(examples[i].split))
-        if _several(examples, group, "label"):
-            left_out |= set(group)
-        else:
-            left_out |= set(group) - {keep}
-        stands_for |= dict.fromkeys(group, keep)
-    together = []
-    for group, _ in alike:
-        kept = {stands_for[index] for index in group} - left_out
-        if _several(examples, kept, "label"):
-            left_out |= kept
-        elif _several(examples, kept, "split"):
-            found = {examples[index].split for index in kept}
-            best = min(found, key=_KEPT_FIRST.index)
-            left_out |= {i for i in kept if examples[i].split != best}
-        elif kept:
-            together.append(kept)
-    return Remedy(frozenset(left_out), _groups(examples, together))
-
-
-def _groups(
-    examples: Sequence[sources.Example], together: Iterable[set[int]]
-) -> tuple[str, ...]:
-    """Returns a group for each image: its own, widened by those alike."""
-    groups = [example.group for example in examples]
-    members: dict[str, set[int]] = {}
-    for index, group in enumerate(groups):
-        if group:
-            members.setdefault(group, set()).add(index)
-    numbers = itertools.count(1)
-    for some in together:
-        joined = {groups[index] for index in some} - {""}
-        names = (f"alike-{number}" for number in numbers)
-        name = (
-            min(joined)
-            if joined
-            else next(each for each in names if each not in members)
-        )
-        whole = some.union(*(members.pop(each) for each in joined))
-        for index in whole:
-            groups[index] = name
-        members[name] = whole
-    return tuple(groups)
-
-
-def _several(
-    examples: Sequence[sources.Example], group: Iterable[int], field: str
-) -> bool:
-    return len({getattr(examples[index], field) for index in group}) > 1
-
-
 def _unreadable(facts: Sequence[Facts]) -> list[Finding]:
     bad = [index for index, each in enumerate(facts) if each.reason]
     if not bad:
@@ -329,9 +213,9 @@ def _equal(
     """Returns findings on pictures with equal pixels, each under one head."""
     labels, given, within = [], [], []
     for group in equal:
-        if _several(examples, group, "label"):
+        if remedies.differ(examples, group, "label"):
             labels.append(group)
-        elif _several(examples, group, "split"):
+        elif remedies.differ(examples, group, "split"):
             given.append(group)
         else:
             within.append(group)
@@ -378,13 +262,13 @@ def _similar(
     )
     labels, given, apart, side = [], [], [], []
     for group in alike:
-        if _several(examples, group[0], "label"):
+        if remedies.differ(examples, group[0], "label"):
             labels.append(group)
-        elif _several(examples, group[0], "split"):
+        elif remedies.differ(examples, group[0], "split"):
             given.append(group)
         elif examples[group[0][0]].split:
             side.append(group)
-        elif not examples[group[0][0]].group or _several(
+        elif not examples[group[0][0]].group or remedies.differ(
             examples, group[0], "group"
         ):
             apart.append(group)
@@ -463,11 +347,7 @@ def _finding(
 
 
 def _constant(facts: Sequence[Facts]) -> list[Finding]:
-    flat = [
-        index
-        for index, each in enumerate(facts)
-        if not each.reason and each.contrast < _CONSTANT
-    ]
+    flat = [index for index, each in enumerate(facts) if each.is_constant]
     if not flat:
         return []
     return [

@@ -14,6 +14,9 @@ from collections.abc import Mapping
 # believed.
 _VERSION = 1
 _FILE = "scans.sqlite"
+# A standard deviation of under two grey levels is the noise of a camera or of
+# JPEG.
+_CONSTANT = 2.0
 # SQLite's own limit on the question marks of a statement was 999 for long.
 _AT_ONCE = 500
 # Rows of some 600 bytes; beyond them those not used for longest go.
@@ -42,6 +45,11 @@ class Facts:
     pixels: str = ""
     contrast: float = 0.0
     thumbnail: bytes = b""
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it can be used, but there is nothing to see in it."""
+        return not self.reason and self.contrast < _CONSTANT
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(Facts))
