@@ -129,7 +129,9 @@ def decoder(shape: Shape) -> Callable:
     same wherever they are computed.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    @tf.function(
+        autograph=False, input_signature=[tf.TensorSpec([], tf.string)]
+    )
     def run(encoded):
         with tf.device("CPU"):
             pixels = decode.decode(encoded, shape.max_pixels)
