@@ -463,7 +463,7 @@ def _proportions(facts: Sequence[Facts]) -> list[Finding]:
         Finding(
             "proportions",
             False,
-            f"{len(long):,} of {good:,} images much longer than wide",
+            f"{len(long):,} of {good:,} images far from square",
             f"Of an image more than {_LONG} times as long as wide, "
             "--resize=crop sees little more than half. pad keeps all of it, "
             "stretch changes the shapes.",

@@ -200,3 +200,14 @@ def test_larger_images_are_refused():
     assert decoder(pictures.encode(noise(0, 9, 5)))[0].shape == (9, 5, 3)
     with pytest.raises(tf.errors.InvalidArgumentError):
         decoder(pictures.encode(noise(0, 9, 6)))
+
+
+def test_a_jpeg_without_a_picture_writes_nothing(capfd):
+    jpeg = tf.io.encode_jpeg(noise(0, 40, 40)).numpy()
+    graph = images.decoder(images.Shape(SIZE, "pad"))
+    for length in (3, 30, jpeg.index(b"\xff\xda"), len(jpeg) // 2):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            images.call(graph, jpeg[:length])
+    # TensorFlow's own lines are turned off where the command line starts.
+    assert "Improper call" not in capfd.readouterr().err
+    np.testing.assert_array_equal(images.call(graph, jpeg)[1], graph(jpeg)[1])

@@ -17,6 +17,8 @@ from tlkeras.data import header
 from tlkeras.data import rows as row_files
 from tlkeras.data import sources
 
+# The marker behind which the picture of a JPEG begins.
+_SCAN = b"\xff\xda"
 # Decoding releases Python's lock; more threads than cores hide the reading.
 _THREADS = 2 * (os.cpu_count() or 1)
 
@@ -106,7 +108,7 @@ class Store:
         encoded = b""
         try:
             encoded = sources.read(self.source, self.stamps, index)
-            return decoder(self.shape)(encoded)[1].numpy()
+            return call(decoder(self.shape), encoded)[1].numpy()
         except (OSError, tf.errors.OpError) as error:
             why = reason(error, encoded, self.shape.max_pixels)
             raise errors.UserError(
@@ -138,6 +140,18 @@ def decoder(shape: Shape) -> Callable:
             return pixels, decode.resize(pixels, shape.size, shape.resize)
 
     return run
+
+
+def call(graph: Callable, encoded: bytes) -> Sequence[tf.Tensor]:
+    """Returns what `graph` makes of an encoded image.
+
+    Raises `tf.errors.InvalidArgumentError` where it cannot be decoded, without
+    calling the graph for a JPEG that ends before its picture begins: the JPEG
+    library writes a line of its own about each to stderr.
+    """
+    if header.kind(encoded) == "JPEG" and _SCAN not in encoded:
+        raise tf.errors.InvalidArgumentError(None, None, "JPEG without a scan")
+    return graph(encoded)
 
 
 def reason(

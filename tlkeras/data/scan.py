@@ -133,9 +133,9 @@ def _examine(
         decoder = _decoder(limit, shape)
         if _LARGE < found.width * found.height <= limit:
             with _one_large:
-                tensors = decoder(encoded)
+                tensors = image_stores.call(decoder, encoded)
         else:
-            tensors = decoder(encoded)
+            tensors = image_stores.call(decoder, encoded)
     except (OSError, tf.errors.OpError) as error:
         why = image_stores.reason(error, encoded, limit)
         if isinstance(error, OSError):
