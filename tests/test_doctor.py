@@ -599,3 +599,16 @@ class TestRealData:
                 suffix = pathlib.Path(name).suffix.lower().lstrip(".")
                 kind = image.format.lower()
             assert kind != {"jpg": "jpeg"}.get(suffix, suffix)
+
+
+def test_an_empty_remedy_is_refused(tmp_path):
+    root = tmp_path / "photos"
+    pictures.write(root, {"a/1.png": b"", "b/1.png": b"text"})
+    checkup = check(pictures.opened(root), tmp_path / "keep")
+    with pytest.raises(errors.UserError, match="would be empty"):
+        write(checkup, tmp_path / "a.csv")
+    assert not (tmp_path / "a.csv").exists()
+    assert doctor.to_json(checkup)["left_out"] == [
+        f"{root}/a/1.png",
+        f"{root}/b/1.png",
+    ]

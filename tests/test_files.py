@@ -130,3 +130,13 @@ def test_check_file_refuses_what_is_no_file(tmp_path):
         with pytest.raises(errors.UserError, match="`csv` must be a file"):
             files.check_file(bad, "csv")
     assert not tree(tmp_path)
+
+
+def test_a_cache_directory_that_cannot_be_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(errors.UserError, match="`cache_dir` must be a"):
+        files.cache_directory(tmp_path / "file")
+    assert files.cache_directory(tmp_path / "new") == tmp_path / "new"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kept"))
+    assert files.cache_directory() == tmp_path / "kept" / "tlkeras"
+    assert not (tmp_path / "new").exists()

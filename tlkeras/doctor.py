@@ -127,6 +127,7 @@ def check(
 def to_json(checkup: Checkup) -> dict[str, Any]:
     """Returns the checkup for programs: names and paths, no pictures."""
     paths = [example.path for example in checkup.source.examples]
+    left_out = checkup.remedy.left_out
     return {
         "schema": 1,
         "data": checkup.source.name,
@@ -134,6 +135,7 @@ def to_json(checkup: Checkup) -> dict[str, Any]:
         "readable": sum(not each.reason for each in checkup.facts),
         "classes": checkup.counts,
         "decisions": checkup.decisions,
+        "left_out": [paths[index] for index in sorted(left_out)],
         "findings": [
             {
                 "name": finding.name,

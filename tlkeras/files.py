@@ -141,10 +141,11 @@ def cache_directory(path: str | os.PathLike = "") -> pathlib.Path:
     """Returns where results are kept between runs; makes nothing.
 
     path: '' is the user's own place for such files, which the environment
-    variable XDG_CACHE_HOME moves.
+    variable XDG_CACHE_HOME moves. Raises `UserError` where a place that was
+    named cannot be written to.
     """
     if path:
-        return pathlib.Path(path).expanduser().absolute()
+        return check_directory(path, "cache_dir")
     place = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return pathlib.Path(os.path.expanduser(place), "tlkeras").absolute()
 

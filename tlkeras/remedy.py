@@ -78,6 +78,11 @@ def write(
     kept = [
         index for index in range(len(examples)) if index not in remedy.left_out
     ]
+    if not kept:
+        raise errors.UserError(
+            f"`fix` would be empty: none of {len(examples)} images is beyond "
+            "doubt. Nothing was written to it."
+        )
     header = ["path", "label"]
     given = any(example.split for example in examples)
     grouped = any(remedy.groups)

@@ -138,6 +138,8 @@ def checkup(found: "doctor.Checkup") -> None:
     )
     for finding in found.findings:
         print(f"{'DECIDE' if finding.decision else 'note  '}  {finding.title}")
+        if not finding.groups:
+            print(f"        {finding.text}")
     if not found.decisions:
         print("nothing needs a decision")
 
