@@ -7,9 +7,10 @@ nothing, what it costs does. No weights are needed, random ones cost the same.
 
   python benchmarks/scale.py
 
-`peak` is the largest resident memory. It counts pages of the store of decoded
-images, which is a file mapped into memory that the system takes back when it
-needs room; `own` does not (sampled 20 times a second, Linux only).
+`peak` is the largest resident memory, with the libraries' own files in it;
+`own` is what the process took for itself (sampled 20 times a second, Linux
+only). Decoded images and features stand in files that are read by calls, so
+they count in neither.
 """
 
 import csv
@@ -36,6 +37,9 @@ _EPOCHS = flags.DEFINE_list("epochs", ["5", "20", "80"], "of the head")
 _AUGMENT = flags.DEFINE_string("augment", "flip", "random changes")
 _CACHE = flags.DEFINE_enum(
     "feature_cache", "auto", ["auto", "off"], "whether features are kept"
+)
+_MEMORY = flags.DEFINE_float(
+    "feature_memory_gb", 2.0, "gigabytes of features held in memory"
 )
 _ONE = flags.DEFINE_string("one", "", "for this script itself: one run, JSON")
 
@@ -88,6 +92,7 @@ def _in_a_process(table: pathlib.Path, epochs: int) -> measuring.Parts:
         "image_size": _SIZE.value,
         "augment": _AUGMENT.value,
         "feature_cache": _CACHE.value,
+        "feature_memory_gb": _MEMORY.value,
     }
     process = subprocess.run(
         [
@@ -119,6 +124,7 @@ def _run(table: str) -> measuring.Parts:
             image_size=_SIZE.value,
             augment=_AUGMENT.value,
             feature_cache=_CACHE.value,
+            feature_memory_gb=_MEMORY.value,
             # Empty, so that nothing is known from an earlier run.
             cache_dir=pathlib.Path(folder, "cache"),
             strategy="feature_extraction",
@@ -192,7 +198,7 @@ def _show(found: dict[tuple[int, int], measuring.Parts]) -> None:
     measuring.show(
         f"{_BACKBONE.value} at {_SIZE.value} pixels, a head on a frozen base; "
         f"generated images, augmentation {_AUGMENT.value}, feature_cache "
-        f"{_CACHE.value}",
+        f"{_CACHE.value}, of which {_MEMORY.value:g} GB in memory",
         (
             "images",
             "epochs",

@@ -148,3 +148,13 @@ def test_an_export_that_answers_otherwise_leaves_nothing(
     with pytest.raises(export.ExportError, match="probabilities differ by"):
         export.saved_model(classifier, tmp_path / "new" / "1", samples=samples)
     assert not tree(tmp_path)
+
+
+def test_equal_probabilities_are_no_difference(trained, samples, tmp_path):
+    """A third is not the same in float32 and in float64."""
+    saved = saving.load(trained.directory)
+    model = saved.model
+    kernel, bias = model.layers[-1].get_weights()[-2:]
+    model.layers[-1].set_weights([0 * kernel, 0 * bias])
+    found = export.saved_model(saved, tmp_path / "served", samples=samples)
+    assert found.largest_difference < 1e-7

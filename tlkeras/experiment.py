@@ -30,7 +30,6 @@ from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras import saving
 from tlkeras import schedule
-from tlkeras import strategies
 from tlkeras.backbones import base as bases
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
@@ -53,6 +52,23 @@ class Run:
     report: Mapping[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What training came to.
+
+    answers: probabilities [n, k] of the images of each split. quality: their
+    metrics. notes: what to know of the phases. scoring: images a second in the
+    second split that was scored, with nothing traced in it.
+    """
+
+    classifier: saving.Classifier
+    results: tuple[records.PhaseResult, ...]
+    answers: Mapping[str, np.ndarray]
+    quality: Mapping[str, dict[str, Any]]
+    notes: tuple[str, ...]
+    scoring: float
+
+
 def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     """Returns the run that `plan` describes, and leaves its directory.
 
@@ -61,89 +77,159 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     best so far.
     """
     began = time.perf_counter()
-    config, directory = plan.config, plan.directory
-    with _nothing_half_done(directory, progress), batches.user_errors():
-        keras.utils.set_random_seed(config.seed)
-        model = _build(plan)
-        shape = image_stores.Shape(
-            plan.image_size, config.resize, config.max_pixels
-        )
-        notes = _check_phases(model, plan.strategy)
-        data = datasets.prepare(
-            plan.source,
-            shape=shape,
-            split_seed=config.split_seed,
-            images_per_class=config.images_per_class,
-            on_bad_image=config.on_bad_image,
-            store_bytes=config.image_store_gb * 1e9,
-            directory=directory,
-            keep=plan.cache,
-            progress=progress,
-        )
+    directory = plan.directory
+    with nothing_half_done(directory, progress), batches.user_errors():
+        model = build(plan)
+        data = read(plan, progress=progress)
         progress.say(f"run {directory}")
-        _say_data(data, [*data.notes, *notes], progress)
-        files.write_text(directory / "config.toml", configs.to_toml(config))
-        batch_size = _batch_size(config, data)
-        feed = _feed(config, data, batch_size)
-        results = schedule.run(
-            model,
-            plan.strategy,
-            records.Evidence(
-                feed.train_images, feed.validation_images, len(data.labels)
-            ),
-            feed,
-            storage=cache.Storage(
-                mode=config.feature_cache,
-                directory=plan.cache / cache.FOLDER,
-                memory_bytes=config.feature_memory_gb * 1e9,
-                disk_bytes=config.feature_cache_gb * 1e9,
-            ),
-            progress=progress,
-            done=_resume(directory, model, progress),
-            after_phase=lambda results: checkpoint.save(
-                directory, model, results
-            ),
-            callbacks=lambda phase: _callbacks(config, directory, phase),
-        )
-        classifier = saving.Classifier(model, data.labels, shape)
-        progress.say("scoring, saving, exporting and checking the export")
-        answers = {
-            split: _answers(classifier, data, split, batch_size, progress)
-            for split in ("test", "validation")
-        }
-        quality = {
-            split: _quality(answers[split], data, split) for split in answers
-        }
-        saving.save(directory / "model.keras", classifier)
+        say_data(data, [*data.notes, *_check_phases(plan, model)], progress)
+        outcome = learn(plan, model, data, progress=progress)
+        progress.say("exporting and checking the export")
         exported = export.saved_model(
-            classifier,
+            outcome.classifier,
             directory / "saved_model" / "1",
             samples=_samples(plan, data),
         )
-        report = summary.build(
-            strategy=plan.strategy.name,
-            backbone=plan.row.name,
-            weights=plan.weights,
-            image_size=plan.image_size,
-            dataset=data,
-            results=results,
-            quality=quality,
-            seconds=time.perf_counter() - began,
-            notes=[
-                *notes,
-                f"The SavedModel answers as the model on {exported.images} "
-                "test images, given as files and as pixels (largest "
-                f"difference {exported.largest_difference:.1g}).",
-            ],
+        note = (
+            f"The SavedModel answers as the model on {exported.images} test "
+            "images, given as files and as pixels (largest difference "
+            f"{exported.largest_difference:.1g})."
         )
-        _write(plan, data, results, answers, report)
-        checkpoint.remove(directory)
+        seconds = time.perf_counter() - began
+        report = summarise(plan, data, outcome, seconds=seconds, notes=[note])
+        write_tables(plan, data, outcome)
+        _write_page(plan, data, outcome, report)
+        finish(plan, report)
     _say_result(report, directory, progress)
     return Run(directory, report)
 
 
+def build(plan: plans.Plan) -> keras.Model:
+    """Returns the classifier of `plan`, untrained, and seeds what is random.
+
+    Raises `UserError` where its weights do not fit, or a phase names a part
+    that the base lacks, which otherwise only the phase itself would see.
+    """
+    config = plan.config
+    keras.utils.set_random_seed(config.seed)
+    model = models.build_classifier(
+        len(plan.source.labels),
+        backbone=plan.row.name,
+        weights=plan.weights,
+        image_size=plan.image_size,
+        head=config.head,
+        head_units=config.head_units,
+        head_initializer=config.head_initializer,
+        dropout=config.dropout,
+        l2=config.l2,
+        precision=devices.precision(config.precision),
+    )
+    _check_phases(plan, model)
+    return model
+
+
+def read(
+    plan: plans.Plan, *, progress: progresses.Progress
+) -> datasets.Dataset:
+    """Returns the images of `plan`, scanned, split, and ready to be read.
+
+    Raises `UserError` where they cannot be.
+    """
+    config = plan.config
+    return datasets.prepare(
+        plan.source,
+        shape=_shape(plan),
+        split_seed=config.split_seed,
+        images_per_class=config.images_per_class,
+        on_bad_image=config.on_bad_image,
+        store_bytes=config.image_store_gb * 1e9,
+        directory=plan.directory,
+        keep=plan.cache,
+        progress=progress,
+    )
+
+
+def learn(
+    plan: plans.Plan,
+    model: keras.Model,
+    data: datasets.Dataset,
+    *,
+    progress: progresses.Progress,
+) -> Outcome:
+    """Trains `model` as `plan` says, scores and saves it.
+
+    config.toml comes first and a checkpoint after each phase, so that a killed
+    run goes on until `finish`.
+    """
+    config, directory = plan.config, plan.directory
+    files.write_text(directory / "config.toml", configs.to_toml(config))
+    batch_size = images_a_step(config, data)
+    feed = _feed(config, data, batch_size)
+    results = schedule.run(
+        model,
+        plan.strategy,
+        records.Evidence(
+            feed.train_images, feed.validation_images, len(data.labels)
+        ),
+        feed,
+        storage=cache.Storage(
+            mode=config.feature_cache,
+            directory=plan.cache / cache.FOLDER,
+            memory_bytes=config.feature_memory_gb * 1e9,
+            disk_bytes=config.feature_cache_gb * 1e9,
+        ),
+        progress=progress,
+        done=_resume(directory, model, progress),
+        after_phase=lambda results: checkpoint.save(directory, model, results),
+        callbacks=lambda phase: _callbacks(config, directory, phase),
+    )
+    classifier = saving.Classifier(model, data.labels, _shape(plan))
+    progress.say("scoring and saving")
+    answers = {}
+    for split in ("validation", "test"):
+        began = time.perf_counter()
+        answers[split] = _answers(classifier, data, split, batch_size, progress)
+        scoring = len(answers[split]) / (time.perf_counter() - began)
+    saving.save(directory / "model.keras", classifier)
+    return Outcome(
+        classifier,
+        results,
+        answers,
+        {split: _quality(answers[split], data, split) for split in answers},
+        _check_phases(plan, model),
+        scoring,
+    )
+
+
+def summarise(
+    plan: plans.Plan,
+    data: datasets.Dataset,
+    outcome: Outcome,
+    *,
+    seconds: float,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Returns the content of report.json; `seconds` are those of all."""
+    return summary.build(
+        strategy=plan.strategy.name,
+        backbone=plan.row.name,
+        weights=plan.weights,
+        image_size=plan.image_size,
+        dataset=data,
+        results=outcome.results,
+        quality=outcome.quality,
+        seconds=seconds,
+        notes=[*outcome.notes, *notes],
+    )
+
+
+def _shape(plan: plans.Plan) -> image_stores.Shape:
+    config = plan.config
+    return image_stores.Shape(plan.image_size, config.resize, config.max_pixels)
+
+
 @contextlib.contextmanager
-def _nothing_half_done(
+def nothing_half_done(
     directory: pathlib.Path, progress: progresses.Progress
 ) -> Iterator[None]:
     """Makes `directory`; if no phase ends, leaves all as it was."""
@@ -163,17 +249,14 @@ def _nothing_half_done(
             progress.end()
 
 
-def _check_phases(
-    model: keras.Model, strategy: strategies.Strategy
-) -> list[str]:
+def _check_phases(plan: plans.Plan, model: keras.Model) -> tuple[str, ...]:
     """Returns what `unfreeze` comes to where it is not what was asked for.
 
-    Raises `UserError` where the base lacks the part, which otherwise only the
-    phase would see that is to train it.
+    Raises `UserError` where the base lacks the part.
     """
     notes = []
     network = bases.of(model).network
-    for phase in strategy.planned:
+    for phase in plan.strategy.planned:
         if phase.unfreeze == "none":
             continue
         _, exact = models.find_cut(network, phase.unfreeze)
@@ -182,7 +265,7 @@ def _check_phases(
                 f"Phase {phase.name}: {phase.unfreeze} lies inside a block, so "
                 f"the base learns from the block's start: {exact}."
             )
-    return notes
+    return tuple(notes)
 
 
 def _resume(
@@ -202,23 +285,7 @@ def _resume(
     return done
 
 
-def _build(plan: plans.Plan) -> keras.Model:
-    config = plan.config
-    return models.build_classifier(
-        len(plan.source.labels),
-        backbone=plan.row.name,
-        weights=plan.weights,
-        image_size=plan.image_size,
-        head=config.head,
-        head_units=config.head_units,
-        head_initializer=config.head_initializer,
-        dropout=config.dropout,
-        l2=config.l2,
-        precision=devices.precision(config.precision),
-    )
-
-
-def _batch_size(config: configs.Config, data: datasets.Dataset) -> int:
+def images_a_step(config: configs.Config, data: datasets.Dataset) -> int:
     """Returns the images a step; raises `UserError` if there are not as many.
 
     An epoch would be one step, and not the one that was asked for.
@@ -331,16 +398,12 @@ def _mistakes(
     ]
 
 
-def _write(
-    plan: plans.Plan,
-    data: datasets.Dataset,
-    results: Sequence[records.PhaseResult],
-    answers: Mapping[str, np.ndarray],
-    report: Mapping[str, Any],
+def write_tables(
+    plan: plans.Plan, data: datasets.Dataset, outcome: Outcome
 ) -> None:
-    """Writes the run's files; report.json, which marks it finished, last."""
-    directory = plan.directory
-    history = [row for result in results for row in result.history]
+    """Writes what a run leaves beside its models and its report."""
+    directory, answers = plan.directory, outcome.answers
+    history = _history(outcome)
     names = [field.name for field in dataclasses.fields(records.Epoch)]
     files.write_csv(
         directory / "history.csv",
@@ -351,35 +414,54 @@ def _write(
         directory / "labels.txt", "".join(f"{each}\n" for each in data.labels)
     )
     files.write_csv(directory / "skipped.csv", ("path", "reason"), data.skipped)
-    positions = np.concatenate([data.positions(split) for split in answers])
+    splits = ("test", "validation")
+    positions = np.concatenate([data.positions(split) for split in splits])
     header, rows = evaluation.predictions_rows(
         [data.paths[each] for each in positions],
-        np.concatenate(list(answers.values())),
+        np.concatenate([answers[split] for split in splits]),
         data.labels,
         splits=[data.splits[each] for each in positions],
         true_labels=[data.labels[data.targets[each]] for each in positions],
     )
     files.write_csv(directory / "predictions.csv", header, rows)
-    environment = devices.environment()
-    files.write_json(directory / "environment.json", environment)
+    files.write_json(directory / "environment.json", devices.environment())
+
+
+def finish(plan: plans.Plan, report: Mapping[str, Any]) -> None:
+    """Writes report.json, which marks a run finished; nothing goes on then."""
+    files.write_json(plan.directory / "report.json", report)
+    checkpoint.remove(plan.directory)
+
+
+def _write_page(
+    plan: plans.Plan,
+    data: datasets.Dataset,
+    outcome: Outcome,
+    report: Mapping[str, Any],
+) -> None:
+    directory = plan.directory
     config_path = shlex.quote(str(directory / "config.toml"))
     page.write(
         directory / "report.html",
         report,
-        history=history,
-        mistakes=_mistakes(answers["test"], data),
+        history=_history(outcome),
+        mistakes=_mistakes(outcome.answers["test"], data),
         command=f"tlkeras train --config={config_path} --workdir=NEW",
         configuration=configs.to_toml(plan.config),
-        environment=environment,
+        environment=devices.environment(),
     )
-    files.write_json(directory / "report.json", report)
 
 
-def _say_data(
+def _history(outcome: Outcome) -> list[records.Epoch]:
+    return [row for result in outcome.results for row in result.history]
+
+
+def say_data(
     data: datasets.Dataset,
     notes: Sequence[str],
     progress: progresses.Progress,
 ) -> None:
+    """Says how many images there are, and what to know of them."""
     sizes = ", ".join(
         f"{len(data.positions(split))} {split}"
         for split in ("train", "validation", "test")

@@ -338,8 +338,9 @@ def _first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 # Called, and not put into the graph: even where they are not wanted,
-# TensorFlow passes over all its operations, 40 us with each JPEG.
-@tf.function(experimental_attributes={"_noinline": True})
+# TensorFlow passes over all its operations, 40 us with each JPEG. Autograph
+# would take half a second to find nothing to convert.
+@tf.function(autograph=False, experimental_attributes={"_noinline": True})
 def _gif(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Returns the pixels of a GIF's first frame, black around it.
 

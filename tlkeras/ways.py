@@ -1,0 +1,184 @@
+"""The ways to a classifier that are compared, and the budget each has."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from tlkeras import config as configs
+from tlkeras import errors
+
+# What makes each way one, over the settings that all of them share. The two
+# rates of full fine-tuning are a factor of ten apart.
+_WAYS: Mapping[str, Mapping[str, str]] = {
+    "feature_extraction": {
+        "strategy": "feature_extraction",
+        "head_solver": "adam",
+    },
+    "converged_head": {
+        "strategy": "feature_extraction",
+        "head_solver": "logistic",
+    },
+    "last_stage": {"strategy": "fine_tuning", "unfreeze": "stages:1"},
+    "fine_tuning": {"strategy": "fine_tuning", "unfreeze": "all"},
+    "fine_tuning_low": {"strategy": "fine_tuning", "unfreeze": "all"},
+    "pretrained_init": {"strategy": "pretrained_init"},
+    "scratch": {"strategy": "scratch"},
+}
+_LOWER = 10.0
+NAMES = tuple(_WAYS)
+
+# Settings that the ways, the seeds and the budget decide.
+DECIDED = (
+    "strategy",
+    "unfreeze",
+    "head_solver",
+    "head_epochs",
+    "finetune_epochs",
+    "epochs",
+)
+
+# Steps a way gets where nothing is said: the rule of Big Transfer for fewer
+# than 20,000 images (arXiv:1912.11370), and for more.
+_FEW_IMAGES = 20_000
+_STEPS = {True: 500, False: 10_000}
+_BUDGET = re.compile(r"auto|([1-9][0-9]*)(s?)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What each way may use to train: so many steps, or so many seconds.
+
+    Both None is the rule of Big Transfer.
+    """
+
+    steps: int | None = None
+    seconds: int | None = None
+
+
+def budget(text: str) -> Budget:
+    """Returns the budget of `auto`, `600` steps or `120s` seconds.
+
+    Raises `UserError` for anything else.
+    """
+    found = _BUDGET.fullmatch(text)
+    if not found:
+        raise errors.UserError(
+            "`budget` must be auto, a number of steps such as 500, or of "
+            f"seconds such as 120s. Received: {text!r}."
+        )
+    number, unit = found.groups()
+    if not number:
+        return Budget()
+    return Budget(seconds=int(number)) if unit else Budget(int(number))
+
+
+def choose(text: str, *, pretrained: bool) -> tuple[str, ...]:
+    """Returns the ways that a list with commas names; `all` is all there are.
+
+    pretrained: whether there are weights to start from. Raises `UserError` for
+    an unknown name, for one given twice, for fewer than two, and for one that
+    needs weights where there are none.
+    """
+    if text == "all":
+        if not pretrained:
+            raise errors.UserError(
+                "`weights` none leaves nothing to compare: every way but "
+                "scratch starts from pretrained weights. Give --weights."
+            )
+        return NAMES
+    names = tuple(each.strip() for each in text.split(","))
+    for name in names:
+        if name not in NAMES:
+            raise errors.UserError(
+                f"`strategies` must be all, or some of {', '.join(NAMES)}, "
+                f"with commas between them. Received: {name!r}."
+                f"{errors.nearest(name, NAMES)}"
+            )
+        if name != "scratch" and not pretrained:
+            raise errors.UserError(
+                f"`strategies` {name} starts from pretrained weights. "
+                "Received: weights = 'none'. Give --weights."
+            )
+    if len(set(names)) < max(2, len(names)):
+        raise errors.UserError(
+            "`strategies` must name two different ways or more. Received: "
+            f"{text!r}."
+        )
+    return names
+
+
+def config(
+    base: configs.Config, way: str, *, seed: int, epochs: Sequence[int] = ()
+) -> configs.Config:
+    """Returns the settings of `tlkeras train` that are this way.
+
+    base: the settings that all ways share. epochs: of its phases, as `split`
+    and `pace` give them.
+
+    Raises `UserError` where `base` contradicts the way.
+    """
+    values = {
+        name: getattr(base, name)
+        for name in configs.settings()
+        if name not in DECIDED
+    }
+    values |= {**_WAYS[way], "seed": seed}
+    if way == "scratch":
+        values["weights"] = "none"
+    if way == "fine_tuning_low":
+        values["finetune_learning_rate"] = base.finetune_learning_rate / _LOWER
+    names = {
+        "fine_tuning": ("head_epochs", "finetune_epochs"),
+        "feature_extraction": ("head_epochs",),
+    }.get(values["strategy"], ("epochs",))
+    values |= dict(zip(names, epochs, strict=False))
+    return configs.build(values)
+
+
+def phases(way: str) -> int:
+    """Returns how many phases a way has."""
+    return 2 if _WAYS[way]["strategy"] == "fine_tuning" else 1
+
+
+def split(
+    way: str, allowed: Budget, *, images: int, steps_per_epoch: int
+) -> tuple[int, ...]:
+    """Returns the epochs of each phase for a budget of steps.
+
+    Of two phases the head's gets half of the epochs; both get one at least.
+
+    images: for training.
+    """
+    steps = allowed.steps or _STEPS[images < _FEW_IMAGES]
+    epochs = max(1, round(steps / steps_per_epoch))
+    if phases(way) == 1:
+        return (epochs,)
+    return max(1, epochs - epochs // 2), max(1, epochs // 2)
+
+
+def pace(
+    way: str,
+    seconds: float,
+    trial: Sequence[tuple[float, float]],
+    most: Sequence[int],
+) -> tuple[int, ...]:
+    """Returns the epochs of each phase that about fill a budget of seconds.
+
+    trial: what each phase took in a trial: seconds before and after its
+      epochs, and seconds an epoch. most: epochs of each phase at most.
+
+    The head of two phases gets half of the time at most; what it does not
+    need is left to the phase after it.
+    """
+    found = []
+    left = seconds
+    for number, ((fixed, epoch), limit) in enumerate(
+        zip(trial, most, strict=True)
+    ):
+        share = left / 2 if number < len(trial) - 1 else left
+        count = math.floor((share - fixed) / epoch)
+        found.append(min(max(1, count), limit))
+        left -= fixed + found[-1] * epoch
+    return tuple(found)
