@@ -12,8 +12,8 @@ LEVELS = (
     ("files", "records", "catalog", "metadata", "devices"),
     ("strategies", "progress", "solver"),
     ("config",),
-    ("data", "backbones", "graph", "options", "ways"),
-    ("model", "saving", "plan", "cache"),
+    ("data", "backbones", "graph", "ways"),
+    ("model", "saving", "plan", "cache", "options"),
     (
         "activations",
         "predicting",
@@ -26,6 +26,7 @@ LEVELS = (
     ("schedule",),
     ("report",),
     ("experiment", "using"),
+    ("comparing",),
     ("door", "tables"),
     ("demo",),
     ("cli",),

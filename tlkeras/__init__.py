@@ -15,6 +15,7 @@ _PUBLIC = {
     "Run": ("tlkeras.experiment", "Run"),
     "UserError": ("tlkeras.errors", "UserError"),
     "build_classifier": ("tlkeras.model", "build_classifier"),
+    "compare": ("tlkeras.door", "compare"),
     "freeze": ("tlkeras.model", "freeze"),
     "initialize_model": ("tlkeras.model", "initialize_model"),
     "load": ("tlkeras.door", "load"),
@@ -30,6 +31,7 @@ __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
     from tlkeras.door import Classifier as Classifier
+    from tlkeras.door import compare as compare
     from tlkeras.door import load as load
     from tlkeras.door import train as train
     from tlkeras.errors import UserError as UserError

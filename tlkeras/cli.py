@@ -154,7 +154,7 @@ def _given(values: flags.FlagValues) -> dict[str, Any]:
     return {
         name: values[name].value
         for name in configs.settings()
-        if values[name].present
+        if name in values and values[name].present
     }
 
 
@@ -170,6 +170,32 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
         progress.say(sentence)
     run = experiment.run(plan, progress=progress)
     return 130 if run.report["interrupted"] else 0
+
+
+def _compare(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras import plan as plans
+    from tlkeras import ways
+
+    config, unused = ways.resolve(values.config, _given(values))
+    asked = ways.settings(
+        values.strategies,
+        values.seeds,
+        values.budget,
+        values.drop,
+        pretrained=config.weights != "none",
+    )
+    progress = _progress(brief=True)
+    with _quiet():
+        plan = plans.make(
+            config, values.workdir, way="compare", progress=progress
+        )
+        from tlkeras import comparing
+        from tlkeras import tables
+    for sentence in unused:
+        progress.say(sentence)
+    found = comparing.run(plan, asked, progress=progress)
+    tables.comparison(found.report)
+    return 0
 
 
 def _predict(values: flags.FlagValues, positional: list[str]) -> int:
@@ -313,12 +339,12 @@ def _output_file(values: flags.FlagValues, name: str) -> pathlib.Path | None:
 
 
 def _progress(
-    planned: tuple[records.Phase, ...] = (),
+    planned: tuple[records.Phase, ...] = (), *, brief: bool = False
 ) -> "progresses.Progress":
     # rich takes a tenth of a second to import.
     from tlkeras import progress as progresses
 
-    return progresses.Progress(planned)
+    return progresses.Progress(planned, brief=brief)
 
 
 def _fail(message: str, status: int) -> int:
@@ -365,6 +391,12 @@ _COMMANDS = {
         "Trains a classifier and writes the run's directory.",
         options.train,
         _train,
+    ),
+    "compare": _Command(
+        "--data=... [--strategies=...] [--seeds=3] [--budget=...]",
+        "Compares several ways on one data set, with one budget.",
+        options.compare,
+        _compare,
     ),
     "evaluate": _Command(
         "--model=RUN --data=...",

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkeras import comparing
 from tlkeras import config as configs
 from tlkeras import errors
 from tlkeras import evaluation
@@ -16,6 +17,7 @@ from tlkeras import plan as plans
 from tlkeras import predicting
 from tlkeras import progress as progresses
 from tlkeras import saving
+from tlkeras import ways
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,39 @@ def train(
         progress.say(sentence)
     plan = plans.make(built, workdir, progress=progress)
     return experiment.run(plan, progress=progress)
+
+
+def compare(
+    data: str = "",
+    *,
+    strategies: str | Sequence[str] = "all",
+    seeds: int = 3,
+    budget: str | int = "auto",
+    drop: str = "none",
+    workdir: str | os.PathLike = "",
+    config: str | os.PathLike = "",
+    quiet: bool = False,
+    **settings: Any,
+) -> comparing.Result:
+    """Compares several ways on one data set and returns the comparison.
+
+    strategies: names of ways, or `all`. seeds: trainings of each. budget: of
+    each way, as `500` steps, `120s` or `auto`. drop: `none` or `clear`. The
+    rest is as for `train`, but for what the ways decide.
+
+    Raises `UserError` for whatever the caller can mend.
+    """
+    given = {**settings, "data": data} if data else settings
+    built, unused = ways.resolve(config, given)
+    names = strategies if isinstance(strategies, str) else ",".join(strategies)
+    asked = ways.settings(
+        names, seeds, str(budget), drop, pretrained=built.weights != "none"
+    )
+    progress = progresses.Progress(quiet=quiet, brief=True)
+    for sentence in unused:
+        progress.say(sentence)
+    plan = plans.make(built, workdir, way="compare", progress=progress)
+    return comparing.run(plan, asked, progress=progress)
 
 
 def load(path: str | os.PathLike) -> Classifier:

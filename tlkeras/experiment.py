@@ -210,7 +210,7 @@ def summarise(
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the content of report.json; `seconds` are those of all."""
-    return summary.build(
+    report = summary.build(
         strategy=plan.strategy.name,
         backbone=plan.row.name,
         weights=plan.weights,
@@ -221,6 +221,7 @@ def summarise(
         seconds=seconds,
         notes=[*outcome.notes, *notes],
     )
+    return report | {"scoring_images_per_second": outcome.scoring}
 
 
 def _shape(plan: plans.Plan) -> image_stores.Shape:

@@ -5,6 +5,7 @@ import textwrap
 from absl import flags
 
 from tlkeras import config as configs
+from tlkeras import ways
 
 
 def _text(name: str, help: str, default: str = "") -> configs.Setting:
@@ -19,6 +20,39 @@ def _word(name: str, help: str, choices: tuple[str, ...]) -> configs.Setting:
 _DATA = configs.settings()["data"]
 _DATA_DIR = configs.settings()["data_dir"]
 _CACHE_DIR = configs.settings()["cache_dir"]
+# What `tlkeras compare` has beside the settings of a run.
+COMPARISON = {
+    setting.name: setting
+    for setting in (
+        _text(
+            "strategies",
+            f"the ways to compare, with commas: {', '.join(ways.NAMES)}; or "
+            "all",
+            "all",
+        ),
+        configs.Setting(
+            "seeds",
+            (int,),
+            3,
+            configs.Rule(
+                "trainings of each way, from --seed on", low=1, high=100
+            ),
+        ),
+        _text(
+            "budget",
+            "what each way may use: steps (500), seconds of training (120s), "
+            "or auto, Big Transfer's 500 steps below 20,000 images and 10,000 "
+            "above",
+            "auto",
+        ),
+        _word(
+            "drop",
+            "clear leaves a way after a seed on whose validation images it is "
+            "worse than the best (McNemar's test, p < 0.01)",
+            ("none", "clear"),
+        ),
+    )
+}
 _MODEL = _text("model", "the directory of a run, or a model.keras")
 _CSV = _text("csv", "a CSV file to write, with all probabilities")
 
@@ -36,6 +70,28 @@ def train() -> flags.FlagValues:
             "directory for the results; empty is a new one below runs/",
         ),
         *configs.settings().values(),
+    )
+
+
+def compare() -> flags.FlagValues:
+    """Returns the flags of `tlkeras compare`."""
+    shared = [
+        setting
+        for name, setting in configs.settings().items()
+        if name not in ways.DECIDED
+    ]
+    return _flags(
+        _text(
+            "config",
+            "a TOML file of settings, or the name of a recipe; flags overrule "
+            "it",
+        ),
+        _text(
+            "workdir",
+            "directory for the results; empty is a new one below runs/",
+        ),
+        *COMPARISON.values(),
+        *shared,
     )
 
 

@@ -48,11 +48,13 @@ def make(
     config: configs.Config,
     workdir: str | os.PathLike = "",
     *,
+    way: str = "",
     progress: progresses.Progress,
 ) -> Plan:
     """Returns the plan for `config`; writes nothing.
 
-    workdir: '' is a new directory below `runs/`.
+    workdir: '' is a new directory below `runs/`, whose name ends in `way`,
+    which is the strategy where it is not given.
 
     Raises `UserError` for whatever is wrong and can be known already.
     """
@@ -74,7 +76,7 @@ def make(
         cache_dir=_absolute(config.cache_dir) if config.cache_dir else "",
     )
     # Opening a source may take a download, so it comes last.
-    directory = _claim(config, workdir)
+    directory = _claim(config, workdir, way)
     source = sources.open(
         config.data, data_dir=config.data_dir, progress=progress
     )
@@ -215,11 +217,13 @@ def _check_sizes(source: sources.Source, config: configs.Config) -> None:
     )
 
 
-def _claim(config: configs.Config, workdir: str | os.PathLike) -> pathlib.Path:
+def _claim(
+    config: configs.Config, workdir: str | os.PathLike, way: str
+) -> pathlib.Path:
     """Returns the directory for the run, if it is free for it."""
     if not workdir:
         files.check_directory("runs", "workdir")
-        return _name_directory(config)
+        return _name_directory(config, way)
     directory = files.check_directory(workdir, "workdir")
     if not directory.exists() or not files.entries(directory):
         return directory
@@ -248,9 +252,9 @@ def _claim(config: configs.Config, workdir: str | os.PathLike) -> pathlib.Path:
     return directory
 
 
-def _name_directory(config: configs.Config) -> pathlib.Path:
+def _name_directory(config: configs.Config, way: str) -> pathlib.Path:
     """Returns a directory below runs/ that does not exist."""
-    way = "phases" if config.phases else config.strategy
+    way = way or ("phases" if config.phases else config.strategy)
     name = "-".join([_stamp(), _data_name(config.data), config.backbone, way])
     directory = pathlib.Path("runs", name).absolute()
     number = 2

@@ -19,7 +19,8 @@ class Progress:
 
     Where the output is no terminal it prints one line an epoch and no bar.
 
-    planned: the phases to come, as far as they are known.
+    planned: the phases to come, as far as they are known. brief: whether
+    epochs move the bar only and leave no line.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class Progress:
         *,
         console: rich.console.Console | None = None,
         quiet: bool = False,
+        brief: bool = False,
     ):
         self.console = console or rich.console.Console(
             file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True
         )
         self.planned = list(planned)
+        self.brief = brief
         self.bar: rich.progress.Progress | None = None
         self.task: rich.progress.TaskID | None = None
 
@@ -129,6 +132,12 @@ class Progress:
         """Prints what an epoch came to."""
         self.spent.append(time.perf_counter() - self.began)
         self.end()
+        if not self.brief:
+            self._say_epoch(row)
+        if row.epoch < self.phase.epochs:
+            self._begin_epoch(row.epoch + 1)
+
+    def _say_epoch(self, row: records.Epoch) -> None:
         self.say(
             f"  {row.phase} {row.epoch:>3}/{self.phase.epochs}"
             f"  loss {row.loss:.4f}"
@@ -137,8 +146,6 @@ class Progress:
             f"{_rate(row.images_per_second)}"
             f"{self._left_text(min(self.spent), len(self.spent))}"
         )
-        if row.epoch < self.phase.epochs:
-            self._begin_epoch(row.epoch + 1)
 
     def phase_ends(
         self, result: records.PhaseResult, before: records.Score | None

@@ -1,8 +1,10 @@
 """Tables on the terminal."""
 
 import pathlib
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from typing import Any
 
 import rich.console
 import rich.table
@@ -109,6 +111,50 @@ def judgement(found: "using.Judgement") -> None:
     )
 
 
+def comparison(report: Mapping[str, Any]) -> None:
+    """Prints compare.json's content as a table, and what to take from it."""
+    from tlkeras.report import comparison as words
+
+    show(
+        (
+            "way",
+            "validation",
+            "test",
+            "95 % interval",
+            "balanced",
+            "training",
+            "images/s",
+            "against the best",
+        ),
+        [
+            (
+                row["way"]
+                + (
+                    f" (dropped after {row['seeds']})" if row["dropped"] else ""
+                ),
+                _percent(row["validation_accuracy"]),
+                _percent(row["accuracy"]["value"]),
+                f"{100 * row['accuracy']['low']:.1f} to "
+                f"{100 * row['accuracy']['high']:.1f}",
+                _percent(row["balanced_accuracy"]),
+                f"{row['seconds']:.1f} s",
+                f"{row['images_per_second']:,.0f}",
+                words.verdict(row),
+            )
+            for row in report["ways"]
+        ],
+        right=(
+            "validation",
+            "test",
+            "95 % interval",
+            "balanced",
+            "training",
+            "images/s",
+        ),
+    )
+    print(words.conclusion(report))
+
+
 def kept(
     directory: pathlib.Path, scans: tuple[int, int], rows: tuple[int, int]
 ) -> None:
@@ -146,3 +192,7 @@ def checkup(found: "doctor.Checkup") -> None:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

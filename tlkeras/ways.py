@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 from tlkeras import config as configs
 from tlkeras import errors
@@ -47,6 +49,20 @@ _BUDGET = re.compile(r"auto|([1-9][0-9]*)(s?)")
 
 
 @dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is compared.
+
+    seeds: trainings of each way; the first seed is that of the settings.
+    drop: `none`, or `clear` to leave a way after a seed that it clearly loses.
+    """
+
+    names: tuple[str, ...]
+    seeds: int
+    budget: "Budget"
+    drop: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Budget:
     """What each way may use to train: so many steps, or so many seconds.
 
@@ -55,6 +71,33 @@ class Budget:
 
     steps: int | None = None
     seconds: int | None = None
+
+
+def resolve(
+    path: str | os.PathLike, given: Mapping[str, Any]
+) -> tuple[configs.Config, list[str]]:
+    """Returns the settings all ways share, and what of a file they are not.
+
+    path: a TOML file or the name of a recipe; '' is none. Raises `UserError`
+    as `config.resolve` does, and for what the ways decide.
+    """
+    for name in given:
+        if name in (*DECIDED, "phases"):
+            raise errors.UserError(
+                f"`{name}` is decided by each way that is compared. Leave it "
+                "out; `strategies` and `budget` say what is compared."
+            )
+    values = configs.read(path) if path else {}
+    decided = [name for name in values if name in (*DECIDED, "phases")]
+    shared = {
+        name: value for name, value in values.items() if name not in decided
+    }
+    config = configs.build({**shared, **given}, str(path))
+    sentences = [
+        f"`{name}` of {path} is not used: each way decides it."
+        for name in decided
+    ]
+    return config, sentences
 
 
 def budget(text: str) -> Budget:
@@ -107,6 +150,26 @@ def choose(text: str, *, pretrained: bool) -> tuple[str, ...]:
             f"{text!r}."
         )
     return names
+
+
+def settings(
+    names: str, seeds: int, allowed: str, drop: str, *, pretrained: bool
+) -> Settings:
+    """Returns what is compared, checked; as the flags of their names say.
+
+    Raises `UserError` for what is not allowed.
+    """
+    if type(seeds) is not int or not 1 <= seeds <= 100:
+        raise errors.UserError(
+            f"`seeds` must be a whole number in [1, 100]. Received: {seeds!r}."
+        )
+    if drop not in ("none", "clear"):
+        raise errors.UserError(
+            f"`drop` must be one of none, clear. Received: {drop!r}."
+        )
+    return Settings(
+        choose(names, pretrained=pretrained), seeds, budget(allowed), drop
+    )
 
 
 def config(

@@ -301,6 +301,116 @@ def comparison(
         figure.savefig(temporary, format="png", dpi=2 * _DOTS)
 
 
+def costs(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns test accuracy against seconds of training, as SVG.
+
+    Each of `rows` has `way`, `seconds` and `accuracy` (`value`, and the ends
+    of its interval, `low` and `high`); the first is the best.
+    """
+    figure, place = _figure(470, 340)
+    axes = place(52, 44, 400, 270)
+    axes.set_xscale("log")
+    axes.grid(True, color=_LINE, linewidth=0.6)
+    for number, row in enumerate(rows):
+        colour = _BLUE if number == 0 else _MUTED
+        accuracy = row["accuracy"]
+        seconds = max(row["seconds"], 0.1)
+        axes.plot(
+            [seconds, seconds],
+            [accuracy["low"], accuracy["high"]],
+            color=colour,
+            linewidth=4,
+            alpha=0.3,
+            solid_capstyle="round",
+        )
+        axes.plot(
+            [seconds], [accuracy["value"]], color=colour, marker="o", zorder=3
+        )
+    _name_points(axes, rows)
+    axes.margins(x=0.18)
+    axes.xaxis.set_major_formatter(
+        ticker.FuncFormatter(lambda value, _: duration(value))
+    )
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.yaxis.set_major_formatter(_share_of(axes.get_ylim()))
+    axes.set_xlabel("training", color=_MUTED, fontsize=_TEXT)
+    _title(axes, "Test accuracy with its 95 % interval", offset=8)
+    return _svg(figure, "Test accuracy against training time")
+
+
+def courses(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns validation accuracy against seconds of training, as SVG.
+
+    Each of `rows` has `way` and `members`, each with its `history`: seconds
+    and validation accuracy of each epoch. The first is the best.
+    """
+    figure, place = _figure(470, 340)
+    axes = place(52, 44, 400, 270)
+    axes.grid(True, color=_LINE, linewidth=0.6)
+    ends = []
+    for number, row in enumerate(rows):
+        colour = _BLUE if number == 0 else _MUTED
+        for member in row["members"]:
+            history = member["history"]
+            if not history:
+                continue
+            seconds = np.cumsum([each["seconds"] for each in history])
+            values = [each["validation_accuracy"] for each in history]
+            axes.plot(
+                seconds,
+                values,
+                color=colour,
+                linewidth=1.6 if number == 0 else 1.0,
+                alpha=1.0 if number == 0 else 0.7,
+                zorder=3 if number == 0 else 2,
+            )
+            if member is row["members"][0]:
+                ends.append((row["way"], seconds[-1], values[-1]))
+    _name_points(
+        axes,
+        [
+            {"way": way, "seconds": at, "accuracy": {"value": value}}
+            for way, at, value in ends
+        ],
+    )
+    axes.margins(x=0.18)
+    axes.xaxis.set_major_formatter(
+        ticker.FuncFormatter(lambda value, _: duration(value))
+    )
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.yaxis.set_major_formatter(_share_of(axes.get_ylim()))
+    axes.set_xlabel("epochs so far", color=_MUTED, fontsize=_TEXT)
+    _title(axes, "Validation accuracy", offset=8)
+    return _svg(figure, "Validation accuracy against training time")
+
+
+def _name_points(
+    axes: axes_module.Axes, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Names points beside them, each a line away from those before it."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    step = (high - low) * 14 / 270
+    taken: list[float] = []
+    ordered = sorted(rows, key=lambda row: -row["accuracy"]["value"])
+    for row in ordered:
+        at = row["accuracy"]["value"]
+        while any(abs(at - other) < step for other in taken):
+            at -= step / 4
+        taken.append(at)
+        seconds = max(row["seconds"], 0.1)
+        axes.annotate(
+            _plain(str(row["way"]), 24),
+            (seconds, at),
+            (6, 0),
+            textcoords="offset points",
+            color=_BLUE if row is rows[0] else _INK,
+            fontsize=_TEXT - 1.5,
+            va="center",
+            parse_math=False,
+        )
+
+
 def duration(seconds: float) -> str:
     """Returns `seconds` as a person says them."""
     if seconds < 9.95:

@@ -1,0 +1,175 @@
+import json
+
+import numpy as np
+import pytest
+
+from tlkeras import cli
+from tlkeras import door
+from tlkeras import errors
+from tlkeras import experiment
+
+SHARED = {
+    "backbone": "SmallResNet",
+    "image_size": 16,
+    "resize": "pad",
+    "augment": "none",
+    "batch_size": 16,
+    "quiet": True,
+}
+
+
+@pytest.fixture(scope="module")
+def compared(trained, photos, tmp_path_factory):
+    """Two ways that are quick, with two seeds."""
+    cache = tmp_path_factory.mktemp("cache")
+    return door.compare(
+        f"folder:{photos}",
+        weights=str(trained.directory),
+        strategies="feature_extraction,scratch",
+        seeds=2,
+        budget=12,
+        workdir=tmp_path_factory.mktemp("compare") / "c",
+        cache_dir=str(cache),
+        **SHARED,
+    )
+
+
+def test_a_member_is_what_train_makes_of_its_settings(compared, tmp_path):
+    for way in ("feature_extraction", "scratch"):
+        member = compared.directory / "members" / f"{way}-seed1"
+        run = door.train(
+            config=member / "config.toml", workdir=tmp_path / way, quiet=True
+        )
+        for name in ("predictions.csv", "config.toml"):
+            assert (run.directory / name).read_bytes() == (
+                member / name
+            ).read_bytes()
+
+
+def test_all_ways_have_the_same_images_and_steps(compared):
+    reports = [
+        json.loads(path.read_text())
+        for path in sorted(compared.directory.glob("members/*/report.json"))
+    ]
+    assert len(reports) == 4
+    assert len({json.dumps(each["data"]) for each in reports}) == 1
+    # The budget of 12 steps is nearest to two epochs of seven.
+    steps = {
+        sum(phase["steps"] for phase in each["phases"]) for each in reports
+    }
+    assert steps == {14}
+
+
+def test_the_report_is_of_the_members(compared):
+    report = compared.report
+    assert json.loads((compared.directory / "compare.json").read_text()) == (
+        report
+    )
+    for row in report["ways"]:
+        assert row["accuracy"]["value"] == pytest.approx(
+            np.mean(row["accuracy"]["by_seed"])
+        )
+        for member in row["members"]:
+            own = json.loads(open(f"{member['directory']}/report.json").read())
+            assert member["accuracy"] == own["test"]["accuracy"]["value"]
+    validation = [row["validation_accuracy"] for row in report["ways"]]
+    assert validation == sorted(validation, reverse=True)
+    assert report["leader"] == report["ways"][0]["way"]
+    page = (compared.directory / "compare.html").read_text()
+    assert all(row["way"] in page for row in report["ways"])
+    assert "http" not in page.replace("http://www.w3.org", "").replace(
+        "http-equiv", ""
+    )
+
+
+def test_a_killed_comparison_goes_on(
+    trained, photos, tmp_path, monkeypatch, compared
+):
+    again = {
+        **SHARED,
+        "weights": str(trained.directory),
+        "strategies": "feature_extraction,converged_head",
+        "seeds": 1,
+        "budget": 4,
+        "workdir": tmp_path / "c",
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    learn = experiment.learn
+    ran = []
+
+    def killed(plan, *arguments, **options):
+        if len(ran) == 1:
+            raise KeyboardInterrupt
+        ran.append(plan.directory.name)
+        return learn(plan, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "learn", killed)
+        with pytest.raises(KeyboardInterrupt):
+            door.compare(f"folder:{photos}", **again)
+    assert ran == ["feature_extraction-seed0"]
+    assert not (tmp_path / "c" / "compare.json").exists()
+    with pytest.raises(errors.UserError, match="other ways, seeds or budgets"):
+        door.compare(f"folder:{photos}", **{**again, "budget": 5})
+
+    def noted(plan, *arguments, **options):
+        ran.append(plan.directory.name)
+        return learn(plan, *arguments, **options)
+
+    monkeypatch.setattr(experiment, "learn", noted)
+    found = door.compare(f"folder:{photos}", **again)
+    assert ran == ["feature_extraction-seed0", "converged_head-seed0"]
+    assert (
+        "With one seed no difference"
+        in (found.directory / "compare.html").read_text()
+    )
+    with pytest.raises(errors.UserError, match="finished comparison"):
+        door.compare(f"folder:{photos}", **again)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--weights=none",), "leaves nothing to compare"),
+        (("--strategies=scratch,nothing",), "Received: 'nothing'"),
+        (("--budget=5m",), "`budget` must be auto"),
+        (("--seeds=0",), "`seeds` must be"),
+        (("--unfreeze=all",), "is a flag of `tlkeras train`"),
+    ],
+)
+def test_a_mistake_is_one_line(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["compare", "--data=builtin:digits", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_ways_decide_is_refused_in_python():
+    with pytest.raises(errors.UserError, match="`epochs` is decided by each"):
+        door.compare("builtin:digits", epochs=3)
+
+
+def test_seconds_become_epochs(trained, photos, tmp_path):
+    found = door.compare(
+        f"folder:{photos}",
+        weights=str(trained.directory),
+        strategies=("feature_extraction", "converged_head"),
+        seeds=1,
+        budget="2s",
+        workdir=tmp_path / "c",
+        cache_dir=str(tmp_path / "cache"),
+        **SHARED,
+    )
+    budget = json.loads((found.directory / "budget.json").read_text())
+    assert budget["converged_head"] == [1]
+    assert budget["feature_extraction"][0] >= 1
+    assert sorted(path.name for path in found.directory.iterdir()) == [
+        "budget.json",
+        "compare.html",
+        "compare.json",
+        "compare_settings.json",
+        "config.toml",
+        "members",
+    ]

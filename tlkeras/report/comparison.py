@@ -1,0 +1,89 @@
+"""A comparison of several ways as one HTML file."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import markupsafe
+
+from tlkeras import files
+from tlkeras.report import plots
+from tlkeras.report import templates
+
+
+def write(path: str | os.PathLike, report: Mapping[str, Any]) -> None:
+    """Writes what compare.json holds as a page to `path`, whole or not."""
+    files.write_text(path, render(report))
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Returns what `write` writes."""
+    rows = report["ways"]
+    place = report["data"]["name"].partition(":")[2]
+    text = templates.load("comparison.html").render(
+        report=report,
+        title=os.path.basename(os.path.normpath(place)) or place,
+        rows=[{**row, "verdict": verdict(row)} for row in rows],
+        leader=rows[0],
+        cheapest=next(
+            row for row in rows if row["way"] == report["cheapest_as_good"]
+        ),
+        conclusion=conclusion(report),
+        budget=budget(report),
+        duration=plots.duration,
+        costs=markupsafe.Markup(plots.costs(rows)),
+        courses=markupsafe.Markup(plots.courses(rows)),
+    )
+    return templates.writable(text)
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """Returns how a way stands against the best one, in words."""
+    against = row.get("against_leader")
+    if against is None:
+        return "best on the validation images"
+    points, low, high = (
+        -100 * against[name] for name in ("behind", "high", "low")
+    )
+    told = f"{points:+.1f} points ({low:+.1f} to {high:+.1f})"
+    if not against["distinguishable"]:
+        return f"not distinguishable: {told}"
+    return f"{told}, p = {against['p']:.2g}"
+
+
+def conclusion(report: Mapping[str, Any]) -> str:
+    """Returns what a person should take from it, in a sentence or two."""
+    rows = report["ways"]
+    leader, cheapest = report["leader"], report["cheapest_as_good"]
+    if report["seeds"] < 2:
+        return (
+            f"{leader} is best on the validation images. With one seed no "
+            "difference between ways can be claimed: give --seeds=3."
+        )
+    equal = [
+        row["way"]
+        for row in rows[1:]
+        if not row["against_leader"]["distinguishable"]
+    ]
+    if not equal:
+        return f"{leader} is best, and the test images tell it from all others."
+    told = f"{leader} is best on the validation images. The test images do not "
+    told += f"tell it from {', '.join(equal)}."
+    if cheapest != leader:
+        seconds = {row["way"]: row["seconds"] for row in rows}
+        told += (
+            f" The cheapest of these is {cheapest}: "
+            f"{plots.duration(seconds[cheapest])} of training in the place of "
+            f"{plots.duration(seconds[leader])}."
+        )
+    return told
+
+
+def budget(report: Mapping[str, Any]) -> str:
+    """Returns the budget of each way, in words."""
+    given = report["budget"]
+    if given["seconds"]:
+        return f"about {given['seconds']} s of training each"
+    epochs = sum(report["ways"][0]["epochs"])
+    steps = f"{given['steps']} steps" if given["steps"] else "the steps of BiT"
+    return f"{steps} each ({epochs} epochs at most)"
