@@ -7,6 +7,7 @@ One takes half a minute to some minutes, so all of them run with -m slow:
   pytest -n 0 -m slow tests/test_networks.py -k "ResNet50 or NASNet"
 """
 
+import hashlib
 import os
 import shutil
 
@@ -31,11 +32,10 @@ LABELS = ("a", "b", "c")
 IMAGES = 8
 STEPS = 4
 
-# A fresh model and its phases hold at the peak: weights, their gradients,
-# Adam's two moments, the copies of the start and of the best epoch, and what
-# XLA and the file being written take. Measured: NASNetMobile 4.7 GB with all
-# of TensorFlow, ConvNeXtXLarge below.
-BYTES_A_PARAMETER = 4 * 9
+# At their peak the phases hold weights, gradients, Adam's two moments, copies
+# of the start and of the best epoch, and what XLA takes. Measured, with 0.9 GB
+# of TensorFlow itself: ConvNeXtTiny 2.7 GB, InceptionResNetV2 4.7.
+BYTES_A_PARAMETER = 64
 
 # A phase of each kind. Whatever of Adam's steps is seen, it is no more than a
 # few times the rate, so that the outputs stay finite.
@@ -60,8 +60,12 @@ def directory(tmp_path):
     keras.backend.clear_session()
 
 
-def contents(network: keras.Model) -> dict[str, np.ndarray]:
-    return {each.path: np.array(each) for each in network.variables}
+def contents(network: keras.Model) -> dict[str, str]:
+    """Returns a digest of each variable: copies of all would not fit."""
+    return {
+        each.path: hashlib.sha256(np.ascontiguousarray(each)).hexdigest()
+        for each in network.variables
+    }
 
 
 def check_split(network: keras.Model, size: int) -> None:
@@ -97,11 +101,7 @@ def check_phase(model: keras.Model, phase: records.Phase, size: int) -> None:
     assert bool(result.views_cached) == (phase.name in ("head", "stage"))
     assert result.unmoved < result.learning
     after = contents(network)
-    moved = {
-        path
-        for path in before
-        if before[path].tobytes() != after[path].tobytes()
-    }
+    moved = {path for path in before if before[path] != after[path]}
     trained = {each.path for each in network.trainable_variables}
     assert not trained, "a phase leaves the base frozen"
     statistics = {path for path in before if "/moving_" in path}
@@ -141,8 +141,10 @@ def test_from_building_to_serving(row, directory):
     for phase in PHASES:
         check_phase(model, phase, size)
 
+    # As unlike as those of training: equal ones are no test of the outputs.
     generator = np.random.default_rng(2)
-    pixels = generator.integers(0, 256, (4, size, size, 3), np.uint8)
+    noise = generator.integers(0, 60, (4, size, size, 3), np.uint8)
+    pixels = noise + np.uint8([0, 63, 126, 189])[:, None, None, None]
     images = pixels.astype(np.float32)
     wanted = model.predict_on_batch(images)
     assert np.isfinite(wanted).all()

@@ -114,8 +114,10 @@ def _verify(
         signatures["images"](images=pixels[None]) for pixels, _ in decoded
     ]
     rows = [expected, *expected[:, None]]
+    # A tensor minus an array would be rounded to float32, and a score that
+    # rounding alone moved then exceeds a difference of zero.
     difference = max(
-        float(np.abs(answer["probabilities"] - row).max())
+        float(np.abs(answer["probabilities"].numpy() - row).max())
         for answer, row in zip(answers, rows, strict=True)
     )
     allowed = _TOLERANCE[bases.of(classifier.model).compute_dtype]
