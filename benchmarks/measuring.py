@@ -3,9 +3,13 @@
 Machines change their speed while one measures: other work comes, clocks go
 down. So alternatives are measured in turn, A B A B, and what counts is the
 ratio of two that were measured side by side, at the median of the repeats.
+
+What needs TensorFlow is imported where it is used, so that the rest serves
+where there is none.
 """
 
 import datetime
+import importlib.metadata
 import os
 import pathlib
 import platform
@@ -16,19 +20,19 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 import tlkeras
 from tlkeras import progress as progresses
 from tlkeras import tables
-from tlkeras.data import batches
-from tlkeras.data import dataset as datasets
-from tlkeras.data import images as image_stores
-from tlkeras.data import sources
+
+if TYPE_CHECKING:
+    from tlkeras.data import batches
+    from tlkeras.data import dataset as datasets
 
 QUIET = progresses.Progress(quiet=True)
 # What one measurement came to: its parts by name.
@@ -93,11 +97,15 @@ def prepare(
     image_size: int,
     directory: str,
     store_bytes: float = 8e9,
-) -> datasets.Dataset:
+) -> "datasets.Dataset":
     """Returns the images of `data`, decoded into `directory`, cropped.
 
     store_bytes: room for them; with 0 they are decoded whenever asked for.
     """
+    from tlkeras.data import dataset as datasets
+    from tlkeras.data import images as image_stores
+    from tlkeras.data import sources
+
     return datasets.prepare(
         sources.open(data, progress=QUIET),
         shape=image_stores.Shape(image_size, "crop"),
@@ -111,12 +119,14 @@ def prepare(
 
 
 def feed(
-    data: datasets.Dataset,
+    data: "datasets.Dataset",
     *,
     batch_size: int,
     augment: str = "flip",
-) -> batches.Feed:
+) -> "batches.Feed":
     """Returns batches of the training and the validation split of `data`."""
+    from tlkeras.data import batches
+
     parts = []
     for split in ("train", "validation"):
         at = data.positions(split)
@@ -199,10 +209,6 @@ def circumstances() -> list[str]:
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    devices = [
-        tf.config.experimental.get_device_details(each).get("device_name", "?")
-        for each in tf.config.list_physical_devices("GPU")
-    ]
     load = ""
     if hasattr(os, "getloadavg"):
         load = f", load {os.getloadavg()[2]:.1f} in the last 15 minutes"
@@ -210,11 +216,37 @@ def circumstances() -> list[str]:
         f"date      {datetime.date.today().isoformat()}",
         f"command   {_command()}",
         f"machine   {_processor()}, {cores} cores{load}; "
-        f"{', '.join(devices) or 'no GPU'}",
+        f"{', '.join(_gpus()) or 'no GPU'}",
         f"versions  Python {platform.python_version()}, "
         f"Keras {keras.__version__} on {keras.backend.backend()}, "
-        f"TensorFlow {tf.__version__}, tlkeras {tlkeras.__version__}",
+        f"{_versions()}tlkeras {tlkeras.__version__}",
     ]
+
+
+def _gpus() -> list[str]:
+    """Returns the names of the GPUs that the backend computes on."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        devices = jax.devices()
+        return [each.device_kind for each in devices if each.platform == "gpu"]
+    import tensorflow as tf
+
+    return [
+        tf.config.experimental.get_device_details(each).get("device_name", "?")
+        for each in tf.config.list_physical_devices("GPU")
+    ]
+
+
+def _versions() -> str:
+    """Returns the versions of what else is there, each with a comma."""
+    found = ""
+    for name in ("tensorflow", "jax", "torch", "torchvision", "timm"):
+        try:
+            found += f"{name} {importlib.metadata.version(name)}, "
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def _command() -> str:

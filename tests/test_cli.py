@@ -19,6 +19,7 @@ from conftest import small
 from conftest import tree
 from conftest import write_digits
 
+from tlkeras import catalog
 from tlkeras import checkpoint
 from tlkeras import cli
 from tlkeras import config
@@ -379,6 +380,8 @@ def test_version_and_backbones(tlkeras_process, tmp_path):
     done = tlkeras_process("backbones", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "MobileNetV2 " in done.stdout and "SmallResNet " in done.stdout
+    for row in catalog.BACKBONES:
+        assert row.name in done.stdout and row.note in done.stdout
 
 
 def test_a_reader_that_leaves_is_no_traceback(tmp_path):

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -132,6 +133,35 @@ def test_other_weights_are_seen(trained, samples, value):
     directory = trained.directory / "saved_model" / "1"
     with pytest.raises(export.ExportError, match="probabilities differ by"):
         export._verify(other, directory, samples)
+
+
+def test_answers_that_only_float32_rounds_are_equal(
+    trained, classifier, samples, monkeypatch
+):
+    decoder = export.image_stores.decoder(classifier.shape)
+    squares = {each: decoder(each)[1].numpy() for each in samples}
+    logits = classifier.model.predict_on_batch(
+        np.stack([*squares.values()]).astype(np.float32)
+    )
+    rounded = evaluation.softmax(logits).astype(np.float32)
+
+    def answer(rows):
+        return {
+            "probabilities": tf.constant(rows),
+            "label": tf.gather(LABELS, rows.argmax(axis=1)),
+            "score": tf.constant(rows.max(axis=1)),
+        }
+
+    alone = iter(rounded[:, None])
+    served = types.SimpleNamespace(
+        signatures={
+            "serving_default": lambda image_bytes: answer(rounded),
+            "images": lambda images: answer(next(alone)),
+        }
+    )
+    monkeypatch.setattr(tf.saved_model, "load", lambda path: served)
+    verified = export._verify(classifier, trained.directory, samples)
+    assert 0 < verified.largest_difference < 1e-7
 
 
 def test_an_export_that_answers_otherwise_leaves_nothing(

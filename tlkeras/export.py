@@ -114,8 +114,8 @@ def _verify(
         signatures["images"](images=pixels[None]) for pixels, _ in decoded
     ]
     rows = [expected, *expected[:, None]]
-    # TensorFlow would round `row` to float32, and a score that is off by that
-    # much could then be off by more than the difference found.
+    # A tensor minus an array would be rounded to float32, and a score that
+    # rounding alone moved then exceeds a difference of zero.
     difference = max(
         float(np.abs(answer["probabilities"].numpy() - row).max())
         for answer, row in zip(answers, rows, strict=True)

@@ -47,7 +47,7 @@ def show(
 
 
 def backbones() -> None:
-    """Prints the catalogue of networks."""
+    """Prints the catalogue of networks, and what it notes of families."""
     show(
         ("backbone", "parameters", "features", "pixels", "smallest", "weights"),
         [
@@ -63,6 +63,9 @@ def backbones() -> None:
         ],
         right=("parameters", "features", "pixels", "smallest"),
     )
+    notes = {row.family: row.note for row in catalog.BACKBONES if row.note}
+    print("\nNotes; what Keras' constructors ask for, tlkeras sees to:\n")
+    show(("family", "note"), list(notes.items()))
 
 
 def predictions(prediction: "using.Prediction", table: str = "") -> None:

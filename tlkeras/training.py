@@ -1,14 +1,18 @@
-"""One phase: select what learns, compile afresh, fit, check the claim."""
+"""One phase: select what learns, compile afresh, fit, check the claim.
+
+Feeds are made by TensorFlow, which is imported only where a phase runs:
+`compile` also serves where there is none.
+"""
 
 import dataclasses
 import math
 import time
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import scipy.special
 
-from tlkeras import activations
 from tlkeras import cache
 from tlkeras import errors
 from tlkeras import graph
@@ -17,7 +21,9 @@ from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras import solver
 from tlkeras.backbones import base as bases
-from tlkeras.data import batches
+
+if TYPE_CHECKING:
+    from tlkeras.data import batches
 
 # Below this many steps a variable may stand still for a good reason: a base
 # under a head that starts at zero gets no gradient in the first step.
@@ -41,7 +47,7 @@ class _Parts:
 def fit(
     model: keras.Model,
     phase: records.Phase,
-    feed: batches.Feed,
+    feed: "batches.Feed",
     *,
     first_epoch: int,
     storage: cache.Storage = cache.NOWHERE,
@@ -140,7 +146,7 @@ def compile(model: keras.Model, phase: records.Phase, steps: int) -> None:
 def _fit(
     model: keras.Model,
     phase: records.Phase,
-    feed: batches.Feed,
+    feed: "batches.Feed",
     *,
     momentum: float,
     first_epoch: int,
@@ -148,6 +154,8 @@ def _fit(
     progress: progresses.Progress,
     callbacks: tuple[keras.callbacks.Callback, ...],
 ) -> records.PhaseResult:
+    from tlkeras import activations
+
     began = time.perf_counter()
     learner = model
     cut = _frozen_cut(model, phase)
@@ -229,12 +237,14 @@ def _fit(
 def _solve(
     model: keras.Model,
     phase: records.Phase,
-    feed: batches.Feed,
+    feed: "batches.Feed",
     *,
     storage: cache.Storage,
     progress: progresses.Progress,
 ) -> records.PhaseResult:
     """Puts the solution for a linear head on the frozen base into `model`."""
+    from tlkeras import activations
+
     began = time.perf_counter()
     found = activations.feed(
         model,
@@ -325,7 +335,7 @@ def _place(cut: graph.Cut | None) -> str:
     return cut.layer if cut is not None else "the base's end"
 
 
-def evaluate(model: keras.Model, feed: batches.Feed) -> records.Score:
+def evaluate(model: keras.Model, feed: "batches.Feed") -> records.Score:
     """Returns the validation score of a compiled `model`."""
     values = model.evaluate(feed.validation, verbose=0, return_dict=True)
     return records.Score(
@@ -341,7 +351,7 @@ class _Watch(keras.callbacks.Callback):
     def __init__(
         self,
         phase: records.Phase,
-        feed: batches.Feed,
+        feed: "batches.Feed",
         moving: list[keras.Variable],
         progress: progresses.Progress,
     ):
