@@ -1,6 +1,7 @@
 """Networks of our own in whole runs: every way to train, cached, exported."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -12,6 +13,7 @@ OWN = tuple(
     for row in catalog.BACKBONES
     if row.constructor.startswith("tlkeras.") and row.name != "SmallResNet"
 )
+SHARED = pathlib.Path(__file__).parents[2] / ".." / "shared"
 # Digits 0 and 1 differ so much that a network that learns at all tells them
 # apart; half of them are of either kind.
 SETTINGS = {
@@ -66,3 +68,30 @@ def test_every_strategy(row, tmp_path):
         stored = {"feature_extraction": [True], "pretrained_init": [False]}
         wanted = stored.get(strategy, [True, unfreeze == "stages:1"])
         assert [bool(views) for views in cached] == wanted
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not here")
+@pytest.mark.parametrize(
+    "data, least", [("hymenoptera", 0.83), ("steel_defects", 0.92)]
+)
+def test_squeezenet_with_its_real_weights(tmp_path, data, least):
+    right = images = 0
+    for seed in range(3):
+        run = tlkeras.train(
+            f"folder:{SHARED / 'data' / data}",
+            workdir=tmp_path / str(seed),
+            backbone="SqueezeNet1_1-keras",
+            weights=str(
+                SHARED
+                / "weights"
+                / "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
+            ),
+            strategy="feature_extraction",
+            split_seed=seed,
+            quiet=True,
+        )
+        found = run.report["test"]["accuracy"]
+        right += round(found["value"] * found["n"])
+        images += found["n"]
+    assert right / images >= least
