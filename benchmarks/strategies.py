@@ -23,6 +23,9 @@ _DATA = flags.DEFINE_string("data", None, "labelled images", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "imagenet", "of the base")
 _BACKBONE = flags.DEFINE_string("backbone", "MobileNetV2", "the network")
 _SIZE = flags.DEFINE_integer("image_size", 160, "pixels")
+_STRATEGIES = flags.DEFINE_list(
+    "strategies", ["feature_extraction", "fine_tuning"], "which to train"
+)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "how many splits")
 
 
@@ -30,7 +33,7 @@ def main(arguments: list[str]) -> None:
     """Trains each strategy on each split and prints the table."""
     del arguments
     rows = []
-    for strategy in ("feature_extraction", "fine_tuning"):
+    for strategy in _STRATEGIES.value:
         right = images = 0
         seconds = []
         for seed in range(_SEEDS.value):

@@ -39,6 +39,43 @@ STAGES = [
         ),
     ),
     (
+        "SqueezeNet1_1",
+        33,
+        21,
+        ("pool1", "pool3", "pool5", "pool"),
+    ),
+    (
+        "GoogLeNet",
+        33,
+        17,
+        ("pool1", "pool2", "pool3", "pool4", "pool"),
+    ),
+    (
+        "ResNet18",
+        33,
+        19,
+        (
+            "pool1",
+            "conv2_block2_out",
+            "conv3_block2_out",
+            "conv4_block2_out",
+            "pool",
+        ),
+    ),
+    (
+        # Averages a map of 3 x 3 to 6 x 6; its dense layers are a stage.
+        "AlexNet",
+        127,
+        12,
+        ("pool1", "pool2", "pool_columns", "fc7"),
+    ),
+    (
+        "SqueezeNet1_1-keras",
+        47,
+        21,
+        ("pool1", "pool3", "pool5", "pool"),
+    ),
+    (
         "VGG16",
         32,
         19,
@@ -173,7 +210,7 @@ STAGES = [
         ("normal_concat_3", "normal_concat_8", "global_average_pooling2d"),
     ),
 ]
-FAST = 2
+FAST = 3
 FAMILIES = [
     *(pytest.param(*row, id=row[0]) for row in STAGES[:FAST]),
     *(
@@ -182,7 +219,7 @@ FAMILIES = [
     ),
 ]
 
-# All block cuts, as they were before two tensors could make one.
+# All block cuts; those of Keras' as they were before two tensors made one.
 CUTS = [
     pytest.param(
         "SmallResNet",
@@ -205,6 +242,34 @@ CUTS = [
         "block_15_add block_16_expand_relu block_16_depthwise_relu "
         "block_16_project_BN out_relu global_average_pooling2d",
         id="MobileNetV2-0.35",
+    ),
+    pytest.param(
+        "SqueezeNet1_1",
+        33,
+        "conv1 pool1 fire2_squeeze1x1 fire2_concat fire3_squeeze1x1 "
+        "fire3_concat pool3 fire4_squeeze1x1 fire4_concat fire5_squeeze1x1 "
+        "fire5_concat pool5 fire6_squeeze1x1 fire6_concat fire7_squeeze1x1 "
+        "fire7_concat fire8_squeeze1x1 fire8_concat fire9_squeeze1x1 "
+        "fire9_concat pool",
+        id="SqueezeNet1_1",
+    ),
+    pytest.param(
+        "AlexNet",
+        127,
+        "conv1 pool1 conv2 pool2 conv3 conv4 conv5 pool5 pool_rows "
+        "pool_columns fc6 fc7",
+        id="AlexNet",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        "GoogLeNet",
+        33,
+        "conv1_relu pool1 conv2_relu conv3_relu pool2 inception3a_concat "
+        "inception3b_concat pool3 inception4a_concat inception4b_concat "
+        "inception4c_concat inception4d_concat inception4e_concat pool4 "
+        "inception5a_concat inception5b_concat pool",
+        id="GoogLeNet",
+        marks=pytest.mark.slow,
     ),
     pytest.param(
         # Squeeze-and-excitation holds pixels and one mean of them.

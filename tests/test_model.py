@@ -1,5 +1,7 @@
 """Classifiers as functional models, and what of their base may learn."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from tlkeras import graph
 from tlkeras import model as models
 from tlkeras import saving
 from tlkeras.backbones import base as bases
+from tlkeras.backbones import locate
+from tlkeras.backbones import torchvision
+from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 
 
@@ -318,6 +323,38 @@ class TestSeeds:
         assert bool(learning(model)) == (not feature_extract)
         learned = "held" if feature_extract else "learned"
         assert bases.of(model).statistics == learned
+
+    @pytest.mark.parametrize("feature_extract", [True, False])
+    def test_as_the_tutorial_calls_it(self, monkeypatch, feature_extract):
+        # SqueezeNet 1.0 with the weights that torchvision has of it, here ones.
+        monkeypatch.setattr(locate, "_has_torch", lambda: True)
+        monkeypatch.setattr(
+            weights, "_fetch", lambda row: pathlib.Path("x.pth")
+        )
+        monkeypatch.setattr(torchvision, "read", lambda path: path)
+
+        def assign(made, name, found, source):
+            assert name == "SqueezeNet1_0" and found == pathlib.Path("x.pth")
+            made.set_weights([np.ones(each.shape) for each in made.weights])
+
+        monkeypatch.setattr(torchvision, "assign", assign)
+        model = models.initialize_model(
+            7, feature_extract, True, backbone="squeezenet1_0"
+        )
+        base = bases.of(model)
+        assert all(np.asarray(each).all() for each in base.weights)
+        assert model.input_shape == (None, 224, 224, 3)
+        assert model.output_shape == (None, 7)
+        assert bool(learning(model)) == (not feature_extract)
+        assert base.statistics == "held"
+        head = model.get_layer("head")
+        kernel, bias = head.trainable_variables
+        assert (kernel.shape, bias.shape) == ((512, 7), (7,))
+
+    def test_without_torch_says_what_it_needs(self, monkeypatch):
+        monkeypatch.setattr(locate, "_has_torch", lambda: False)
+        with pytest.raises(errors.UserError, match=r"tlkeras\[torch\]"):
+            models.initialize_model(7, True, True, backbone="squeezenet1_0")
 
     def test_set_parameter_requires_grad(self, small):
         models.unfreeze(small)

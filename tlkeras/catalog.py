@@ -25,10 +25,12 @@ class Backbone:
     width: number of features, after average pooling.
     parameters: number of all weights without the classifier, those that are
       not trained included.
-    weights: names of the pretrained weights that Keras downloads.
+    weights: names of the pretrained weights that can be downloaded.
     family: short name of its kind, shared by sizes and variants.
     arguments: further keywords of the constructor, with their values.
     note: what a builder has to know.
+    origin: address of the ImageNet weights; '' where Keras knows it.
+    sha256: how the hash of that file begins, in hexadecimal digits.
     """
 
     name: str
@@ -40,8 +42,10 @@ class Backbone:
     parameters: int
     weights: tuple[str, ...]
     family: str
-    arguments: tuple[tuple[str, float], ...] = ()
+    arguments: tuple[tuple[str, float | str], ...] = ()
     note: str = ""
+    origin: str = ""
+    sha256: str = ""
 
 
 # Equal weights then give other features: MobileNetV2 with those of ImageNet,
@@ -131,6 +135,53 @@ def _row(
     )
 
 
+_TORCHVISION = "https://download.pytorch.org/models/"
+_SQUEEZENET = (
+    "without the ReLU that torchvision has on the class scores: behind the "
+    "average a linear head is that classifier but for it, and a class whose "
+    "score is below zero could not learn"
+)
+
+
+_BASIC_RESNET = (
+    "blocks of two 3x3 convolutions; unlike the ResNets of Keras without "
+    "biases, and with torchvision's padding and epsilon"
+)
+
+
+def _torch_row(
+    name: str,
+    file: str,
+    *,
+    scaling: str = "torch",
+    smallest_size: int,
+    width: int,
+    parameters: int,
+    family: str,
+    note: str = "",
+) -> Backbone:
+    """Returns the row of a network with torchvision's numbers.
+
+    file: of its ImageNet weights; the name ends in the hash's first digits.
+    """
+    module = {"SqueezeNet": "squeezenet", "BasicResNet": "resnet"}
+    home = module.get(family, family.lower())
+    return Backbone(
+        name=name,
+        constructor=f"tlkeras.backbones.{home}.{name}",
+        scaling=scaling,
+        default_size=224,
+        smallest_size=smallest_size,
+        width=width,
+        parameters=parameters,
+        weights=("imagenet",),
+        family=family,
+        note=note,
+        origin=_TORCHVISION + file,
+        sha256=file.rpartition("-")[2].removesuffix(".pth"),
+    )
+
+
 # fmt: off
 BACKBONES: tuple[Backbone, ...] = (
     # family, constructor, default size (pixels), width, parameters
@@ -192,6 +243,54 @@ BACKBONES: tuple[Backbone, ...] = (
         parameters=304_240,
         weights=(),
         family="SmallResNet",
+    ),
+    _torch_row(
+        "AlexNet", "alexnet-owt-7be5be79.pth", smallest_size=63, width=4096,
+        parameters=57_003_840, family="AlexNet",
+        note="features of fc7, 94 % of all weights are in fc6 and fc7; their "
+        "dropout belongs to the base; the map in front of them is averaged to "
+        "6 x 6 at any size",
+    ),
+    _torch_row(
+        "SqueezeNet1_0", "squeezenet1_0-b66bff10.pth", smallest_size=21,
+        width=512, parameters=735_424, family="SqueezeNet", note=_SQUEEZENET,
+    ),
+    _torch_row(
+        "SqueezeNet1_1", "squeezenet1_1-b8a52dc0.pth", smallest_size=17,
+        width=512, parameters=722_496, family="SqueezeNet", note=_SQUEEZENET,
+    ),
+    Backbone(
+        name="SqueezeNet1_1-keras",
+        constructor="tlkeras.backbones.squeezenet.SqueezeNet1_1",
+        scaling="caffe",
+        default_size=227,
+        smallest_size=31,
+        width=512,
+        parameters=722_496,
+        weights=("imagenet",),
+        family="SqueezeNetKeras",
+        arguments=(("variant", "keras"),),
+        note="as in the repository keras-squeezenet, whose weights come from "
+        "Caffe: BGR minus the mean, and poolings that leave out a border "
+        "narrower than a stride, which at 224 pixels there is not",
+        origin="https://github.com/rcmalli/keras-squeezenet/releases/download/"
+        "v1.0/squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        sha256="17154246284f555591549ac2c83e127abfbf4307dc4b0060fdaa2931d0fa38da",
+    ),
+    _torch_row(
+        "GoogLeNet", "googlenet-1378be20.pth", scaling="tf", smallest_size=15,
+        width=1024, parameters=5_614_464, family="GoogLeNet",
+        note="a 3x3 convolution where the paper has 5x5, as torchvision's "
+        "weights were trained; they came from TensorFlow, so that torchvision "
+        "turns its own scaling back to [-1, 1] for them (transform_input)",
+    ),
+    _torch_row(
+        "ResNet18", "resnet18-f37072fd.pth", smallest_size=1, width=512,
+        parameters=11_186_112, family="BasicResNet", note=_BASIC_RESNET,
+    ),
+    _torch_row(
+        "ResNet34", "resnet34-b627a593.pth", smallest_size=1, width=512,
+        parameters=21_301_696, family="BasicResNet", note=_BASIC_RESNET,
     ),
 )
 # fmt: on

@@ -86,7 +86,8 @@ class Config:
     weights: str = _setting(
         "imagenet",
         "what the base starts from: imagenet, none, a weights file "
-        "(.h5, .weights.h5, .keras) or the directory of an earlier run",
+        "(.h5, .weights.h5, .keras, torchvision's .pth) or the directory of "
+        "an earlier run",
     )
     image_size: int | str = _setting(
         "auto",

@@ -135,15 +135,15 @@ def stages(network: keras.Model) -> tuple[Stage, ...]:
 
     A resolution counts as a new one when it is at most three quarters of the
     stage's first: unpadded convolutions nibble at the border (Inception: 47,
-    45) without a new stage. Of two tensors the newer one counts. What has no
+    45) without a new stage. Of two tensors the newer one counts. Vectors have
+    a height of 1, so that AlexNet's fc6 and fc7 are a stage. What has no
     weights, such as the last pooling, belongs to the stage below it.
     """
     weighted = {layer.name for layer in network.layers if layer.weights}
     groups: list[list[Cut]] = []
     first = 0
     for cut in block_cuts(network):
-        shape = cut.shapes[-1]
-        height = shape[0] if len(shape) == 3 else first
+        height = _height(cut)
         lower = groups[-1][-1].below if groups else frozenset()
         learns = not weighted.isdisjoint(cut.below - lower)
         if groups and not (learns and _is_reduced(height, first)):

@@ -62,11 +62,8 @@ def make(
     strategy = config.strategy_phases()
     weights = config.weights if strategy.pretrained else "none"
     file = locate.weights(weights)
-    if weights == "imagenet" and "imagenet" not in row.weights:
-        raise errors.UserError(
-            f"there are no ImageNet weights for {row.name}. Give --weights a "
-            "file or an earlier run, or --strategy=scratch."
-        )
+    if weights == "imagenet":
+        locate.check_imagenet(row)
     config = dataclasses.replace(
         config,
         data=sources.absolute(config.data),

@@ -1,5 +1,7 @@
 """Weights from every place they may come from, and what does not fit."""
 
+import dataclasses
+import hashlib
 import os
 import pathlib
 import socket
@@ -14,6 +16,7 @@ from tlkeras import catalog
 from tlkeras import errors
 from tlkeras import model as models
 from tlkeras import saving
+from tlkeras.backbones import locate
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 
@@ -119,6 +122,51 @@ class TestFiles:
 
     def test_none_is_random(self):
         assert not same(load(SMALL, "none"), load(SMALL, "none"))
+
+
+class TestKerasSqueezenet:
+    """Keras 1 wrote its file, with names that Keras 3 does not allow."""
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        """A file as theirs is: the path, and a network with its weights."""
+        made = randomized(load("SqueezeNet1_1-keras", "none", 47))
+        names = []
+        with h5py.File(tmp_path / "notop.h5", "w") as file:
+            for layer in made.layers:
+                name = layer.name.replace("_", "/")
+                names.append(name.encode())
+                group = file.create_group(name)
+                arrays = [f"uniform{len(names)}", f"{name}_b"]
+                arrays = arrays[: len(layer.weights)]
+                group.attrs["weight_names"] = [
+                    array.encode() for array in arrays
+                ]
+                for array, weight in zip(arrays, layer.weights, strict=True):
+                    group[array] = np.asarray(weight)
+            file.attrs["layer_names"] = names
+        return tmp_path / "notop.h5", made
+
+    def test_fills_the_variant(self, file):
+        path, made = file
+        assert same(load("SqueezeNet1_1-keras", path), made)
+
+    def test_is_refused_where_images_are_scaled_otherwise(self, file):
+        message = told("SqueezeNet1_1", file[0])
+        assert "Give --backbone=SqueezeNet1_1-keras" in message
+
+    def test_pools_as_torchvision_at_224_pixels_only(self, file):
+        _, made = file
+        for size, equal in ((224, True), (177, False), (227, False)):
+            images = np.random.default_rng(0).random((1, size, size, 3))
+            features = []
+            for name in ("SqueezeNet1_1-keras", "SqueezeNet1_1"):
+                network = load(name, "none", size)
+                network.set_weights(
+                    [0.1 * array for array in made.get_weights()]
+                )
+                features.append(np.asarray(network(images)))
+            assert np.array_equal(*features) == equal
 
 
 class TestMisfit:
@@ -312,6 +360,39 @@ class TestImagenet:
         with pytest.raises(RuntimeError, match="a mistake of ours"):
             load(MOBILE, "imagenet")
 
+    @pytest.fixture
+    def elsewhere(self, tmp_path, monkeypatch):
+        """Our network, and a row that finds its weights at an address."""
+        made = randomized(load("SqueezeNet1_1-keras", "none", 47))
+        made.save(tmp_path / "squeezenet.h5")
+        monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", tmp_path)
+        digest = hashlib.sha256((tmp_path / "squeezenet.h5").read_bytes())
+        row = dataclasses.replace(
+            catalog.find("SqueezeNet1_1-keras"),
+            origin=(tmp_path / "squeezenet.h5").as_uri(),
+            sha256=digest.hexdigest(),
+        )
+        return made, row
+
+    def test_from_elsewhere(self, elsewhere, tmp_path):
+        made, row = elsewhere
+        assert same(weights.network(row, 33, "imagenet"), made)
+        assert (tmp_path / "models" / "squeezenet.h5").exists()
+
+    def test_of_another_hash_are_refused_and_fetched_again(
+        self, elsewhere, tmp_path
+    ):
+        row = dataclasses.replace(elsewhere[1], sha256="12345678")
+        for _ in range(2):
+            with pytest.raises(errors.UserError, match="Incomplete or corrup"):
+                weights.network(row, 33, "imagenet")
+            assert not (tmp_path / "models" / "squeezenet.h5").exists()
+
+    def test_of_torchvision_need_torch(self, monkeypatch):
+        monkeypatch.setattr(locate, "_has_torch", lambda: False)
+        message = told("SqueezeNet1_0", "imagenet")
+        assert "pip install 'tlkeras[torch]'" in message
+
     def test_some_networks_have_none(self):
         assert "no ImageNet weights for SmallResNet" in told(SMALL, "imagenet")
 
@@ -351,6 +432,25 @@ class TestRealFiles:
             weights=str(SHARED / file),
         )
         assert same(load(name, SHARED / file, size), wanted)
+
+    def test_squeezenet(self):
+        file = SHARED / "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        row = catalog.find("SqueezeNet1_1-keras")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert digest == row.sha256
+        found = load("SqueezeNet1_1-keras", file)
+        with h5py.File(file) as stored:
+            for layer in found.layers:
+                name = layer.name.replace("_", "/")
+                group = stored[name] if layer.weights else None
+                for variable in layer.weights:
+                    bias = variable.path.endswith("bias")
+                    key = [
+                        each
+                        for each in group.attrs["weight_names"]
+                        if each.endswith(b"_b") == bias
+                    ]
+                    np.testing.assert_array_equal(variable, group[key[0]])
 
     def test_with_and_without_classifier_are_one_network(self):
         stem = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224"

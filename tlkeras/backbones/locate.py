@@ -1,11 +1,18 @@
 """Which file a setting `weights` or `model` stands for; opens nothing."""
 
+import importlib.util
 import os
 import pathlib
 
+from tlkeras import catalog
 from tlkeras import errors
 
 MODEL = "model.keras"
+# Files of PyTorch.
+TORCH = (".pth", ".pt")
+_NO_TORCH = (
+    "PyTorch to be read, which is not installed: pip install 'tlkeras[torch]'."
+)
 
 
 def weights(setting: str) -> pathlib.Path | None:
@@ -29,12 +36,29 @@ def weights(setting: str) -> pathlib.Path | None:
                 f"{path}, which holds no {MODEL}."
             )
         return path / MODEL
-    if path.suffix not in (".h5", ".keras"):
+    if path.suffix not in (".h5", ".keras", *TORCH):
         raise errors.UserError(
-            "`weights` must be a file of kind .h5, .weights.h5 or .keras. "
-            f"Received: {path}."
+            "`weights` must be a file of kind .h5, .weights.h5, .keras or "
+            f"torchvision's .pth. Received: {path}."
         )
+    if path.suffix in TORCH and not _has_torch():
+        raise errors.UserError(f"`weights` {path} needs {_NO_TORCH}")
     return path
+
+
+def check_imagenet(row: catalog.Backbone) -> None:
+    """Raises `UserError` where ImageNet weights cannot be had for `row`."""
+    if "imagenet" not in row.weights:
+        raise errors.UserError(
+            f"there are no ImageNet weights for {row.name}. Give --weights a "
+            "file or an earlier run, or --strategy=scratch."
+        )
+    if row.origin.endswith(TORCH) and not _has_torch():
+        raise errors.UserError(
+            f"the ImageNet weights of {row.name} are torchvision's, a file "
+            f"that needs {_NO_TORCH} Or give --weights a Keras file or an "
+            "earlier run."
+        )
 
 
 def model(setting: str | os.PathLike) -> pathlib.Path:
@@ -51,3 +75,7 @@ def model(setting: str | os.PathLike) -> pathlib.Path:
             f"file. Received: {given}, which {what}."
         )
     return found
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None

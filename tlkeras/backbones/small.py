@@ -2,6 +2,8 @@
 
 import keras
 
+from tlkeras.backbones import layers
+
 # (filters, blocks) of each stage; all but the first begin with stride 2.
 _STAGES = ((32, 1), (64, 1), (128, 1))
 
@@ -18,12 +20,14 @@ def SmallResNet(
     The arguments are those of `keras.applications`, as far as they apply.
     Blocks as in He et al., Deep Residual Learning (arXiv:1512.03385), with
     projections where the shape changes.
+
+    Raises ValueError for images too small, for weights and for a classifier.
     """
-    if include_top or weights is not None or pooling != "avg":
+    layers.check("SmallResNet", 8, input_shape, weights, pooling)
+    if include_top:
         raise ValueError(
-            "`SmallResNet` comes without classifier and without weights, and "
-            f"pools by average. Received: include_top={include_top}, "
-            f"weights={weights!r}, pooling={pooling!r}."
+            "`SmallResNet` comes without classifier. Received: "
+            f"include_top={include_top}."
         )
     images = keras.Input(input_shape)
     x = _convolve(images, 16, 1, "stem")

@@ -1,6 +1,7 @@
 """Networks by name, and where their weights come from."""
 
 import collections
+import hashlib
 import importlib
 import pathlib
 import re
@@ -14,6 +15,7 @@ from tlkeras import catalog
 from tlkeras import errors
 from tlkeras.backbones import base
 from tlkeras.backbones import locate
+from tlkeras.backbones import torchvision
 
 # The name of a layer in a file and one of its arrays, in Keras' order.
 _Array = tuple[str, np.ndarray]
@@ -30,8 +32,8 @@ def network(
     """Returns the functional network of `row` with `weights` in it.
 
     image_size: side of the input in pixels.
-    weights: `none`, `imagenet`, a file (.h5, .weights.h5, .keras) or the
-      directory of an earlier run.
+    weights: `none`, `imagenet`, a file (.h5, .weights.h5, .keras, torchvision's
+      .pth) or the directory of an earlier run.
 
     Raises `UserError` where the size is too small, weights cannot be had, or
     do not fit; the message then names the layer and both shapes.
@@ -94,16 +96,16 @@ def _imagenet(row: catalog.Backbone, image_size: int) -> keras.Model:
 
 
 def _download(row: catalog.Backbone, image_size: int) -> keras.Model:
-    """Returns the network as Keras makes it of its own download."""
-    if "imagenet" not in row.weights:
-        raise errors.UserError(
-            f"there are no ImageNet weights for {row.name}. Give "
-            "--weights=none with --strategy=scratch, a file or a run."
-        )
+    """Returns the network with the ImageNet weights that are downloaded."""
+    locate.check_imagenet(row)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT)
     try:
-        return _construct(row, image_size, "imagenet")
+        if not row.origin:
+            return _construct(row, image_size, "imagenet")
+        made = _construct(row, image_size, None)
+        _load(made, row, _fetch(row))
+        return made
     except errors.UserError:
         raise
     except Exception as error:  # Keras raises a bare Exception for a download.
@@ -120,6 +122,24 @@ def _download(row: catalog.Backbone, image_size: int) -> keras.Model:
         ) from None
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _fetch(row: catalog.Backbone) -> pathlib.Path:
+    """Returns the file from `row.origin`, which Keras keeps for later.
+
+    Raises OSError if it is another than was meant.
+    """
+    name = row.origin.rpartition("/")[2]
+    found = keras.utils.get_file(name, row.origin, cache_subdir="models")
+    path = pathlib.Path(found)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(row.sha256):
+        path.unlink()
+        raise OSError(
+            f"Incomplete or corrupted file: the hash of {name} is {digest}, "
+            f"not {row.sha256}..."
+        )
+    return path
 
 
 def _scale_as_imagenet(made: keras.Model) -> None:
@@ -144,10 +164,15 @@ def _load(made: keras.Model, row: catalog.Backbone, path: pathlib.Path) -> None:
     if path.suffix == ".keras":
         _assign(made, _saved_arrays(path, row), str(path))
         return
+    if path.suffix in locate.TORCH:
+        arrays = torchvision.read(path)
+        torchvision.assign(made, row.name, arrays, str(path))
+        return
     try:
         with h5py.File(path, "r") as file:
             group = file["model_weights"] if "model_weights" in file else file
             if _names(group, "layer_names"):
+                _check_origin(row, path, _names(group, "layer_names"))
                 _assign(made, _legacy_arrays(group), str(path))
                 return
             misfit = _misfit(made, file)
@@ -162,6 +187,21 @@ def _load(made: keras.Model, row: catalog.Backbone, path: pathlib.Path) -> None:
         f"`weights` {path} are no Keras weights, or do not fit {made.name}: "
         f"{misfit}"
     )
+
+
+def _check_origin(
+    row: catalog.Backbone, path: pathlib.Path, layers: list[str]
+) -> None:
+    """Refuses weights that fit, but in a network that scales otherwise.
+
+    Those of keras-squeezenet are known by names that Keras 3 does not allow.
+    """
+    if row.name == "SqueezeNet1_1" and "fire2/squeeze1x1" in layers:
+        raise errors.UserError(
+            f"`weights` {path} are those of keras-squeezenet, for images "
+            f"scaled as in Caffe. Received: backbone = {row.name}, which "
+            "scales as PyTorch does. Give --backbone=SqueezeNet1_1-keras."
+        )
 
 
 def _misfit(made: keras.Model, file: h5py.File) -> str:

@@ -1,0 +1,143 @@
+"""Weights drawn from a seed, for torchvision's networks and for ours.
+
+Run as a program where PyTorch is, it writes what torchvision computes with
+them, which `test_parity.py` holds against ours everywhere:
+
+  python tests/backbones/parity.py
+"""
+
+import functools
+import importlib.util
+import json
+import math
+import pathlib
+
+import keras
+import numpy as np
+
+from tlkeras import catalog
+from tlkeras.backbones import torchvision as mapping
+
+GOLDEN = pathlib.Path(__file__).with_name("torchvision_logits.json")
+SEED = 5
+# Name, and torchvision's name of it.
+NETWORKS = {
+    "AlexNet": "alexnet",
+    "SqueezeNet1_0": "squeezenet1_0",
+    "SqueezeNet1_1": "squeezenet1_1",
+    "GoogLeNet": "googlenet",
+    "ResNet18": "resnet18",
+    "ResNet34": "resnet34",
+}
+# Sides in pixels. At 177 the ceil mode of each network that has one matters,
+# and AlexNet averages 4 x 4 pixels to 6 x 6.
+SIZES = (224, 177)
+# Every so many of the 1,000 logits are kept.
+STEP = 40
+
+
+def whole(name: str, size: int) -> keras.Model:
+    """Returns our network with its classifier of 1,000."""
+    row = catalog.find(name)
+    module, constructor = row.constructor.rsplit(".", 1)
+    build = getattr(importlib.import_module(module), constructor)
+    return build(include_top=True, input_shape=(size, size, 3))
+
+
+def draw(made: keras.Model, name: str) -> dict[str, np.ndarray]:
+    """Returns random weights in torchvision's layout, by its names."""
+    generator = np.random.default_rng(SEED)
+    shapes = {variable.path: variable.shape for variable in made.weights}
+    drawn = {}
+    for row in mapping.table(name):
+        shape = mapping.torch_shape(row, tuple(shapes[row.keras]))
+        noise = generator.random(shape, np.float32)
+        kind = row.keras.rpartition("/")[2]
+        if kind in ("gamma", "moving_variance"):
+            drawn[row.torch] = noise + np.float32(0.5)
+            continue
+        # He's variance keeps the signal through all layers.
+        fan = math.prod(shape[1:]) if kind == "kernel" else 600
+        drawn[row.torch] = (2 * noise - 1) * np.float32(math.sqrt(6 / fan))
+    return drawn
+
+
+def images(size: int) -> np.ndarray:
+    """Returns one scaled image, [1, size, size, 3]."""
+    noise = np.random.default_rng(size).random((1, size, size, 3), np.float32)
+    return 4 * noise - 2
+
+
+def theirs(name: str, **arguments) -> object:
+    """Returns torchvision's network, in inference mode, without weights."""
+    _declare_operators()
+    import torchvision
+
+    if name == "GoogLeNet":
+        arguments = {"aux_logits": False, "init_weights": False, **arguments}
+    return torchvision.models.get_model(NETWORKS[name], **arguments).eval()
+
+
+def their_logits(network: object, scaled: np.ndarray) -> np.ndarray:
+    """Returns what torchvision's network makes of images [n, h, w, 3]."""
+    import torch
+
+    with torch.no_grad():
+        channels_first = torch.from_numpy(scaled.transpose(0, 3, 1, 2).copy())
+        return network(channels_first).numpy()
+
+
+def filled(name: str, drawn: dict[str, np.ndarray], **arguments) -> object:
+    """Returns torchvision's network with these weights, all of them used."""
+    import torch
+
+    network = theirs(name, **arguments)
+    state = {key: torch.from_numpy(array) for key, array in drawn.items()}
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(key.endswith("num_batches_tracked") for key in missing)
+    return network
+
+
+@functools.cache
+def _declare_operators() -> object:
+    """Lets torchvision import where its compiled part does not load.
+
+    Not every build of torch fits it. Its models need none of it, but importing
+    them asks for two operators.
+    """
+    import torch
+
+    home = importlib.util.find_spec("torchvision").submodule_search_locations
+    try:
+        for path in pathlib.Path(home[0]).glob("_C*.so"):
+            torch.ops.load_library(path)
+        torch.ops.torchvision.nms  # noqa: B018
+    except (OSError, AttributeError):
+        declared = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            declared.define(
+                f"{operator}(Tensor dets, Tensor scores, float iou_threshold) "
+                "-> Tensor"
+            )
+        return declared
+    return None
+
+
+def write() -> None:
+    """Writes the golden file."""
+    found = {}
+    for name in NETWORKS:
+        network = filled(name, draw(whole(name, SIZES[0]), name))
+        found[name] = {
+            str(size): [
+                float(f"{value:.7g}")
+                for value in their_logits(network, images(size))[0, ::STEP]
+            ]
+            for size in SIZES
+        }
+    GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write()
