@@ -15,7 +15,7 @@ LEVELS = (
     ("data", "backbones", "graph", "options"),
     ("model", "saving", "plan", "cache"),
     ("activations", "predicting", "checkpoint", "evaluation", "remedy"),
-    ("training", "export", "doctor"),
+    ("training", "export", "doctor", "advisor"),
     ("schedule",),
     ("report",),
     ("experiment", "using"),

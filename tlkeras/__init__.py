@@ -14,6 +14,7 @@ _PUBLIC = {
     "Classifier": ("tlkeras.door", "Classifier"),
     "Run": ("tlkeras.experiment", "Run"),
     "UserError": ("tlkeras.errors", "UserError"),
+    "advise": ("tlkeras.door", "advise"),
     "build_classifier": ("tlkeras.model", "build_classifier"),
     "freeze": ("tlkeras.model", "freeze"),
     "initialize_model": ("tlkeras.model", "initialize_model"),
@@ -30,6 +31,7 @@ __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
     from tlkeras.door import Classifier as Classifier
+    from tlkeras.door import advise as advise
     from tlkeras.door import load as load
     from tlkeras.door import train as train
     from tlkeras.errors import UserError as UserError

@@ -12,10 +12,12 @@ from tlkeras import config as configs
 from tlkeras import errors
 from tlkeras import evaluation
 from tlkeras import experiment
+from tlkeras import options
 from tlkeras import plan as plans
 from tlkeras import predicting
 from tlkeras import progress as progresses
 from tlkeras import saving
+from tlkeras.advisor import advice as advices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,37 @@ def train(
         progress.say(sentence)
     plan = plans.make(built, workdir, progress=progress)
     return experiment.run(plan, progress=progress)
+
+
+def advise(
+    data: str = "",
+    *,
+    max_images: int = 1000,
+    quiet: bool = False,
+    **settings: Any,
+) -> advices.Advice:
+    """Returns what speaks for which way to a classifier, without training.
+
+    data: as for `train`, and divided as there; only its training part is
+    looked at. max_images: at most so many of it. settings: those of
+    `tlkeras advise`.
+
+    Raises `UserError` for whatever the caller can mend.
+    """
+    for name in settings:
+        if name not in options.ADVISE:
+            raise errors.UserError(
+                f"unknown setting `{name}`."
+                f"{errors.nearest(name, options.ADVISE)} Known are "
+                f"{', '.join(options.ADVISE)}, max_images, quiet."
+            )
+    progress = progresses.Progress(quiet=quiet)
+    config = configs.build({**settings, "data": data})
+    return advices.give(
+        plans.subject(config, progress=progress),
+        max_images=max_images,
+        progress=progress,
+    )
 
 
 def load(path: str | os.PathLike) -> Classifier:
