@@ -156,7 +156,7 @@ def evidence(advice: "advices.Advice") -> None:
     pixels = "unknown"
     if size.width is not None:
         pixels = f"{size.width:.0f} x {size.height:.0f}"
-    looked = f"{found.sampled:,} of "
+    looked = f"{found.sampled:,} of " if found.sampled < size.images else ""
     print(
         f"{advice.data} with {advice.backbone} ({advice.weights})\n"
         f"training split: {size.images:,} images of {size.classes} classes, "
@@ -164,7 +164,7 @@ def evidence(advice: "advices.Advice") -> None:
         f"{size.images_per_class_median:,.0f} in the median, the largest "
         f"{size.imbalance:.1f} times the smallest\n"
         f"median image {pixels} pixels, input {size.input}; looked at: "
-        f"{looked if found.sampled < size.images else ''}{size.images:,}"
+        f"{looked}{size.images:,}"
     )
     show(
         (
@@ -195,21 +195,24 @@ def evidence(advice: "advices.Advice") -> None:
         right=("channels", "KL", "distance"),
     )
     print(
-        "KL [nats] and distance [standard deviations of the source]: of the "
-        "activations from what BatchNorm keeps of the source, mean of a "
-        "stage's channels; - if it keeps nothing. Accuracies are "
-        "cross-validated in folds that part no equal pictures, in percent "
-        "with 95 % intervals; the commonest class has "
-        f"{100 * found.majority:.1f}. At random: the same network with random "
-        "weights; affinity: linear less that."
+        "KL [nats], distance [standard deviations of the source]: of the "
+        "activations from what\n"
+        "  BatchNorm keeps of the source, mean of a stage's channels; - if it "
+        "keeps nothing\n"
+        "linear, 5 nearest: cross-validated accuracy on what a stage gives, in "
+        "percent with 95 %\n"
+        "  interval; no equal pictures in two folds; the commonest class has "
+        f"{100 * found.majority:.1f}\n"
+        "at random: the same network with random weights; affinity: what the "
+        "weights add to linear"
     )
     if found.source is None:
         print("the source's classifier: absent from these weights")
     else:
         print(
             f"the source's classifier: energy {found.source.energy:.2f}, "
-            f"entropy {found.source.entropy:.2f} nats (of the mean of all "
-            f"images {found.source.mean_entropy:.2f}), highest probability "
+            f"entropy {found.source.entropy:.2f} nats (of the images' mean "
+            f"{found.source.mean_entropy:.2f}), highest probability "
             f"{found.source.confidence:.2f}"
         )
     points = ", ".join(
@@ -217,12 +220,13 @@ def evidence(advice: "advices.Advice") -> None:
         for point in found.curve
     )
     print(f"learning curve of the last linear: {points}")
-    kind = "measured" if cost.measured_ratio else "of other families"
+    whose = "this family" if cost.measured_ratio else "other networks"
     print(
-        f"an image takes {1e3 * cost.forward:.1f} ms forward, so about "
-        f"{1e3 * cost.training:.1f} ms where all of the base learns and "
-        f"{1e3 * cost.last_stage:.1f} where its last stage does (by ratios "
-        f"{kind} elsewhere, not measured here)"
+        f"seconds: an image takes {1e3 * cost.forward:.1f} ms forward (measured"
+        "); learning, an epoch takes about\n"
+        f"  {1e3 * cost.training:.1f} ms an image with all of the base, "
+        f"{1e3 * cost.last_stage:.1f} with its last stage (not measured here: "
+        f"by ratios of {whose})"
     )
     print(
         f"this took two forward passes of {found.sampled:,} images, "
@@ -237,20 +241,20 @@ def textbook(advice: "advices.Advice") -> None:
     if found is None:
         print(
             "The textbook has no word here: these weights keep nothing of a "
-            "source, so nobody can say how similar the images are."
+            "source, so that nobody\n  can say how similar the images are."
         )
     else:
         print(
             f"The textbook's word (CS231n, scenario {found.number} of 4: "
             f"{'small' if found.small else 'large'} and "
-            f"{'similar' if found.similar else 'different'}): {found.advice}. "
-            f"That is --strategy={found.strategy}."
+            f"{'similar' if found.similar else 'different'}), not a "
+            f"measurement:\n  {found.advice}\n"
+            f"  that is --strategy={found.strategy}"
         )
         print(textbooks.explain())
     print(
-        "This is no measurement: what the images themselves say is above, and "
-        "nothing decides by it yet. Train with several strategies to compare "
-        "them."
+        "What was measured is above; nothing decides by it yet. To know, train "
+        "in several ways and compare."
     )
 
 

@@ -84,10 +84,10 @@ def scenario(images: int, distance: float) -> Scenario:
 
 
 def explain() -> str:
-    """Returns in a sentence where the lines are drawn, and by whom."""
+    """Returns in three lines where the lines are drawn, and by whom."""
     return (
-        f"Small is up to {SMALL} training images (Kornblith et al. 2019: up to "
-        "there a linear classifier was no worse than fine-tuning); similar is "
-        f"a mean distance of up to {SIMILAR:g} (our choice, between "
-        "photographs and other images). CS231n gives no numbers."
+        f"  small: up to {SMALL} training images (Kornblith et al. 2019: up to "
+        "there a linear\n    classifier is comparable with fine-tuning or "
+        "better); similar: a mean distance of up\n"
+        f"    to {SIMILAR:g} (our choice); CS231n gives no numbers"
     )
