@@ -130,6 +130,19 @@ MISTAKES = {
     "full output": ("export --model={run} --output={photos}", "is not empty"),
     "format": ("export --format=onnx", "`format` must be one of saved_model"),
     "demo": ("demo --workdir={csv}", "is no directory"),
+    "advice without data": ("advise", "`data` must be folder:PATH"),
+    "advice without a source": (
+        "advise --data=folder:{photos} --backbone=SmallResNet",
+        "no ImageNet weights for SmallResNet. Give --weights a file",
+    ),
+    "advice to a file": (
+        "advise --data=folder:{photos} --json={photos}",
+        "`json` must be a file",
+    ),
+    "advice with epochs": (
+        "advise --epochs=3",
+        "`--epochs` is a flag of `tlkeras train`",
+    ),
     "check without data": ("check", "`data` must be folder:PATH"),
     "nothing to check": (
         "check --data=folder:{photos}/nowhere",

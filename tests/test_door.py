@@ -7,6 +7,7 @@ from conftest import LABELS
 from conftest import SMALL
 
 import tlkeras
+from tlkeras.advisor import textbook
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,27 @@ def test_training_refuses_what_the_command_line_refuses(photos, tmp_path):
 def test_a_config_is_overruled_by_settings(tmp_path):
     with pytest.raises(tlkeras.UserError, match="at least 8 pixels"):
         tlkeras.train(config="digits", image_size=4, workdir=tmp_path)
+
+
+def test_advice_of_an_earlier_run(trained, photos):
+    """Its weights know their source, which are these very images."""
+    found = tlkeras.advise(
+        f"folder:{photos}",
+        backbone="SmallResNet",
+        weights=trained.directory,
+        image_size=16,
+        resize="pad",
+        quiet=True,
+    )
+    last = found.evidence.depths[-1]
+    assert last.wasserstein < textbook.SIMILAR
+    assert last.linear.value > 0.95
+    # The run's own head knows the digits.
+    assert found.evidence.source.confidence > 0.5
+    assert (found.scenario.small, found.scenario.similar) == (True, True)
+    train = trained.report["data"]["images"]["train"]
+    assert found.evidence.size.images == sum(train.values())
+    assert found.evidence.size.width == 8
 
 
 def test_files_arrays_and_pictures_are_the_same(classifier, images):

@@ -22,7 +22,7 @@ LEVELS = (
         "remedy",
         "paired",
     ),
-    ("training", "export", "doctor"),
+    ("training", "export", "doctor", "advisor"),
     ("schedule",),
     ("report",),
     ("experiment", "using"),

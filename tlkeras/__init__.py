@@ -14,6 +14,7 @@ _PUBLIC = {
     "Classifier": ("tlkeras.door", "Classifier"),
     "Run": ("tlkeras.experiment", "Run"),
     "UserError": ("tlkeras.errors", "UserError"),
+    "advise": ("tlkeras.door", "advise"),
     "build_classifier": ("tlkeras.model", "build_classifier"),
     "compare": ("tlkeras.door", "compare"),
     "freeze": ("tlkeras.model", "freeze"),
@@ -31,6 +32,7 @@ __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
     from tlkeras.door import Classifier as Classifier
+    from tlkeras.door import advise as advise
     from tlkeras.door import compare as compare
     from tlkeras.door import load as load
     from tlkeras.door import train as train

@@ -310,6 +310,30 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
     return 1 if found.decisions else 0
 
 
+def _advise(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras import plan as plans
+
+    config = configs.build(_given(values))
+    written = _output_file(values, "json")
+    progress = _progress()
+    with _quiet():
+        subject = plans.subject(config, progress=progress)
+        from tlkeras import tables
+        from tlkeras.advisor import advice as advices
+    advice = advices.give(
+        subject, max_images=values.max_images, progress=progress
+    )
+    tables.evidence(advice)
+    if not values.evidence_only:
+        tables.textbook(advice)
+    if written:
+        files.write_json(
+            written,
+            advices.to_json(advice, evidence_only=values.evidence_only),
+        )
+    return 0
+
+
 def _cache(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import cache
     from tlkeras import tables
@@ -416,6 +440,12 @@ _COMMANDS = {
         "Looks for what is wrong with labelled images; status 1 if there is.",
         options.check,
         _check,
+    ),
+    "advise": _Command(
+        "--data=... [--backbone=...] [--evidence_only] [--json=FILE]",
+        "Measures what speaks for which way, without training.",
+        options.advise,
+        _advise,
     ),
     "export": _Command(
         "--model=RUN --output=DIRECTORY",

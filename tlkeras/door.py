@@ -13,11 +13,13 @@ from tlkeras import config as configs
 from tlkeras import errors
 from tlkeras import evaluation
 from tlkeras import experiment
+from tlkeras import options
 from tlkeras import plan as plans
 from tlkeras import predicting
 from tlkeras import progress as progresses
 from tlkeras import saving
 from tlkeras import ways
+from tlkeras.advisor import advice as advices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +136,37 @@ def compare(
         progress.say(sentence)
     plan = plans.make(built, workdir, way="compare", progress=progress)
     return comparing.run(plan, asked, progress=progress)
+
+
+def advise(
+    data: str = "",
+    *,
+    max_images: int = 1000,
+    quiet: bool = False,
+    **settings: Any,
+) -> advices.Advice:
+    """Returns what speaks for which way to a classifier, without training.
+
+    data: as for `train`, and divided as there; only its training part is
+    looked at. max_images: at most so many of it. settings: those of
+    `tlkeras advise`.
+
+    Raises `UserError` for whatever the caller can mend.
+    """
+    for name in settings:
+        if name not in options.ADVISE:
+            raise errors.UserError(
+                f"unknown setting `{name}`."
+                f"{errors.nearest(name, options.ADVISE)} Known are "
+                f"{', '.join(options.ADVISE)}, max_images, quiet."
+            )
+    progress = progresses.Progress(quiet=quiet)
+    config = configs.build({**settings, "data": data})
+    return advices.give(
+        plans.subject(config, progress=progress),
+        max_images=max_images,
+        progress=progress,
+    )
 
 
 def load(path: str | os.PathLike) -> Classifier:

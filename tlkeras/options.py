@@ -53,6 +53,20 @@ COMPARISON = {
         ),
     )
 }
+# The settings of training that advice reads.
+ADVISE = (
+    "data",
+    "data_dir",
+    "backbone",
+    "weights",
+    "image_size",
+    "resize",
+    "images_per_class",
+    "max_pixels",
+    "cache_dir",
+    "seed",
+    "split_seed",
+)
 _MODEL = _text("model", "the directory of a run, or a model.keras")
 _CSV = _text("csv", "a CSV file to write, with all probabilities")
 
@@ -142,6 +156,29 @@ def check() -> flags.FlagValues:
         _text(
             "fix", "a CSV source to write, without the images that are doubtful"
         ),
+    )
+
+
+def advise() -> flags.FlagValues:
+    """Returns the flags of `tlkeras advise`."""
+    settings = configs.settings()
+    only = configs.Setting(
+        "evidence_only",
+        (bool,),
+        False,
+        configs.Rule("print what was measured, without the textbook's word"),
+    )
+    most = configs.Setting(
+        "max_images",
+        (int,),
+        1000,
+        configs.Rule("training images to look at", low=2, high=1_000_000),
+    )
+    return _flags(
+        *(settings[name] for name in ADVISE),
+        most,
+        only,
+        _text("json", "a JSON file to write, with all that was found"),
     )
 
 

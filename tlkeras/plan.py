@@ -44,6 +44,25 @@ class Plan:
     cache: pathlib.Path
 
 
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What advice is asked about; the settings are those of `train`.
+
+    image_size: side in pixels. cache: what is kept between runs.
+    """
+
+    source: sources.Source
+    row: catalog.Backbone
+    weights: str
+    image_size: int
+    resize: str
+    images_per_class: int | str
+    max_pixels: int
+    seed: int
+    split_seed: int
+    cache: pathlib.Path
+
+
 def make(
     config: configs.Config,
     workdir: str | os.PathLike = "",
@@ -61,9 +80,7 @@ def make(
     row, size = image_size(config.backbone, config.image_size)
     strategy = config.strategy_phases()
     weights = config.weights if strategy.pretrained else "none"
-    file = locate.weights(weights)
-    if weights == "imagenet":
-        locate.check_imagenet(row)
+    file = _find_weights(weights, row, "--strategy=scratch")
     config = dataclasses.replace(
         config,
         data=sources.absolute(config.data),
@@ -87,6 +104,36 @@ def make(
         strategy,
         source,
         files.cache_directory(config.cache_dir),
+    )
+
+
+def subject(
+    config: configs.Config, *, progress: progresses.Progress
+) -> Subject:
+    """Returns what advice is asked about; writes nothing.
+
+    Raises `UserError` for whatever is wrong and can be known already.
+    """
+    row, size = image_size(config.backbone, config.image_size)
+    _find_weights(config.weights, row, "--weights=none")
+    cache = files.cache_directory(config.cache_dir)
+    source = sources.open(
+        sources.absolute(config.data),
+        data_dir=config.data_dir,
+        progress=progress,
+    )
+    _check_sizes(source, config)
+    return Subject(
+        source,
+        row,
+        config.weights,
+        size,
+        config.resize,
+        config.images_per_class,
+        config.max_pixels,
+        config.seed,
+        config.split_seed,
+        cache,
     )
 
 
@@ -185,6 +232,15 @@ def new_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
             "overwritten. Choose another."
         )
     return directory
+
+
+def _find_weights(
+    weights: str, row: catalog.Backbone, instead: str
+) -> pathlib.Path | None:
+    """Returns the file that `weights` stand for, None for a word."""
+    if weights == "imagenet":
+        locate.check_imagenet(row, instead)
+    return locate.weights(weights)
 
 
 def _absolute(path: str) -> str:

@@ -12,10 +12,13 @@ import rich.text
 
 from tlkeras import catalog
 from tlkeras import evaluation
+from tlkeras.advisor import textbook as textbooks
 
 if TYPE_CHECKING:
     from tlkeras import doctor
     from tlkeras import using
+    from tlkeras.advisor import advice as advices
+    from tlkeras.advisor import probe
 
 _SHOWN = 50
 
@@ -191,6 +194,129 @@ def checkup(found: "doctor.Checkup") -> None:
             print(f"        {finding.text}")
     if not found.decisions:
         print("nothing needs a decision")
+
+
+def evidence(advice: "advices.Advice") -> None:
+    """Prints what was measured of a data set and a base, stage by stage."""
+    found = advice.evidence
+    size, cost = found.size, found.cost
+    for note in advice.notes:
+        print(note)
+    pixels = "unknown"
+    if size.width is not None:
+        pixels = f"{size.width:.0f} x {size.height:.0f}"
+    looked = f"{found.sampled:,} of " if found.sampled < size.images else ""
+    print(
+        f"{advice.data} with {advice.backbone} ({advice.weights})\n"
+        f"training split: {size.images:,} images of {size.classes} classes, "
+        f"{size.images_per_class_min:,} to a class at least, "
+        f"{size.images_per_class_median:,.0f} in the median, the largest "
+        f"{size.imbalance:.1f} times the smallest\n"
+        f"median image {pixels} pixels, input {size.input}; looked at: "
+        f"{looked}{size.images:,}"
+    )
+    show(
+        (
+            "up to layer",
+            "channels",
+            "KL",
+            "distance",
+            "linear",
+            "5 nearest",
+            "at random: linear",
+            "5 nearest",
+            "affinity",
+        ),
+        [
+            (
+                depth.layer,
+                str(depth.channels),
+                _number(depth.kl),
+                _number(depth.wasserstein),
+                _interval(depth.linear),
+                _interval(depth.neighbours),
+                _interval(depth.random_linear),
+                _interval(depth.random_neighbours),
+                _interval(depth.affinity, "+"),
+            )
+            for depth in found.depths
+        ],
+        right=("channels", "KL", "distance"),
+    )
+    print(
+        "KL [nats], distance [standard deviations of the source]: of the "
+        "activations from what\n"
+        "  BatchNorm keeps of the source, mean of a stage's channels; - if it "
+        "keeps nothing\n"
+        "linear, 5 nearest: cross-validated accuracy on what a stage gives, in "
+        "percent with 95 %\n"
+        "  interval; no equal pictures in two folds; the commonest class has "
+        f"{100 * found.majority:.1f}\n"
+        "at random: the same network with random weights; affinity: what the "
+        "weights add to linear"
+    )
+    if found.source is None:
+        print("the source's classifier: absent from these weights")
+    else:
+        print(
+            f"the source's classifier: energy {found.source.energy:.2f}, "
+            f"entropy {found.source.entropy:.2f} nats (of the images' mean "
+            f"{found.source.mean_entropy:.2f}), highest probability "
+            f"{found.source.confidence:.2f}"
+        )
+    points = ", ".join(
+        f"{point.images:.0f} images {_interval(point.linear)}"
+        for point in found.curve
+    )
+    print(f"learning curve of the last linear: {points}")
+    whose = "this family" if cost.measured_ratio else "other networks"
+    print(
+        f"seconds: an image takes {1e3 * cost.forward:.1f} ms forward (measured"
+        "); learning, an epoch takes about\n"
+        f"  {1e3 * cost.training:.1f} ms an image with all of the base, "
+        f"{1e3 * cost.last_stage:.1f} with its last stage (not measured here: "
+        f"by ratios of {whose})"
+    )
+    print(
+        f"this took two forward passes of {found.sampled:,} images, "
+        f"{cost.passes:.1f} s; tracing {cost.tracing:.1f} s; reading "
+        f"{cost.reading:.1f} s; probes {cost.probes:.1f} s"
+    )
+
+
+def textbook(advice: "advices.Advice") -> None:
+    """Prints what the textbook would do, as its word and not a measurement."""
+    found = advice.scenario
+    if found is None:
+        print(
+            "The textbook has no word here: these weights keep nothing of a "
+            "source, so that nobody\n  can say how similar the images are."
+        )
+    else:
+        print(
+            f"The textbook's word (CS231n, scenario {found.number} of 4: "
+            f"{'small' if found.small else 'large'} and "
+            f"{'similar' if found.similar else 'different'}), not a "
+            f"measurement:\n  {found.advice}\n"
+            f"  that is --strategy={found.strategy}"
+        )
+        print(textbooks.explain())
+    print(
+        "What was measured is above; nothing decides by it yet. To know, train "
+        "in several ways and compare."
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(found: "probe.Share | probe.Difference", sign: str = "") -> str:
+    """Returns a share and its interval, in percent."""
+    return (
+        f"{100 * found.value:{sign}.1f} [{100 * found.low:{sign}.1f}, "
+        f"{100 * found.high:{sign}.1f}]"
+    )
 
 
 def _share(value: float | None) -> str:

@@ -169,6 +169,79 @@ class TestKerasSqueezenet:
             assert np.array_equal(*features) == equal
 
 
+class TestClassifier:
+    """What the source's own classifier says of features."""
+
+    @pytest.mark.parametrize(
+        "name", ["some.h5", "some.keras", "some.weights.h5"]
+    )
+    def test_of_a_file(self, base, full, tmp_path, name):
+        save(full, tmp_path / name)
+        made = models.build_base(
+            SMALL, weights=str(tmp_path / name), image_size=24
+        )
+        pixels = np.random.default_rng(0).random((2, 24, 24, 3))
+        found = weights.classifier(made, str(tmp_path / name))
+        np.testing.assert_allclose(
+            found(base.predict(pixels, verbose=0)),
+            full.predict(pixels, verbose=0),
+            rtol=1e-5,
+        )
+
+    def test_of_a_run(self, tmp_path):
+        model = randomized(
+            models.build_classifier(
+                2, backbone=SMALL, weights="none", image_size=16, head="mlp"
+            )
+        )
+        model.save(tmp_path / "model.keras")
+        made = models.build_base(SMALL, weights=str(tmp_path), image_size=16)
+        features = np.ones([3, 128], np.float32)
+        np.testing.assert_allclose(
+            weights.classifier(made, str(tmp_path))(features),
+            model.get_layer("head").predict(features, verbose=0),
+            rtol=1e-5,
+        )
+
+    def test_behind_the_pooling_as_a_convolution(self, tmp_path):
+        full = randomized(
+            constructed("MobileNet-0.25", input_shape=(32, 32, 3))
+        )
+        full.save(tmp_path / "full.h5")
+        made = models.build_base(
+            "MobileNet-0.25", weights=str(tmp_path / "full.h5"), image_size=32
+        )
+        found = weights.classifier(made, str(tmp_path / "full.h5"))
+        kernel, bias = full.get_weights()[-2:]
+        features = np.ones([1, 256], np.float32)
+        assert kernel.shape == (1, 1, 256, 1000)
+        np.testing.assert_allclose(
+            found(features)[0], kernel[0, 0].sum(axis=0) + bias, rtol=1e-4
+        )
+
+    @pytest.mark.parametrize(
+        "name", ["some.h5", "some.keras", "some.weights.h5"]
+    )
+    def test_is_absent(self, base, tmp_path, name):
+        save(base, tmp_path / name)
+        made = models.build_base(
+            SMALL, weights=str(tmp_path / name), image_size=24
+        )
+        assert weights.classifier(made, str(tmp_path / name)) is None
+        assert weights.classifier(made, "imagenet") is None
+        assert weights.classifier(made, "none") is None
+
+    def test_of_more_layers_is_none(self, base, tmp_path):
+        x = keras.layers.Dense(128, "relu")(base.output)
+        keras.Model(base.input, keras.layers.Dense(7)(x)).save(
+            tmp_path / "some.h5"
+        )
+        made = models.build_base(
+            SMALL, weights=str(tmp_path / "some.h5"), image_size=24
+        )
+        assert weights.classifier(made, str(tmp_path / "some.h5")) is None
+
+
 class TestMisfit:
     """One line that names the layer and both shapes."""
 

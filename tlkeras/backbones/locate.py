@@ -46,12 +46,17 @@ def weights(setting: str) -> pathlib.Path | None:
     return path
 
 
-def check_imagenet(row: catalog.Backbone) -> None:
-    """Raises `UserError` where ImageNet weights cannot be had for `row`."""
+def check_imagenet(
+    row: catalog.Backbone, instead: str = "--strategy=scratch"
+) -> None:
+    """Raises `UserError` where ImageNet weights cannot be had for `row`.
+
+    instead: what works without weights.
+    """
     if "imagenet" not in row.weights:
         raise errors.UserError(
             f"there are no ImageNet weights for {row.name}. Give --weights a "
-            "file or an earlier run, or --strategy=scratch."
+            f"file or an earlier run, or {instead}."
         )
     if row.origin.endswith(TORCH) and not _has_torch():
         raise errors.UserError(

@@ -6,6 +6,7 @@ import importlib
 import pathlib
 import re
 import socket
+from collections.abc import Callable
 
 import h5py
 import keras
@@ -45,6 +46,44 @@ def network(
         _load(made, row, locate.weights(weights))
         _scale_as_imagenet(made)
     return made
+
+
+def classifier(
+    made: base.Base, weights: str
+) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Returns the classifier that `weights` bring, features -> logits [n, k].
+
+    None where they bring none, as what Keras downloads for a base, or one that
+    is more than a layer on the pooled features. `made`: the base that has them.
+    """
+    path = locate.weights(weights)
+    if path is None:
+        return None
+    if path.suffix == ".keras":
+        model = open_model(path)
+        if any(isinstance(layer, base.Base) for layer in model.layers):
+            head = model.get_layer("head")
+            return lambda features: keras.ops.convert_to_numpy(head(features))
+        rest = _arrays(model)[len(made.network.weights) :]
+    else:
+        with h5py.File(path, "r") as file:
+            group = file["model_weights"] if "model_weights" in file else file
+            if _names(group, "layer_names"):
+                rest = _legacy_arrays(group)[len(made.network.weights) :]
+            else:
+                # Keras 3 calls the first layer of a class by its class alone.
+                stored = file.get("layers/dense/vars", {})
+                rest = [("dense", stored[key][()]) for key in sorted(stored)]
+    if len(rest) != 2:
+        return None
+    (name, kernel), (_, bias) = rest
+    # MobileNet's is a 1 x 1 convolution behind the pooling. That of SqueezeNet
+    # stands before it, and so would say something else.
+    if kernel.ndim == 4 and "conv_preds" in name:
+        kernel = kernel[0, 0]
+    if kernel.shape != (made.network.output.shape[-1], len(bias)):
+        return None
+    return lambda features: features @ kernel + bias
 
 
 def open_model(path: pathlib.Path) -> keras.Model:

@@ -33,7 +33,9 @@ class Dataset:
 
     rows: where each one stands in `images` [n]. targets: index into `labels`
     [n]. splits: train, validation, test or unused, for each. hashes: of each
-    image's pixels [n]. skipped: (path, reason) of unreadable images.
+    image's pixels [n]. skipped: (path, reason) of unreadable images. groups:
+    equal for images that must stay together [n]. sizes: width and height of
+    each file's picture [n, 2], in pixels.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Dataset:
     skipped: tuple[tuple[str, str], ...]
     duplicates: Duplicates
     notes: tuple[str, ...]
+    groups: tuple[str, ...]
+    sizes: np.ndarray
 
     def positions(self, split: str) -> np.ndarray:
         """Returns the positions [n] of the images of `split`."""
@@ -107,11 +111,12 @@ def prepare(
                 f"class {example.label!r} of {source.name} has no image that "
                 f"can be read, first {example.path}: {each.reason}."
             )
+    groups = [example.group for example in examples]
     split = splits.assign(
         hashes,
         labels,
         given=[example.split for example in examples],
-        groups=[example.group for example in examples],
+        groups=groups,
         seed=split_seed,
     )
     names = split.names
@@ -137,6 +142,8 @@ def prepare(
         skipped=skipped,
         duplicates=duplicates,
         notes=split.notes + _duplicate_notes(duplicates),
+        groups=tuple(splits.together(hashes, groups)),
+        sizes=np.array([[facts[row].width, facts[row].height] for row in rows]),
     )
 
 

@@ -53,7 +53,7 @@ def assign(
         )
     lacking = [name for name in SPLITS if name not in known]
     # Only what is for training may go elsewhere: by keys, never one image.
-    keys = _together(hashes, groups)
+    keys = together(hashes, groups)
     classes: dict[str, list[str]] = {label: [] for label in sorted(set(labels))}
     for key, label, name in zip(keys, labels, known, strict=True):
         if name == "train":
@@ -115,7 +115,7 @@ def _name(place: float, lacking: Sequence[str]) -> str:
     return "validation" if place < test + validation else "train"
 
 
-def _together(hashes: Sequence[str], groups: Sequence[str]) -> list[str]:
+def together(hashes: Sequence[str], groups: Sequence[str]) -> list[str]:
     """Returns a key for each image, equal for all that must stay together.
 
     Images stay together that have equal pixels or one group, and so do groups
