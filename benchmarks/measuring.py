@@ -215,7 +215,7 @@ def circumstances() -> list[str]:
     return [
         f"date      {datetime.date.today().isoformat()}",
         f"command   {_command()}",
-        f"machine   {_processor()}, {cores} cores{load}; "
+        f"machine   {processor()}, {cores} cores{load}; "
         f"{', '.join(_gpus()) or 'no GPU'}",
         f"versions  Python {platform.python_version()}, "
         f"Keras {keras.__version__} on {keras.backend.backend()}, "
@@ -256,7 +256,8 @@ def _command() -> str:
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Returns the name of the machine's processor."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
