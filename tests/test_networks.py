@@ -39,8 +39,7 @@ STEPS = 4
 BYTES_A_PARAMETER = 52
 BYTES_BESIDE = 1e9
 
-# A phase of each kind. Whatever of Adam's steps is seen, it is no more than a
-# few times the rate, so that the outputs stay finite.
+# A phase of each kind, at low rates: the weights are random.
 PHASES = (
     records.Phase("head", "none", 2, 1e-3),
     records.Phase("stage", "stages:1", 2, 1e-4),
