@@ -9,6 +9,7 @@ One takes half a minute to some minutes, so all of them run with -m slow:
 
 import hashlib
 import os
+import pathlib
 import shutil
 
 import keras
@@ -33,12 +34,12 @@ IMAGES = 8
 STEPS = 4
 
 # At their peak the phases hold weights, gradients, Adam's two moments, copies
-# of the start and of the best epoch, and what XLA takes. Measured, with 0.9 GB
-# of TensorFlow itself: ConvNeXtTiny 2.7 GB, InceptionResNetV2 4.7.
-BYTES_A_PARAMETER = 64
+# of the start and of the best epoch, and what XLA takes. Measured with the
+# 0.9 GB of TensorFlow itself: ConvNeXtTiny 2.7 GB, ConvNeXtBase 5.2.
+BYTES_A_PARAMETER = 52
+BYTES_BESIDE = 1e9
 
-# A phase of each kind. Whatever of Adam's steps is seen, it is no more than a
-# few times the rate, so that the outputs stay finite.
+# A phase of each kind, at low rates: the weights are random.
 PHASES = (
     records.Phase("head", "none", 2, 1e-3),
     records.Phase("stage", "stages:1", 2, 1e-4),
@@ -48,8 +49,12 @@ PHASES = (
 
 
 def memory() -> float:
-    """Returns the bytes of memory that are free, of this machine's."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Returns the bytes of memory that a process can have now."""
+    known = pathlib.Path("/proc/meminfo")
+    if known.exists():
+        lines = dict(line.split(":") for line in known.read_text().splitlines())
+        return 1024.0 * int(lines["MemAvailable"].split()[0])
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 @pytest.fixture
@@ -125,12 +130,8 @@ def check_phase(model: keras.Model, phase: records.Phase, size: int) -> None:
 )
 @pytest.mark.parametrize("row", catalog.BACKBONES, ids=lambda row: row.name)
 def test_from_building_to_serving(row, directory):
-    needed = BYTES_A_PARAMETER * row.parameters
-    if needed > memory():
-        pytest.skip(
-            f"its phases take about {needed / 1e9:.0f} GB of memory, and "
-            f"{memory() / 1e9:.0f} are free"
-        )
+    needed = BYTES_A_PARAMETER * row.parameters + BYTES_BESIDE
+    free = memory()
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     size = row.smallest_size
@@ -139,7 +140,8 @@ def test_from_building_to_serving(row, directory):
     )
     check_split(bases.of(model).network, size)
     for phase in PHASES:
-        check_phase(model, phase, size)
+        if needed <= free or phase.unfreeze == "none":
+            check_phase(model, phase, size)
 
     # As unlike as those of training: equal ones are no test of the outputs.
     generator = np.random.default_rng(2)
@@ -168,3 +170,8 @@ def test_from_building_to_serving(row, directory):
         samples=[tf.io.encode_png(each).numpy() for each in pixels],
     )
     assert verified.images == len(pixels)
+    if needed > free:
+        pytest.skip(
+            "all passed, but only the head was trained: what trains more "
+            f"takes {needed / 1e9:.0f} GB of memory, {free / 1e9:.0f} are free"
+        )
