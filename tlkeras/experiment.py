@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import pathlib
 import shlex
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from tlkeras import cache
 from tlkeras import checkpoint
 from tlkeras import config as configs
 from tlkeras import devices
+from tlkeras import distribution
 from tlkeras import errors
 from tlkeras import evaluation
 from tlkeras import export
@@ -47,10 +50,26 @@ _BATCH = 32
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run: where it stands, and what its report says."""
+    """A finished run: where it stands, and what its report says.
+
+    Of several processes the others than the first have no report.
+    """
 
     directory: pathlib.Path
     report: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Learned:
+    """What training came to, and what it was done with."""
+
+    model: keras.Model
+    shape: image_stores.Shape
+    data: datasets.Dataset
+    batch_size: int
+    results: tuple[records.PhaseResult, ...]
+    notes: tuple[str, ...]
+    spread: distribution.Spread
 
 
 def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
@@ -60,53 +79,20 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     if no phase has ended then, nothing is left. Ctrl-C in a phase keeps the
     best so far.
     """
+    if not plan.team.first:
+        # Only the first process writes; what is stored here goes at the end.
+        with tempfile.TemporaryDirectory() as name, batches.user_errors():
+            place = pathlib.Path(name)
+            here = dataclasses.replace(plan, directory=place, cache=place)
+            _learn(here, progress)
+        return Run(plan.directory, {})
     began = time.perf_counter()
-    config, directory = plan.config, plan.directory
+    directory = plan.directory
     with _nothing_half_done(directory, progress), batches.user_errors():
-        keras.utils.set_random_seed(config.seed)
-        model = _build(plan)
-        shape = image_stores.Shape(
-            plan.image_size, config.resize, config.max_pixels
-        )
-        notes = _check_phases(model, plan.strategy)
-        data = datasets.prepare(
-            plan.source,
-            shape=shape,
-            split_seed=config.split_seed,
-            images_per_class=config.images_per_class,
-            on_bad_image=config.on_bad_image,
-            store_bytes=config.image_store_gb * 1e9,
-            directory=directory,
-            keep=plan.cache,
-            progress=progress,
-        )
-        progress.say(f"run {directory}")
-        _say_data(data, [*data.notes, *notes], progress)
-        files.write_text(directory / "config.toml", configs.to_toml(config))
-        batch_size = _batch_size(config, data)
-        feed = _feed(config, data, batch_size)
-        results = schedule.run(
-            model,
-            plan.strategy,
-            records.Evidence(
-                feed.train_images, feed.validation_images, len(data.labels)
-            ),
-            feed,
-            storage=cache.Storage(
-                mode=config.feature_cache,
-                directory=plan.cache / cache.FOLDER,
-                memory_bytes=config.feature_memory_gb * 1e9,
-                disk_bytes=config.feature_cache_gb * 1e9,
-            ),
-            progress=progress,
-            done=_resume(directory, model, progress),
-            after_phase=lambda results: checkpoint.save(
-                directory, model, results
-            ),
-            callbacks=lambda phase: _callbacks(config, directory, phase),
-        )
-        classifier = saving.Classifier(model, data.labels, shape)
+        learned = _learn(plan, progress)
+        data, batch_size = learned.data, learned.batch_size
         progress.say("scoring, saving, exporting and checking the export")
+        classifier = _save(learned, directory / "model.keras")
         answers = {
             split: _answers(classifier, data, split, batch_size, progress)
             for split in ("test", "validation")
@@ -114,7 +100,6 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
         quality = {
             split: _quality(answers[split], data, split) for split in answers
         }
-        saving.save(directory / "model.keras", classifier)
         exported = export.saved_model(
             classifier,
             directory / "saved_model" / "1",
@@ -126,20 +111,124 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
             weights=plan.weights,
             image_size=plan.image_size,
             dataset=data,
-            results=results,
+            results=learned.results,
             quality=quality,
             seconds=time.perf_counter() - began,
             notes=[
-                *notes,
+                *learned.notes,
                 f"The SavedModel answers as the model on {exported.images} "
                 "test images, given as files and as pixels (largest "
                 f"difference {exported.largest_difference:.1g}).",
             ],
         )
-        _write(plan, data, results, answers, report)
+        _write(plan, data, learned.results, answers, report)
         checkpoint.remove(directory)
     _say_result(report, directory, progress)
     return Run(directory, report)
+
+
+def _learn(plan: plans.Plan, progress: progresses.Progress) -> _Learned:
+    """Returns what the phases came to; each process of the plan's does this."""
+    config, directory, team = plan.config, plan.directory, plan.team
+    devices.leave_to_keras()
+    keras.utils.set_random_seed(config.seed)
+    spread = distribution.start(config.distribute, team)
+    model = _build(plan, spread)
+    shape = image_stores.Shape(
+        plan.image_size, config.resize, config.max_pixels
+    )
+    notes = _check_phases(model, plan.strategy)
+    data = team.together(
+        lambda: datasets.prepare(
+            plan.source,
+            shape=shape,
+            split_seed=config.split_seed,
+            images_per_class=config.images_per_class,
+            on_bad_image=config.on_bad_image,
+            store_bytes=config.image_store_gb * 1e9,
+            directory=directory,
+            keep=plan.cache,
+            progress=progress,
+        )
+    )
+    team.agree(_digests(config, data, model))
+    progress.say(f"run {directory}")
+    _say_data(data, [*data.notes, *notes], progress)
+    batch_size = _batch_size(config, data, spread)
+    progress.say(spread.text(batch_size))
+    if spread.kind != "none":
+        notes.append(spread.text(batch_size))
+    if team.first:
+        files.write_text(directory / "config.toml", configs.to_toml(config))
+    feed = _feed(config, data, batch_size, spread)
+    checkpoint.share(directory, team.from_first)
+    results = schedule.run(
+        model,
+        plan.strategy,
+        records.Evidence(
+            feed.train_images, feed.validation_images, len(data.labels)
+        ),
+        feed,
+        spread=spread,
+        storage=_storage(plan),
+        progress=progress,
+        done=_resume(directory, model, progress),
+        after_phase=lambda results: (
+            checkpoint.save(directory, model, results) if team.first else None
+        ),
+        callbacks=lambda phase: _callbacks(plan, phase),
+    )
+    team.part()
+    return _Learned(
+        model, shape, data, batch_size, results, tuple(notes), spread
+    )
+
+
+def _save(learned: _Learned, path: pathlib.Path) -> saving.Classifier:
+    """Returns the classifier that it writes to `path`, on one device."""
+    classifier = saving.Classifier(
+        learned.model, learned.data.labels, learned.shape
+    )
+    saving.save(path, classifier)
+    # Weights on several devices are in the way of all that follows: `predict`
+    # and export by one process, or in one graph.
+    return classifier if learned.spread.kind == "none" else saving.load(path)
+
+
+def _digests(
+    config: configs.Config, data: datasets.Dataset, model: keras.Model
+) -> dict[str, str]:
+    """Returns what must be the same in all processes, by what it is called."""
+    # Paths may differ between hosts.
+    config = dataclasses.replace(
+        config, data="", data_dir="", cache_dir="", weights=""
+    )
+    words = {
+        "settings": [configs.to_toml(config)],
+        "images": [*data.hashes, *data.splits, *map(str, data.targets)],
+    }
+    digests = {
+        name: hashlib.blake2b("\n".join(each).encode()).hexdigest()[:32]
+        for name, each in words.items()
+    }
+    weights = hashlib.blake2b()
+    for array in models.state(model):
+        weights.update(np.ascontiguousarray(array))
+    return {**digests, "initial weights": weights.hexdigest()[:32]}
+
+
+def _storage(plan: plans.Plan) -> cache.Storage:
+    config = plan.config
+    mode = config.feature_cache
+    if plan.team.processes > 1 and mode != "off":
+        # All must compute the same, whatever the first finds on its disk.
+        mode = "memory"
+    return cache.Storage(
+        mode=mode,
+        directory=plan.cache / cache.FOLDER,
+        memory_bytes=config.feature_memory_gb * 1e9,
+        disk_bytes=config.feature_cache_gb * 1e9,
+    )
 
 
 @contextlib.contextmanager
@@ -202,40 +291,58 @@ def _resume(
     return done
 
 
-def _build(plan: plans.Plan) -> keras.Model:
+def _build(plan: plans.Plan, spread: distribution.Spread) -> keras.Model:
     config = plan.config
-    return models.build_classifier(
-        len(plan.source.labels),
-        backbone=plan.row.name,
-        weights=plan.weights,
-        image_size=plan.image_size,
-        head=config.head,
-        head_units=config.head_units,
-        head_initializer=config.head_initializer,
-        dropout=config.dropout,
-        l2=config.l2,
-        precision=devices.precision(config.precision),
-    )
+    if plan.team.processes > 1 and plan.weights == "imagenet":
+        # One after the other, since several on a host download to one file.
+        plan.team.in_turn(
+            lambda: models.build_base(plan.row.name, image_size=plan.image_size)
+        )
+    with spread.scope():
+        return models.build_classifier(
+            len(plan.source.labels),
+            backbone=plan.row.name,
+            weights=plan.weights,
+            image_size=plan.image_size,
+            head=config.head,
+            head_units=config.head_units,
+            head_initializer=config.head_initializer,
+            dropout=config.dropout,
+            l2=config.l2,
+            precision=devices.precision(config.precision),
+        )
 
 
-def _batch_size(config: configs.Config, data: datasets.Dataset) -> int:
-    """Returns the images a step; raises `UserError` if there are not as many.
+def _batch_size(
+    config: configs.Config, data: datasets.Dataset, spread: distribution.Spread
+) -> int:
+    """Returns the images a step, of all devices together.
 
-    An epoch would be one step, and not the one that was asked for.
+    Raises `UserError` if there are not as many, because an epoch would be one
+    step, and not the one that was asked for; or if they cannot be shared.
     """
     images = len(data.positions("train"))
     if config.batch_size == "auto":
-        return min(_BATCH, images)
+        most = min(_BATCH, images)
+        return most - most % spread.devices or most
     if int(config.batch_size) > images:
         raise errors.UserError(
             f"`batch_size` must be at most the number of training images, "
             f"{images}. Received: {config.batch_size}."
         )
+    if int(config.batch_size) % spread.devices:
+        raise errors.UserError(
+            "`batch_size` must be a multiple of the number of devices, "
+            f"{spread.devices}, that share it. Received: {config.batch_size}."
+        )
     return int(config.batch_size)
 
 
 def _feed(
-    config: configs.Config, data: datasets.Dataset, batch_size: int
+    config: configs.Config,
+    data: datasets.Dataset,
+    batch_size: int,
+    spread: distribution.Spread,
 ) -> batches.Feed:
     weights = np.ones(len(data.labels))
     if config.class_weights == "balanced":
@@ -250,6 +357,7 @@ def _feed(
         seed=config.seed,
         class_weights=weights,
         cached_views=config.cached_views,
+        shares=spread.shares,
     )
 
 
@@ -261,11 +369,11 @@ def _part(data: datasets.Dataset, split: str) -> batches.Part:
 
 
 def _callbacks(
-    config: configs.Config, directory: pathlib.Path, phase: records.Phase
+    plan: plans.Plan, phase: records.Phase
 ) -> tuple[keras.callbacks.Callback, ...]:
-    if not config.tensorboard:
+    if not plan.config.tensorboard or not plan.team.first:
         return ()
-    place = directory / "tensorboard" / phase.name
+    place = plan.directory / "tensorboard" / phase.name
     return (keras.callbacks.TensorBoard(place, write_graph=False),)
 
 
