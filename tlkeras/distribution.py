@@ -82,8 +82,10 @@ class Spread:
     ) -> Any:
         """Returns what `fit` takes for `data` of `feed`, of `images` images."""
         if self.kind == "mirrored":
+            # Before it judges a second epoch, Keras looks at what comes behind
+            # the first one's last batch.
             return self.strategy.distribute_datasets_from_function(
-                lambda context: data
+                lambda context: data.repeat()
             )
         if self.kind == "data_parallel":
             return _Placed(self, data, feed.batch_size, images)

@@ -360,12 +360,13 @@ def _divided(whole: tf.data.Dataset, shares: Shares) -> tf.data.Dataset:
         undivided = tf.logical_or(uneven, images < shares.count)
 
         def share(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            start = tf.where(undivided, 0, number * images // shares.count)
-            end = (number + 1) * images // shares.count
-            end = tf.where(undivided, images, end)
-            factor = tf.where(
-                undivided, 1.0, (end - start) * shares.count / images
-            )
+            if_divided = number * images // shares.count
+            start = tf.where(undivided, tf.zeros_like(images), if_divided)
+            if_divided = (number + 1) * images // shares.count
+            end = tf.where(undivided, images, if_divided)
+            # Of all shares together, each mean counts as much as its images.
+            factor = (end - start) * shares.count / images
+            factor = tf.where(undivided, tf.ones_like(factor), factor)
             rows = [each[start:end] for each in batch]
             return (*rows, tf.cast(factor, tf.float32))
 
