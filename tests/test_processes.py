@@ -103,8 +103,16 @@ def test_a_mistake_is_one_line_with_a_way_on(
             ("a:1", 3, 2),
         ),
         # The very same words on each host.
-        ({"coordinator": "198.51.100.1:7,127.0.0.1:7"}, {}, ("198.51.100.1:7", 2, 1)),
-        ({"coordinator": "[::1]:7,b:7", "process_id": 1}, {}, ("[::1]:7", 2, 1)),
+        (
+            {"coordinator": "198.51.100.1:7,127.0.0.1:7"},
+            {},
+            ("198.51.100.1:7", 2, 1),
+        ),
+        (
+            {"coordinator": "[::1]:7,b:7", "process_id": 1},
+            {},
+            ("[::1]:7", 2, 1),
+        ),
         ({"coordinator": "auto"}, {}, (None, None, None)),
         (
             {"coordinator": "auto"},

@@ -75,7 +75,7 @@ def of(
     augment: str = "flip",
     cached_views: int = 4,
     class_weights: np.ndarray | None = None,
-    shares: batches.Shares = batches.Shares(),
+    shares: batches.Shares = batches.UNDIVIDED,
 ) -> batches.Feed:
     """Trains on one slice of the images and validates on the other."""
     images = image_stores.Images(

@@ -98,8 +98,9 @@ class Spread:
         hosts = ""
         if self.team.processes > 1:
             hosts = f" of {self.team.processes} processes"
+        devices = "devices" if self.devices > 1 else "device"
         return (
-            f"Computed on {self.devices} devices{hosts} ({self.kind}"
+            f"Computed on {self.devices} {devices}{hosts} ({self.kind}"
             f"{self.why}): a step's {batch_size} images are those of all "
             "together, and learning rates are not scaled."
         )
@@ -111,16 +112,19 @@ ALONE = Spread()
 def start(distribute: str, team: processes.Team) -> Spread:
     """Returns the devices for the setting `distribute`, resolving `auto`."""
     names = tuple(keras.distribution.list_devices())
-    tensorflow = keras.backend.backend() == "tensorflow"
+    backend = keras.backend.backend()
     kind, why = distribute, ""
     if distribute == "auto" and team.processes > 1:
         kind, why = "data_parallel", ", auto: there are several processes"
     elif distribute == "auto" and len(names) > 1:
-        kind = "none"
-        why = f", auto: the {len(names)} devices are no accelerators"
-        if devices.has_accelerator() and keras.backend.backend() != "torch":
-            kind = "mirrored" if tensorflow else "data_parallel"
+        kind, why = "none", ", auto: several CPUs are no gain"
+        if devices.has_accelerator():
+            kind = {"tensorflow": "mirrored", "jax": "data_parallel"}.get(
+                backend, "none"
+            )
             why = ", auto: there are several"
+            if kind == "none":
+                why = f", auto: on {backend} several devices are not used"
     elif distribute == "auto":
         kind, why = "none", ", auto: there is no other"
     if kind == "none":

@@ -67,6 +67,9 @@ class Shares:
         return size
 
 
+UNDIVIDED = Shares()
+
+
 @dataclasses.dataclass(frozen=True)
 class Everything:
     """All that a feed holds, at once.
@@ -145,7 +148,7 @@ def feed(
     seed: int,
     class_weights: np.ndarray,
     cached_views: int = 4,
-    shares: Shares = Shares(),
+    shares: Shares = UNDIVIDED,
 ) -> Feed:
     """Returns a feed of images.
 
@@ -313,7 +316,7 @@ def evaluation(
     targets: np.ndarray | None = None,
     *,
     batch_size: int,
-    shares: Shares = Shares(),
+    shares: Shares = UNDIVIDED,
 ) -> tf.data.Dataset:
     """Returns batches of all `indices`, in their order, as they are."""
 
