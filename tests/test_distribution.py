@@ -22,7 +22,7 @@ from tlkeras.data import batches
 
 def check(found: dict, devices: int, kind: str) -> None:
     assert (found["devices"], found["kind"]) == (devices, kind)
-    assert set(found["phases"]) == set(portable.SPREAD)
+    assert found["phases"]
     for name, (one, several) in found["phases"].items():
         for key in ("cross_entropy", "accuracy", "loss"):
             np.testing.assert_allclose(
@@ -44,8 +44,18 @@ def check(found: dict, devices: int, kind: str) -> None:
             )
 
 
-def spread(backend: str, places: dict, **options) -> subprocess.Popen:
-    return portable.start("spread", places, backend=backend, **options)
+def spread(
+    backend: str, phases: list[str], places: dict, **options
+) -> subprocess.Popen:
+    arguments = {"phases": phases, **places}
+    return portable.start("spread", arguments, backend=backend, **options)
+
+
+# Of 21 images in batches of 8 the last has 5, which two devices cannot share
+# evenly. JAX compiles each step anew, which takes time; where processes are
+# compared, all phases run.
+FEW = ["part", "learned"]
+ALL = list(portable.SPREAD)
 
 
 @pytest.fixture
@@ -55,14 +65,16 @@ def environment(cache) -> dict[str, str]:
 
 def test_two_devices_on_tensorflow(environment):
     places = {"distribute": "mirrored"}
-    process = spread("tensorflow", places, devices=2, environment=environment)
+    process = spread(
+        "tensorflow", ALL, places, devices=2, environment=environment
+    )
     check(portable.answer(process), 2, "mirrored")
 
 
 def test_two_devices_on_jax(environment):
     pytest.importorskip("jax", reason="JAX is not installed")
     places = {"distribute": "data_parallel"}
-    process = spread("jax", places, devices=2, environment=environment)
+    process = spread("jax", FEW, places, devices=2, environment=environment)
     check(portable.answer(process), 2, "data_parallel")
 
 
@@ -83,6 +95,7 @@ class TestTwoProcesses:
         found = [
             spread(
                 "jax",
+                ALL,
                 {
                     "coordinator": coordinator,
                     "num_processes": 2,
@@ -95,6 +108,7 @@ class TestTwoProcesses:
         for number, process in enumerate(found):
             answer = portable.answer(process)
             assert answer["first"] == (number == 0)
+            assert answer["told"] == "process 0"
             check(answer, 2, "data_parallel")
 
     def test_only_the_first_writes(self, photos, trained, tmp_path):

@@ -446,13 +446,22 @@ class TestShares:
                 [(list(range(half, size)), 1.0)],
             ]
 
-    @pytest.mark.parametrize("images", range(1, 30))
+    @pytest.mark.parametrize("images", range(1, 40))
     @pytest.mark.parametrize("count", [1, 2, 3])
-    def test_validation_ends_with_an_image_for_each(self, images, count):
-        shares = batches.Shares(count, tuple(range(count)))
-        size = shares.batch_size(images, 6)
-        last = images % size or size
-        assert size >= 6
-        assert last >= count or images < count
-        # And is in no hurry to have larger batches.
-        assert size < 6 + count
+    def test_validation_counts_each_image_as_often(self, images, count):
+        size, shares = batches.Shares(count, tuple(range(count))).judging(
+            images, 6
+        )
+        assert 1 <= size <= 6
+        whole = tf.data.Dataset.from_tensor_slices((np.arange(images),))
+        found = [
+            share.numpy().tolist()
+            for share, _ in batches._divided(whole.batch(size), shares)
+        ]
+        assert len(found) == count * -(-images // size)
+        assert all(found)
+        # Keras takes the mean of the first batch's shares.
+        assert len(set(map(len, found[:count]))) == 1
+        counts = np.bincount(np.concatenate(found), minlength=images)
+        assert len(set(counts)) == 1
+        assert counts[0] == 1 or images < 3 * count

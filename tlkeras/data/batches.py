@@ -53,18 +53,23 @@ class Shares:
     mine: tuple[int, ...] = (0,)
     multiple: int = 1
 
-    def batch_size(self, images: int, least: int) -> int:
-        """Returns the size of batches that judge `images` images, each once.
+    def judging(self, images: int, most: int) -> tuple[int, "Shares"]:
+        """Returns the size and shares of batches that judge each image once.
 
-        In the last batch all shares must have an image: whole ones count
-        several times if they are all counted here.
+        most: images in a batch. Where all shares come here, all are counted: a
+        whole batch in place of a share would count several times. And Keras
+        wants the shares of the first batch to be equal. If there is no such
+        size, all batches are whole, so that all images count as often.
         """
-        if len(self.mine) == 1 or images < self.count:
-            return least
-        size = least
-        while 0 < images % size < self.count:
-            size += 1
-        return size
+        if len(self.mine) == 1:
+            return most, self
+        sizes = range(most - most % self.count, 0, -self.count)
+        for size in (size for size in sizes if size <= images):
+            rest = images % size
+            if not rest or rest >= self.count:
+                return size, self
+        # No batch is a multiple of as many.
+        return most, dataclasses.replace(self, multiple=2**62)
 
 
 UNDIVIDED = Shares()
@@ -233,13 +238,15 @@ def feed(
                 rows, train, batch_size, seed, class_weights, shares
             ),
             validation=_parallel(
-                _divided(order.batch(judged_at_once), shares), judged
+                _divided(order.batch(judged_at_once), judged_shares), judged
             ),
             views=None,
             everything=everything,
         )
 
-    judged_at_once = shares.batch_size(len(validation.rows), batch_size)
+    judged_at_once, judged_shares = shares.judging(
+        len(validation.rows), batch_size
+    )
     live = Feed(
         train=_training(pixels, train, batch_size, seed, class_weights, shares),
         validation=evaluation(
@@ -247,7 +254,7 @@ def feed(
             validation.rows,
             validation.targets,
             batch_size=judged_at_once,
-            shares=shares,
+            shares=judged_shares,
         ),
         steps_per_epoch=-(-len(train.rows) // batch_size),
         validation_steps=-(-len(validation.rows) // judged_at_once),
