@@ -9,18 +9,18 @@ from tlkeras import devices
 
 
 @pytest.mark.parametrize(
-    "tpus, capability, wanted",
+    "device, capability, wanted",
     [
-        (["tpu:0"], 0, "bfloat16"),
-        ([], 9, "bfloat16"),
-        ([], 8, "bfloat16"),
-        ([], 7, "float16"),
-        ([], 6, "float32"),
-        ([], 0, "float32"),
+        ("tpu:0", 0, "bfloat16"),
+        ("gpu:0", 9, "bfloat16"),
+        ("gpu:0", 8, "bfloat16"),
+        ("gpu:0", 7, "float16"),
+        ("gpu:0", 6, "float32"),
+        ("cpu:0", 0, "float32"),
     ],
 )
-def test_auto(monkeypatch, tpus, capability, wanted):
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: tpus)
+def test_auto(monkeypatch, device, capability, wanted):
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: [device])
     monkeypatch.setattr(devices, "_gpu_capability", lambda: capability)
     assert devices.precision("auto") == wanted
 
@@ -32,7 +32,8 @@ def test_a_choice_stands(setting):
 
 def test_this_machine():
     found = devices.precision("auto")
-    if not keras.distribution.list_devices("gpu"):
+    assert devices.has_accelerator() == (devices.kind() != "cpu")
+    if not devices.has_accelerator():
         assert found == "float32"
 
 

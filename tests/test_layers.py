@@ -9,11 +9,11 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tlkeras"
 # A package stands for its modules, which may import each other.
 LEVELS = (
     ("errors",),
-    ("files", "records", "catalog", "metadata", "devices"),
+    ("files", "records", "catalog", "metadata", "devices", "processes"),
     ("strategies", "progress", "solver"),
     ("config",),
     ("data", "backbones", "graph", "ways"),
-    ("model", "saving", "plan", "cache", "options"),
+    ("model", "saving", "plan", "cache", "options", "distribution"),
     (
         "activations",
         "predicting",

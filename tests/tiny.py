@@ -74,6 +74,8 @@ def of(
     classes: int = CLASSES,
     augment: str = "flip",
     cached_views: int = 4,
+    class_weights: np.ndarray | None = None,
+    shares: batches.Shares = batches.UNDIVIDED,
 ) -> batches.Feed:
     """Trains on one slice of the images and validates on the other."""
     images = image_stores.Images(
@@ -92,6 +94,9 @@ def of(
         batch_size=batch_size,
         augment=augment,
         seed=0,
-        class_weights=np.ones(classes),
+        class_weights=(
+            np.ones(classes) if class_weights is None else class_weights
+        ),
         cached_views=cached_views,
+        shares=shares,
     )

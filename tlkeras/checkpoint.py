@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -36,6 +37,19 @@ def save(
 def exists(directory: str | os.PathLike) -> bool:
     """Tells whether a run left finished phases in `directory`."""
     return pathlib.Path(directory, _NAME).is_file()
+
+
+def share(
+    directory: str | os.PathLike, from_first: Callable[[bytes], bytes]
+) -> None:
+    """Gives the other processes what a run left in the first one's directory.
+
+    from_first: returns to all processes what the first one gave it.
+    """
+    path = pathlib.Path(directory, _NAME)
+    saved = from_first(path.read_bytes() if path.exists() else b"")
+    if saved and not path.exists():
+        path.write_bytes(saved)
 
 
 def load(

@@ -169,7 +169,7 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
     for sentence in configs.unused(config, _given(values)):
         progress.say(sentence)
     run = experiment.run(plan, progress=progress)
-    return 130 if run.report["interrupted"] else 0
+    return 130 if run.report.get("interrupted") else 0
 
 
 def _compare(values: flags.FlagValues, positional: list[str]) -> int:

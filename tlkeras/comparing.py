@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras import config as configs
+from tlkeras import distribution
 from tlkeras import errors
 from tlkeras import evaluation
 from tlkeras import experiment
@@ -153,7 +154,9 @@ def _epochs(
 ) -> dict[str, tuple[int, ...]]:
     """Returns the epochs of each way's phases, as the budget gives them."""
     images = len(data.positions("train"))
-    steps = -(-images // experiment.images_a_step(plan.config, data))
+    spread = distribution.start(plan.config.distribute, plan.team)
+    batch_size = experiment.images_a_step(plan.config, data, spread.devices)
+    steps = -(-images // batch_size)
     if settings.budget.seconds is None:
         found = {
             way: ways.split(

@@ -32,6 +32,8 @@ class Rule:
     word: a word allowed in the place of a number.
     strategies: those that read the setting; none of them means that all do,
       and [[phases]] too.
+    place: whether it says where a run is computed and not what it is; a run's
+      config.toml leaves it out, so that it runs again elsewhere.
     """
 
     help: str = ""
@@ -41,6 +43,7 @@ class Rule:
     above: bool = False
     word: str = ""
     strategies: tuple[str, ...] = ()
+    place: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,6 +305,39 @@ class Config:
     tensorboard: bool = _setting(
         False, "write event files for TensorBoard into the run directory"
     )
+    distribute: str = _setting(
+        "auto",
+        "how a step's images are shared among several devices: mirrored on "
+        "TensorFlow, data_parallel on JAX; auto does so where there are "
+        "several GPUs or TPU cores",
+        choices=("auto", "none", "mirrored", "data_parallel"),
+        place=True,
+    )
+    coordinator: str = _setting(
+        "",
+        "several processes, on JAX: HOST:PORT of the first, or those of all "
+        "with commas between; auto asks the launcher (Cloud TPU, Slurm, Open "
+        "MPI, or KERAS_DISTRIBUTION_* variables); empty is one process",
+        place=True,
+    )
+    num_processes: int | str = _setting(
+        "auto",
+        "how many processes there are; auto counts the addresses, or asks the "
+        "launcher",
+        low=1,
+        high=65536,
+        word="auto",
+        place=True,
+    )
+    process_id: int | str = _setting(
+        "auto",
+        "which of the processes this is, from 0; auto looks for this host's "
+        "address, or asks the launcher",
+        low=0,
+        high=65535,
+        word="auto",
+        place=True,
+    )
     phases: tuple[records.Phase, ...] = ()
 
     def strategy_phases(self) -> strategies.Strategy:
@@ -425,9 +461,23 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         ) from None
 
 
+def anywhere(config: Config) -> Config:
+    """Returns `config` without what it says of where it is computed."""
+    places = {
+        name: setting.default
+        for name, setting in settings().items()
+        if setting.rule.place
+    }
+    return dataclasses.replace(config, **places)
+
+
 def to_toml(config: Config) -> str:
-    """Returns `config` as TOML that `build` reads back to an equal one."""
-    values = {name: getattr(config, name) for name in settings()}
+    """Returns `anywhere(config)` as TOML; `build` reads back an equal one."""
+    values = {
+        name: getattr(config, name)
+        for name, setting in settings().items()
+        if not setting.rule.place
+    }
     if config.phases:
         del values["strategy"]
         values["phases"] = [

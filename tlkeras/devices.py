@@ -1,9 +1,12 @@
 """What computes here, and the number format that suits it."""
 
+import functools
 import importlib.metadata
 import platform
 
 import keras
+
+from tlkeras import errors
 
 
 def precision(setting: str) -> str:
@@ -14,7 +17,7 @@ def precision(setting: str) -> str:
     """
     if setting != "auto":
         return setting
-    if keras.distribution.list_devices("tpu"):
+    if kind() == "tpu":
         return "bfloat16"
     capability = _gpu_capability()
     if capability >= 8:
@@ -22,14 +25,43 @@ def precision(setting: str) -> str:
     return "float16" if capability >= 7 else "float32"
 
 
+def kind() -> str:
+    """Returns what Keras computes on: cpu, gpu or tpu."""
+    # Asked for a kind that is not there, JAX raises an error.
+    return keras.distribution.list_devices()[0].partition(":")[0]
+
+
 def has_accelerator() -> bool:
     """Tells whether there is a GPU or a TPU."""
-    return any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu"))
+    return kind() != "cpu"
+
+
+@functools.cache
+def leave_to_keras() -> None:
+    """Lets TensorFlow see no GPU where Keras computes on another backend.
+
+    TensorFlow then only reads images, and would take the GPU's whole memory at
+    its first operation. Raises `UserError` where that has come before.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return
+    import tensorflow as tf
+
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:
+        raise errors.UserError(
+            "TensorFlow has taken the GPU already, which Keras needs for "
+            f"{keras.backend.backend()}. Start anew, and before TensorFlow's "
+            "first operation call tf.config.set_visible_devices([], 'GPU')."
+        ) from None
 
 
 def environment() -> dict[str, str]:
     """Returns versions and devices, for the report."""
-    names = ("tlkeras", "keras", "tensorflow", "numpy", "scikit-learn")
+    names = ["tlkeras", "keras", "tensorflow", "numpy", "scikit-learn"]
+    if keras.backend.backend() not in names:
+        names.append(keras.backend.backend())
     versions = {}
     for name in names:
         try:
@@ -47,7 +79,7 @@ def environment() -> dict[str, str]:
 
 def _gpu_capability() -> int:
     """Returns the first GPU's major compute capability, 0 without a GPU."""
-    if not keras.distribution.list_devices("gpu"):
+    if kind() != "gpu":
         return 0
     if keras.backend.backend() == "jax":
         import jax

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import pathlib
 import shlex
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from tlkeras import cache
 from tlkeras import checkpoint
 from tlkeras import config as configs
 from tlkeras import devices
+from tlkeras import distribution
 from tlkeras import errors
 from tlkeras import evaluation
 from tlkeras import export
@@ -46,10 +49,21 @@ _BATCH = 32
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run: where it stands, and what its report says."""
+    """A finished run: where it stands, and what its report says.
+
+    Of several processes the others than the first have no report.
+    """
 
     directory: pathlib.Path
     report: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Untrained:
+    """A classifier before its phases, and the devices it was built on."""
+
+    model: keras.Model
+    spread: distribution.Spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +90,19 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     if no phase has ended then, nothing is left. Ctrl-C in a phase keeps the
     best so far.
     """
+    if not plan.team.first:
+        # Only the first process writes; what is stored here goes at the end.
+        with tempfile.TemporaryDirectory() as name, batches.user_errors():
+            place = pathlib.Path(name)
+            here = dataclasses.replace(plan, directory=place, cache=place)
+            start, data = _begin(here, progress)
+            _train(here, start, data, progress)
+        return Run(plan.directory, {})
     began = time.perf_counter()
     directory = plan.directory
     with nothing_half_done(directory, progress), batches.user_errors():
-        model = build(plan)
-        data = read(plan, progress=progress)
-        progress.say(f"run {directory}")
-        say_data(data, [*data.notes, *_check_phases(plan, model)], progress)
-        outcome = learn(plan, model, data, progress=progress)
+        start, data = _begin(plan, progress)
+        outcome = learn(plan, start, data, progress=progress)
         progress.say("exporting and checking the export")
         exported = export.saved_model(
             outcome.classifier,
@@ -104,28 +123,51 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     return Run(directory, report)
 
 
-def build(plan: plans.Plan) -> keras.Model:
+def _begin(
+    plan: plans.Plan, progress: progresses.Progress
+) -> tuple[Untrained, datasets.Dataset]:
+    """Returns what training needs, after telling what it is.
+
+    The classifier comes first: whether it can be built is known sooner.
+    """
+    start = build(plan)
+    data = read(plan, progress=progress)
+    plan.team.agree(_digests(plan.config, data, start.model))
+    progress.say(f"run {plan.directory}")
+    say_data(data, [*data.notes, *_check_phases(plan, start.model)], progress)
+    return start, data
+
+
+def build(plan: plans.Plan) -> Untrained:
     """Returns the classifier of `plan`, untrained, and seeds what is random.
 
     Raises `UserError` where its weights do not fit, or a phase names a part
     that the base lacks, which otherwise only the phase itself would see.
     """
     config = plan.config
+    devices.leave_to_keras()
     keras.utils.set_random_seed(config.seed)
-    model = models.build_classifier(
-        len(plan.source.labels),
-        backbone=plan.row.name,
-        weights=plan.weights,
-        image_size=plan.image_size,
-        head=config.head,
-        head_units=config.head_units,
-        head_initializer=config.head_initializer,
-        dropout=config.dropout,
-        l2=config.l2,
-        precision=devices.precision(config.precision),
-    )
+    spread = distribution.start(config.distribute, plan.team)
+    if plan.team.processes > 1 and plan.weights == "imagenet":
+        # One after the other, since several on a host download to one file.
+        plan.team.in_turn(
+            lambda: models.build_base(plan.row.name, image_size=plan.image_size)
+        )
+    with spread.scope():
+        model = models.build_classifier(
+            len(plan.source.labels),
+            backbone=plan.row.name,
+            weights=plan.weights,
+            image_size=plan.image_size,
+            head=config.head,
+            head_units=config.head_units,
+            head_initializer=config.head_initializer,
+            dropout=config.dropout,
+            l2=config.l2,
+            precision=devices.precision(config.precision),
+        )
     _check_phases(plan, model)
-    return model
+    return Untrained(model, spread)
 
 
 def read(
@@ -136,35 +178,76 @@ def read(
     Raises `UserError` where they cannot be.
     """
     config = plan.config
-    return datasets.prepare(
-        plan.source,
-        shape=_shape(plan),
-        split_seed=config.split_seed,
-        images_per_class=config.images_per_class,
-        on_bad_image=config.on_bad_image,
-        store_bytes=config.image_store_gb * 1e9,
-        directory=plan.directory,
-        keep=plan.cache,
-        progress=progress,
+    return plan.team.together(
+        lambda: datasets.prepare(
+            plan.source,
+            shape=_shape(plan),
+            split_seed=config.split_seed,
+            images_per_class=config.images_per_class,
+            on_bad_image=config.on_bad_image,
+            store_bytes=config.image_store_gb * 1e9,
+            directory=plan.directory,
+            keep=plan.cache,
+            progress=progress,
+        )
     )
 
 
 def learn(
     plan: plans.Plan,
-    model: keras.Model,
+    start: Untrained,
     data: datasets.Dataset,
     *,
     progress: progresses.Progress,
 ) -> Outcome:
-    """Trains `model` as `plan` says, scores and saves it.
+    """Trains a classifier as `plan` says, scores and saves it.
 
     config.toml comes first and a checkpoint after each phase, so that a killed
     run goes on until `finish`.
     """
-    config, directory = plan.config, plan.directory
-    files.write_text(directory / "config.toml", configs.to_toml(config))
-    batch_size = images_a_step(config, data)
-    feed = _feed(config, data, batch_size)
+    results = _train(plan, start, data, progress)
+    progress.say("scoring and saving")
+    classifier = saving.Classifier(start.model, data.labels, _shape(plan))
+    path = plan.directory / "model.keras"
+    saving.save(path, classifier)
+    if start.spread.kind != "none":
+        # Weights on several devices are in the way of all that follows:
+        # `predict` and export by one process, or in one graph.
+        classifier = saving.load(path)
+    batch_size = images_a_step(plan.config, data, start.spread.devices)
+    answers = {}
+    for split in ("validation", "test"):
+        began = time.perf_counter()
+        answers[split] = _answers(classifier, data, split, batch_size, progress)
+        scoring = len(answers[split]) / (time.perf_counter() - began)
+    notes = _check_phases(plan, start.model)
+    if start.spread.kind != "none":
+        notes += (start.spread.text(batch_size),)
+    return Outcome(
+        classifier,
+        results,
+        answers,
+        {split: _quality(answers[split], data, split) for split in answers},
+        notes,
+        scoring,
+    )
+
+
+def _train(
+    plan: plans.Plan,
+    start: Untrained,
+    data: datasets.Dataset,
+    progress: progresses.Progress,
+) -> tuple[records.PhaseResult, ...]:
+    """Returns what the phases came to; each process of the plan's does this."""
+    config, directory, team = plan.config, plan.directory, plan.team
+    model, spread = start.model, start.spread
+    batch_size = images_a_step(config, data, spread.devices)
+    progress.say(spread.text(batch_size))
+    if team.first:
+        files.write_text(directory / "config.toml", configs.to_toml(config))
+    feed = _feed(config, data, batch_size, spread)
+    checkpoint.share(directory, team.from_first)
     results = schedule.run(
         model,
         plan.strategy,
@@ -172,33 +255,17 @@ def learn(
             feed.train_images, feed.validation_images, len(data.labels)
         ),
         feed,
-        storage=cache.Storage(
-            mode=config.feature_cache,
-            directory=plan.cache / cache.FOLDER,
-            memory_bytes=config.feature_memory_gb * 1e9,
-            disk_bytes=config.feature_cache_gb * 1e9,
-        ),
+        spread=spread,
+        storage=_storage(plan),
         progress=progress,
         done=_resume(directory, model, progress),
-        after_phase=lambda results: checkpoint.save(directory, model, results),
-        callbacks=lambda phase: _callbacks(config, directory, phase),
+        after_phase=lambda results: (
+            checkpoint.save(directory, model, results) if team.first else None
+        ),
+        callbacks=lambda phase: _callbacks(plan, phase),
     )
-    classifier = saving.Classifier(model, data.labels, _shape(plan))
-    progress.say("scoring and saving")
-    answers = {}
-    for split in ("validation", "test"):
-        began = time.perf_counter()
-        answers[split] = _answers(classifier, data, split, batch_size, progress)
-        scoring = len(answers[split]) / (time.perf_counter() - began)
-    saving.save(directory / "model.keras", classifier)
-    return Outcome(
-        classifier,
-        results,
-        answers,
-        {split: _quality(answers[split], data, split) for split in answers},
-        _check_phases(plan, model),
-        scoring,
-    )
+    team.part()
+    return results
 
 
 def summarise(
@@ -222,6 +289,42 @@ def summarise(
         notes=[*outcome.notes, *notes],
     )
     return report | {"scoring_images_per_second": outcome.scoring}
+
+
+def _digests(
+    config: configs.Config, data: datasets.Dataset, model: keras.Model
+) -> dict[str, str]:
+    """Returns what must be the same in all processes, by what it is called."""
+    # Paths may differ between hosts.
+    config = dataclasses.replace(
+        config, data="", data_dir="", cache_dir="", weights=""
+    )
+    words = {
+        "settings": [configs.to_toml(config)],
+        "images": [*data.hashes, *data.splits, *map(str, data.targets)],
+    }
+    digests = {
+        name: hashlib.blake2b("\n".join(each).encode()).hexdigest()[:32]
+        for name, each in words.items()
+    }
+    weights = hashlib.blake2b()
+    for array in models.state(model):
+        weights.update(np.ascontiguousarray(array))
+    return {**digests, "initial weights": weights.hexdigest()[:32]}
+
+
+def _storage(plan: plans.Plan) -> cache.Storage:
+    config = plan.config
+    mode = config.feature_cache
+    if plan.team.processes > 1 and mode != "off":
+        # All must compute the same, whatever the first finds on its disk.
+        mode = "memory"
+    return cache.Storage(
+        mode=mode,
+        directory=plan.cache / cache.FOLDER,
+        memory_bytes=config.feature_memory_gb * 1e9,
+        disk_bytes=config.feature_cache_gb * 1e9,
+    )
 
 
 def _shape(plan: plans.Plan) -> image_stores.Shape:
@@ -286,24 +389,36 @@ def _resume(
     return done
 
 
-def images_a_step(config: configs.Config, data: datasets.Dataset) -> int:
-    """Returns the images a step; raises `UserError` if there are not as many.
+def images_a_step(
+    config: configs.Config, data: datasets.Dataset, devices: int
+) -> int:
+    """Returns the images a step, of all devices together.
 
-    An epoch would be one step, and not the one that was asked for.
+    Raises `UserError` if there are not as many, because an epoch would be one
+    step, and not the one that was asked for; or if they cannot be shared.
     """
     images = len(data.positions("train"))
     if config.batch_size == "auto":
-        return min(_BATCH, images)
+        most = min(_BATCH, images)
+        return most - most % devices or most
     if int(config.batch_size) > images:
         raise errors.UserError(
             f"`batch_size` must be at most the number of training images, "
             f"{images}. Received: {config.batch_size}."
         )
+    if int(config.batch_size) % devices:
+        raise errors.UserError(
+            "`batch_size` must be a multiple of the number of devices, "
+            f"{devices}, that share it. Received: {config.batch_size}."
+        )
     return int(config.batch_size)
 
 
 def _feed(
-    config: configs.Config, data: datasets.Dataset, batch_size: int
+    config: configs.Config,
+    data: datasets.Dataset,
+    batch_size: int,
+    spread: distribution.Spread,
 ) -> batches.Feed:
     weights = np.ones(len(data.labels))
     if config.class_weights == "balanced":
@@ -318,6 +433,7 @@ def _feed(
         seed=config.seed,
         class_weights=weights,
         cached_views=config.cached_views,
+        shares=spread.shares,
     )
 
 
@@ -329,11 +445,11 @@ def _part(data: datasets.Dataset, split: str) -> batches.Part:
 
 
 def _callbacks(
-    config: configs.Config, directory: pathlib.Path, phase: records.Phase
+    plan: plans.Plan, phase: records.Phase
 ) -> tuple[keras.callbacks.Callback, ...]:
-    if not config.tensorboard:
+    if not plan.config.tensorboard or not plan.team.first:
         return ()
-    place = directory / "tensorboard" / phase.name
+    place = plan.directory / "tensorboard" / phase.name
     return (keras.callbacks.TensorBoard(place, write_graph=False),)
 
 

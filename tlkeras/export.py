@@ -1,7 +1,16 @@
-"""Models for serving, each checked against the live one by a round trip."""
+"""Models for serving, each checked against the live one by a round trip.
 
+Where Keras computes on another backend than TensorFlow, a process of its own
+opens the model in TensorFlow and writes it.
+"""
+
+import contextlib
 import dataclasses
 import os
+import pathlib
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -48,6 +57,13 @@ def saved_model(
     samples: encoded images on which both signatures must agree with the live
     model. Raises `ExportError` if they do not; nothing is then left.
     """
+    native = keras.backend.backend() == "tensorflow"
+    with files.replacing(directory) as temporary:
+        (_write if native else _write_elsewhere)(classifier, temporary)
+        return _verify(classifier, temporary, samples)
+
+
+def _write(classifier: saving.Classifier, directory: pathlib.Path) -> None:
     model, labels = classifier.model, tf.constant(classifier.labels)
     shape = classifier.shape
     size = shape.size
@@ -89,9 +105,43 @@ def saved_model(
             tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
         ],
     )
-    with files.replacing(directory) as temporary:
-        archive.write_out(temporary, verbose=False)
-        return _verify(classifier, temporary, samples)
+    archive.write_out(directory, verbose=False)
+
+
+def _write_elsewhere(
+    classifier: saving.Classifier, directory: pathlib.Path
+) -> None:
+    """Lets `tlkeras export` write, in a process that computes on TensorFlow.
+
+    Its TensorFlow sees no GPU either: the memory of that is taken.
+    """
+    package = str(pathlib.Path(__file__).parent.parent)
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    with tempfile.TemporaryDirectory() as place:
+        model = pathlib.Path(place, "model.keras")
+        saving.save(model, classifier)
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "tlkeras", "export"),
+                *(f"--model={model}", f"--output={directory}"),
+            ],
+            env={
+                **os.environ,
+                "KERAS_BACKEND": "tensorflow",
+                "CUDA_VISIBLE_DEVICES": "",
+                "PYTHONPATH": os.pathsep.join(paths),
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="backslashreplace",
+        )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise ExportError(
+            "the TensorFlow process that writes the SavedModel ended with "
+            f"status {done.returncode}: {lines[-1]}"
+        )
 
 
 def _verify(
@@ -103,9 +153,9 @@ def _verify(
     decoder = image_stores.decoder(classifier.shape)
     decoded = [decoder(sample) for sample in samples]
     squares = np.stack([square.numpy() for _, square in decoded])
-    expected = evaluation.softmax(
-        classifier.model.predict_on_batch(squares.astype(np.float32))
-    )
+    with _exact():
+        logits = classifier.model.predict_on_batch(squares.astype(np.float32))
+    expected = evaluation.softmax(logits)
     # Pixels of one request have one size, so each image is one of its own.
     answers = [
         signatures["serving_default"](image_bytes=tf.constant(list(samples)))
@@ -130,6 +180,19 @@ def _verify(
     for answer, row in zip(answers, rows, strict=True):
         _check_words(answer, row, classifier.labels, difference)
     return Verified(len(samples), difference)
+
+
+def _exact() -> contextlib.AbstractContextManager:
+    """Lets JAX multiply float32 as such, as TensorFlow does on the CPU.
+
+    By itself it rounds the factors, on a TPU to bfloat16 and on a GPU to 10
+    bits, and the model would be blamed for it.
+    """
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext()
+    import jax
+
+    return jax.default_matmul_precision("float32")
 
 
 def _check_words(

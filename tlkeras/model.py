@@ -268,6 +268,21 @@ def restore(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
         variable.assign(array)
 
 
+def revive(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
+    """Puts what `state` returned into variables that an interrupt emptied.
+
+    On JAX `fit` takes the values out of the variables while a step runs. If
+    Ctrl-C comes in an epoch's first step, which compiles and is the longest,
+    they stay away, and Keras then reads initial values, without a word.
+    """
+    for variable, array in zip(model.variables, arrays, strict=True):
+        value = variable._value
+        # JAX gives the memory of what goes into a step to what comes out.
+        deleted = getattr(value, "is_deleted", None)
+        if value is None or (deleted is not None and deleted()):
+            variable.assign(array)
+
+
 def _select(base: bases.Base, *, learns: bool) -> None:
     """Lets all of the base learn, or nothing.
 

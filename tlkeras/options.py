@@ -92,7 +92,7 @@ def compare() -> flags.FlagValues:
     shared = [
         setting
         for name, setting in configs.settings().items()
-        if name not in ways.DECIDED
+        if name not in (*ways.DECIDED, *ways.ONE_PROCESS)
     ]
     return _flags(
         _text(

@@ -17,6 +17,7 @@ from tlkeras import config as configs
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import metadata
+from tlkeras import processes
 from tlkeras import progress as progresses
 from tlkeras import strategies
 from tlkeras.backbones import locate
@@ -29,7 +30,8 @@ class Plan:
     """A run that can begin.
 
     config: with absolute paths. directory: where its results go; a killed run
-      of the same settings may have left its finished phases there.
+      of the same settings may have left its finished phases there. Of several
+      processes only the first writes there.
     image_size: side in pixels. weights: `none` where the strategy starts from
       random ones. cache: what is kept between runs.
     """
@@ -42,6 +44,7 @@ class Plan:
     strategy: strategies.Strategy
     source: sources.Source
     cache: pathlib.Path
+    team: processes.Team = processes.ALONE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +78,27 @@ def make(
     workdir: '' is a new directory below `runs/`, whose name ends in `way`,
     which is the strategy where it is not given.
 
-    Raises `UserError` for whatever is wrong and can be known already.
+    Of several processes it returns when all have one. Raises `UserError` for
+    whatever is wrong and can be known already.
     """
+    team = processes.join(
+        config.distribute,
+        coordinator=config.coordinator,
+        num_processes=config.num_processes,
+        process_id=config.process_id,
+    )
+    if not team.first:
+        progress.silence()
+    return team.in_turn(lambda: _make(config, workdir, way, team, progress))
+
+
+def _make(
+    config: configs.Config,
+    workdir: str | os.PathLike,
+    way: str,
+    team: processes.Team,
+    progress: progresses.Progress,
+) -> Plan:
     row, size = image_size(config.backbone, config.image_size)
     strategy = config.strategy_phases()
     weights = config.weights if strategy.pretrained else "none"
@@ -90,7 +112,7 @@ def make(
         cache_dir=_absolute(config.cache_dir) if config.cache_dir else "",
     )
     # Opening a source may take a download, so it comes last.
-    directory = _claim(config, workdir, way)
+    directory = _claim(config, workdir, way) if team.first else pathlib.Path()
     source = sources.open(
         config.data, data_dir=config.data_dir, progress=progress
     )
@@ -104,6 +126,7 @@ def make(
         strategy,
         source,
         files.cache_directory(config.cache_dir),
+        team,
     )
 
 
@@ -292,6 +315,7 @@ def _claim(
             f"`workdir` {directory} holds something else than a run. Choose "
             "another."
         ) from None
+    config = configs.anywhere(config)
     if earlier != config:
         changed = [
             name

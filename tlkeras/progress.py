@@ -39,6 +39,10 @@ class Progress:
         self.bar: rich.progress.Progress | None = None
         self.task: rich.progress.TaskID | None = None
 
+    def silence(self) -> None:
+        """Shows nothing from here on."""
+        self.console.quiet = True
+
     def say(self, text: str) -> None:
         """Prints one line."""
         self.console.print(text, markup=False)

@@ -5,6 +5,7 @@ import os
 
 import keras
 
+from tlkeras import devices
 from tlkeras import files
 from tlkeras import metadata
 from tlkeras.backbones import base as bases
@@ -55,6 +56,7 @@ def load(path: str | os.PathLike) -> Classifier:
 
     Raises `UserError` where there is none, or it lacks its metadata.
     """
+    devices.leave_to_keras()
     path = locate.model(path)
     known = metadata.read(path)
     return Classifier(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from tlkeras import cache
+from tlkeras import distribution
 from tlkeras import errors
 from tlkeras import model as models
 from tlkeras import progress as progresses
@@ -22,6 +23,7 @@ def run(
     evidence: records.Evidence,
     feed: batches.Feed,
     *,
+    spread: distribution.Spread = distribution.ALONE,
     storage: cache.Storage = cache.NOWHERE,
     progress: progresses.Progress,
     done: Sequence[records.PhaseResult] = (),
@@ -34,6 +36,7 @@ def run(
 
     done: results of phases that an earlier, killed run finished; `model`
       holds their weights.
+    spread: the devices, in whose scope `model` was built.
     storage: where activations of what is frozen are kept.
     after_phase: called with all results so far when a phase has ended.
 
@@ -52,6 +55,7 @@ def run(
             phase,
             feed,
             first_epoch=sum(each.epochs for each in results),
+            spread=spread,
             storage=storage,
             progress=progress,
             callbacks=callbacks(phase),

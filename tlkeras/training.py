@@ -14,6 +14,7 @@ import numpy as np
 import scipy.special
 
 from tlkeras import cache
+from tlkeras import distribution
 from tlkeras import errors
 from tlkeras import graph
 from tlkeras import model as models
@@ -50,11 +51,14 @@ def fit(
     feed: "batches.Feed",
     *,
     first_epoch: int,
+    spread: distribution.Spread = distribution.ALONE,
     storage: cache.Storage = cache.NOWHERE,
     progress: progresses.Progress,
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
 ) -> records.PhaseResult:
     """Returns what `phase` came to; `model` then holds its best epoch.
+
+    spread: the devices, in whose scope `model` was built.
 
     storage: where activations are kept that take the place of images where
     the base, or its lower part, is frozen.
@@ -76,7 +80,7 @@ def fit(
     base.statistics = phase.statistics
     own = {}
     if phase.statistics == "learned":
-        own = _shorten_momentum(base, phase.epochs * feed.steps_per_epoch)
+        own = _fit_statistics(base, phase.epochs * feed.steps_per_epoch, spread)
     try:
         return _fit(
             model,
@@ -84,13 +88,15 @@ def fit(
             feed,
             momentum=min((layer.momentum for layer in own), default=0.0),
             first_epoch=first_epoch,
+            spread=spread,
             storage=storage,
             progress=progress,
             callbacks=callbacks,
         )
     finally:
-        for layer, momentum in own.items():
+        for layer, (momentum, synchronized) in own.items():
             layer.momentum = momentum
+            layer.synchronized = synchronized
         base.statistics = "held"
         models.freeze(base)
         # Its state is twice the model's size, and no other phase may use it.
@@ -150,6 +156,7 @@ def _fit(
     *,
     momentum: float,
     first_epoch: int,
+    spread: distribution.Spread,
     storage: cache.Storage,
     progress: progresses.Progress,
     callbacks: tuple[keras.callbacks.Callback, ...],
@@ -175,8 +182,11 @@ def _fit(
         # What is frozen is not even in the graph.
         views = len(feed.views.training)
         live_seconds = (time.perf_counter() - began) / views
-        learner, feed = models.above(model, cut), cached
-    compile(learner, phase, phase.epochs * feed.steps_per_epoch)
+        with spread.scope():
+            learner, feed = models.above(model, cut), cached
+    with spread.scope():
+        compile(learner, phase, phase.epochs * feed.steps_per_epoch)
+    spread.prepare(learner, feed)
     parts = _parts(model, phase)
     learning = parts.base + parts.head
     parameters = sum(math.prod(variable.shape) for variable in learning)
@@ -192,16 +202,25 @@ def _fit(
     )
     try:
         learner.fit(
-            feed.train(first_epoch, phase.epochs),
+            spread.place(
+                feed.train(first_epoch, phase.epochs), feed, feed.train_images
+            ),
             epochs=phase.epochs,
             steps_per_epoch=feed.steps_per_epoch,
-            validation_data=feed.validation,
+            validation_data=spread.place(
+                feed.validation, feed, feed.validation_images
+            ),
+            validation_steps=feed.validation_steps,
             callbacks=[watch, *callbacks],
             shuffle=False,
             verbose=0,
         )
     except KeyboardInterrupt:
+        if spread.team.processes > 1:
+            # The others are elsewhere, and no step can be taken without them.
+            raise
         watch.stopped = "interrupted"
+        models.revive(model, before)
     unmoved = _check_claim(
         model,
         phase,
@@ -212,7 +231,7 @@ def _fit(
     )
     if watch.best is None:
         models.restore(model, before)
-        watch.score = evaluate(learner, feed)
+        watch.score = evaluate(learner, feed, spread)
     else:
         for variable, array in zip(parts.moving, watch.best, strict=True):
             variable.assign(array)
@@ -335,9 +354,18 @@ def _place(cut: graph.Cut | None) -> str:
     return cut.layer if cut is not None else "the base's end"
 
 
-def evaluate(model: keras.Model, feed: "batches.Feed") -> records.Score:
+def evaluate(
+    model: keras.Model,
+    feed: "batches.Feed",
+    spread: distribution.Spread = distribution.ALONE,
+) -> records.Score:
     """Returns the validation score of a compiled `model`."""
-    values = model.evaluate(feed.validation, verbose=0, return_dict=True)
+    values = model.evaluate(
+        spread.place(feed.validation, feed, feed.validation_images),
+        steps=feed.validation_steps,
+        verbose=0,
+        return_dict=True,
+    )
     return records.Score(
         float(values["accuracy"]),
         float(values["cross_entropy"]),
@@ -484,14 +512,19 @@ def _check_claim(
     return unmoved
 
 
-def _shorten_momentum(
-    base: bases.Base, steps: int
-) -> dict[keras.layers.Layer, float]:
-    """Lets BatchNorm keep up with a short phase; returns its own momenta."""
+def _fit_statistics(
+    base: bases.Base, steps: int, spread: distribution.Spread
+) -> dict[keras.layers.Layer, tuple[float, bool]]:
+    """Lets BatchNorm keep up with a short phase, and see the whole batch.
+
+    Returns its own momenta, and whether it was synchronized.
+    """
     own = {}
     for layer in base.network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            own[layer] = layer.momentum
+            own[layer] = layer.momentum, layer.synchronized
+            # On JAX it sees the whole batch by itself, and knows no other way.
+            layer.synchronized = spread.kind == "mirrored"
             layer.momentum = min(layer.momentum, short_momentum(steps))
     return own
 

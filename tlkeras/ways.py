@@ -41,6 +41,9 @@ DECIDED = (
     "epochs",
 )
 
+# Several processes cannot share members yet.
+ONE_PROCESS = ("coordinator", "num_processes", "process_id")
+
 # Steps a way gets where nothing is said: the rule of Big Transfer for fewer
 # than 20,000 images (arXiv:1912.11370), and for more.
 _FEW_IMAGES = 20_000
@@ -86,6 +89,11 @@ def resolve(
             raise errors.UserError(
                 f"`{name}` is decided by each way that is compared. Leave it "
                 "out; `strategies` and `budget` say what is compared."
+            )
+        if name in ONE_PROCESS:
+            raise errors.UserError(
+                f"`{name}` cannot be given here: a comparison runs in one "
+                "process. Leave it out."
             )
     values = configs.read(path) if path else {}
     decided = [name for name in values if name in (*DECIDED, "phases")]

@@ -403,3 +403,65 @@ def test_views_come_round_again():
     assert feed(augment="light", cached_views=1).views.training == (
         views.training[0],
     )
+
+
+class TestShares:
+    SIZES = (8, 5, 3, 2, 1)
+
+    def divide(self, size: int, shares: batches.Shares):
+        whole = tf.data.Dataset.from_tensor_slices((np.arange(size),))
+        return [
+            (share.numpy().tolist(), float(factor))
+            for share, factor in batches._divided(whole.batch(8), shares)
+        ]
+
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_the_mean_of_their_means_is_the_mean(self, size, count):
+        """As MirroredStrategy has it: every share, each with an image."""
+        found = self.divide(size, batches.Shares(count, tuple(range(count))))
+        assert len(found) == count
+        assert all(share for share, _ in found)
+        means = [factor * np.mean(share) for share, factor in found]
+        np.testing.assert_allclose(np.mean(means), np.mean(range(size)))
+        images = [each for share, _ in found for each in share]
+        assert set(images) == set(range(size))
+        if size >= count:
+            assert len(images) == size
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_processes_share_what_their_devices_can(self, size):
+        """Two processes with two devices each."""
+        found = [
+            self.divide(size, batches.Shares(2, (process,), 4))
+            for process in (0, 1)
+        ]
+        everything = [(list(range(size)), 1.0)]
+        if size % 4:
+            assert found == [everything, everything]
+        else:
+            half = size // 2
+            assert found == [
+                [(list(range(half)), 1.0)],
+                [(list(range(half, size)), 1.0)],
+            ]
+
+    @pytest.mark.parametrize("images", range(1, 40))
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_validation_counts_each_image_as_often(self, images, count):
+        size, shares = batches.Shares(count, tuple(range(count))).judging(
+            images, 6
+        )
+        assert 1 <= size <= 6
+        whole = tf.data.Dataset.from_tensor_slices((np.arange(images),))
+        found = [
+            share.numpy().tolist()
+            for share, _ in batches._divided(whole.batch(size), shares)
+        ]
+        assert len(found) == count * -(-images // size)
+        assert all(found)
+        # Keras takes the mean of the first batch's shares.
+        assert len(set(map(len, found[:count]))) == 1
+        counts = np.bincount(np.concatenate(found), minlength=images)
+        assert len(set(counts)) == 1
+        assert counts[0] == 1 or images < 3 * count

@@ -41,6 +41,41 @@ class Views:
 
 
 @dataclasses.dataclass(frozen=True)
+class Shares:
+    """How the images of a batch are divided among devices or processes.
+
+    count: of shares. mine: those that come here, in this order. multiple: a
+    batch is divided only if it is a multiple of it; else, or if there are more
+    shares than images, each share is the whole batch.
+    """
+
+    count: int = 1
+    mine: tuple[int, ...] = (0,)
+    multiple: int = 1
+
+    def judging(self, images: int, most: int) -> tuple[int, "Shares"]:
+        """Returns the size and shares of batches that judge each image once.
+
+        most: images in a batch. Where all shares come here, all are counted: a
+        whole batch in place of a share would count several times. And Keras
+        wants the shares of the first batch to be equal. If there is no such
+        size, all batches are whole, so that all images count as often.
+        """
+        if len(self.mine) == 1:
+            return most, self
+        sizes = range(most - most % self.count, 0, -self.count)
+        for size in (size for size in sizes if size <= images):
+            rest = images % size
+            if not rest or rest >= self.count:
+                return size, self
+        # No batch is a multiple of as many.
+        return most, dataclasses.replace(self, multiple=2**62)
+
+
+UNDIVIDED = Shares()
+
+
+@dataclasses.dataclass(frozen=True)
 class Everything:
     """All that a feed holds, at once.
 
@@ -61,7 +96,9 @@ class Feed:
 
     train: (first epoch, epochs) -> batches of those epochs in a row, each of
       inputs [n, ...], targets [n] and weights [n].
-    validation: batches of inputs and targets, in a fixed order.
+    validation: batches of inputs and targets, in a fixed order; each comes in
+      shares, and is counted in `validation_steps` once, as those of `train`
+      are in `steps_per_epoch`.
     views: what can take the place of images where the base is frozen.
     everything: what took their place, all at once.
     """
@@ -69,6 +106,7 @@ class Feed:
     train: Callable[[int, int], tf.data.Dataset]
     validation: tf.data.Dataset
     steps_per_epoch: int
+    validation_steps: int
     batch_size: int
     train_images: int
     validation_images: int
@@ -115,12 +153,14 @@ def feed(
     seed: int,
     class_weights: np.ndarray,
     cached_views: int = 4,
+    shares: Shares = UNDIVIDED,
 ) -> Feed:
     """Returns a feed of images.
 
     class_weights: [classes]. cached_views: in how many ways a training image
     looks where what was computed of it takes its place, if it can look in any
-    number of ways. The last batch of an epoch may be smaller.
+    number of ways. shares: how each batch of `batch_size` images is divided.
+    The last batch of an epoch may be smaller.
     """
     keys = train.keys
     names = augmentation.views(augment, seed=seed, most=cached_views)
@@ -164,7 +204,9 @@ def feed(
             )
             return read_train(views, batch)
 
-        def judged(batch: tf.Tensor, targets: tf.Tensor) -> tuple[Any, ...]:
+        def judged(
+            batch: tf.Tensor, targets: tf.Tensor, _: tf.Tensor
+        ) -> tuple[Any, ...]:
             return read_validation(tf.zeros_like(batch), batch), targets
 
         def everything() -> Everything:
@@ -192,18 +234,30 @@ def feed(
         )
         return dataclasses.replace(
             live,
-            train=_training(rows, train, batch_size, seed, class_weights),
-            validation=_parallel(order.batch(batch_size), judged),
+            train=_training(
+                rows, train, batch_size, seed, class_weights, shares
+            ),
+            validation=_parallel(
+                _divided(order.batch(judged_at_once), judged_shares), judged
+            ),
             views=None,
             everything=everything,
         )
 
+    judged_at_once, judged_shares = shares.judging(
+        len(validation.rows), batch_size
+    )
     live = Feed(
-        train=_training(pixels, train, batch_size, seed, class_weights),
+        train=_training(pixels, train, batch_size, seed, class_weights, shares),
         validation=evaluation(
-            images, validation.rows, validation.targets, batch_size=batch_size
+            images,
+            validation.rows,
+            validation.targets,
+            batch_size=judged_at_once,
+            shares=judged_shares,
         ),
         steps_per_epoch=-(-len(train.rows) // batch_size),
+        validation_steps=-(-len(validation.rows) // judged_at_once),
         batch_size=batch_size,
         train_images=len(train.rows),
         validation_images=len(validation.rows),
@@ -225,6 +279,7 @@ def _training(
     batch_size: int,
     seed: int,
     class_weights: np.ndarray,
+    shares: Shares,
 ) -> Callable[[int, int], tf.data.Dataset]:
     """Returns (first epoch, epochs) -> batches in new orders.
 
@@ -239,17 +294,18 @@ def _training(
     def positions(epoch: tf.Tensor) -> tf.data.Dataset:
         one_epoch = tf.numpy_function(order, [epoch], tf.int64)
         one_epoch.set_shape([len(targets)])
-        return (
-            tf.data.Dataset.from_tensor_slices(one_epoch)
-            .batch(batch_size)
-            .map(lambda batch: (epoch, batch))
+        ordered = tf.data.Dataset.from_tensor_slices((one_epoch,))
+        return _divided(ordered.batch(batch_size), shares).map(
+            lambda batch, factor: (epoch, batch, factor)
         )
 
-    def load(epoch: tf.Tensor, batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def load(
+        epoch: tf.Tensor, batch: tf.Tensor, factor: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         return (
             inputs(epoch, batch),
             tf.gather(targets, batch),
-            tf.gather(weights, batch),
+            tf.gather(weights, batch) * factor,
         )
 
     def make(first: int, epochs: int) -> tf.data.Dataset:
@@ -267,10 +323,12 @@ def evaluation(
     targets: np.ndarray | None = None,
     *,
     batch_size: int,
+    shares: Shares = UNDIVIDED,
 ) -> tf.data.Dataset:
     """Returns batches of all `indices`, in their order, as they are."""
 
     def load(batch: tf.Tensor, *others: tf.Tensor) -> Any:
+        *others, _ = others
         pixels = tf.cast(_rows(images, batch), tf.float32)
         return (pixels, *others) if others else pixels
 
@@ -278,7 +336,7 @@ def evaluation(
     if targets is not None:
         columns.append(targets.astype(np.int32))
     rows = tf.data.Dataset.from_tensor_slices(tuple(columns))
-    return _parallel(rows.batch(batch_size), load)
+    return _parallel(_divided(rows.batch(batch_size), shares), load)
 
 
 @contextlib.contextmanager
@@ -295,6 +353,38 @@ def user_errors() -> Iterator[None]:
         if not found:
             raise
         raise errors.UserError(found[1]) from None
+
+
+def _divided(whole: tf.data.Dataset, shares: Shares) -> tf.data.Dataset:
+    """Returns the shares of batches that come here, each with its factor.
+
+    Each share has the mean loss of its own images, and these means count the
+    same. Weights times the factor make that the mean over the batch.
+    """
+    if shares.count == 1:
+        return whole.map(lambda *batch: (*batch, 1.0))
+
+    def divide(*batch: tf.Tensor) -> tf.data.Dataset:
+        images = tf.shape(batch[0], tf.int64)[0]
+        uneven = images % shares.multiple != 0
+        undivided = tf.logical_or(uneven, images < shares.count)
+
+        def share(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            if_divided = number * images // shares.count
+            start = tf.where(undivided, tf.zeros_like(images), if_divided)
+            if_divided = (number + 1) * images // shares.count
+            end = tf.where(undivided, images, if_divided)
+            # Of all shares together, each mean counts as much as its images.
+            factor = (end - start) * shares.count / images
+            factor = tf.where(undivided, tf.ones_like(factor), factor)
+            rows = [each[start:end] for each in batch]
+            return (*rows, tf.cast(factor, tf.float32))
+
+        return tf.data.Dataset.from_tensor_slices(
+            np.array(shares.mine, np.int64)
+        ).map(share)
+
+    return whole.flat_map(divide)
 
 
 def _parallel(dataset: tf.data.Dataset, load: Callable) -> tf.data.Dataset:

@@ -519,6 +519,10 @@ def _tfds_read(
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
+    # It imports Keras, which this module must not do when it is imported.
+    from tlkeras import devices
+
+    devices.leave_to_keras()
     image, label = keys
     names = builder.info.features[label].names
     splits = builder.info.splits

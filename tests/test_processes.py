@@ -1,0 +1,204 @@
+"""Who the processes of a run are, and what is refused before Keras starts."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import types
+
+import pytest
+
+from tlkeras import config
+from tlkeras import errors
+from tlkeras import plan
+from tlkeras import processes
+
+
+def join(backend: str, monkeypatch, **settings):
+    monkeypatch.setattr(processes, "backend", lambda: backend)
+    defaults = {
+        name: config.settings()[name].default
+        for name in ("distribute", "coordinator", "num_processes", "process_id")
+    }
+    values = {**defaults, **settings}
+    return processes.join(values.pop("distribute"), **values)
+
+
+@pytest.mark.parametrize(
+    ("backend", "settings", "parts"),
+    [
+        (
+            "tensorflow",
+            {"coordinator": "a:1", "num_processes": 2, "process_id": 0},
+            ["MultiWorkerMirroredStrategy", "20585", "KERAS_BACKEND=jax"],
+        ),
+        (
+            "tensorflow",
+            {"distribute": "data_parallel"},
+            ["JAX only", "KERAS_BACKEND=jax", "--distribute=mirrored"],
+        ),
+        ("torch", {"distribute": "data_parallel"}, ["torch", "JAX only"]),
+        (
+            "jax",
+            {"distribute": "mirrored"},
+            ["--distribute=data_parallel", "KERAS_BACKEND=tensorflow"],
+        ),
+        ("torch", {"distribute": "mirrored"}, ["MirroredStrategy", "torch"]),
+        ("jax", {"num_processes": 2}, ["`num_processes` needs `coordinator`"]),
+        ("jax", {"process_id": 0}, ["`process_id` needs `coordinator`"]),
+        (
+            "jax",
+            {"coordinator": "a:1", "distribute": "none"},
+            ["auto or data_parallel", "Received: none"],
+        ),
+        (
+            "jax",
+            {"coordinator": "a:1"},
+            ["`num_processes` and `process_id`", "--coordinator=HOST:PORT"],
+        ),
+        ("jax", {"coordinator": "a:1", "process_id": 0}, ["`num_processes`"]),
+        (
+            "jax",
+            {"coordinator": "a:1", "num_processes": 2, "process_id": 2},
+            ["`process_id` must be below", "Received: 2"],
+        ),
+        ("jax", {"coordinator": "somewhere"}, ["HOST:PORT", "'somewhere'"]),
+        ("jax", {"coordinator": "a:1,b"}, ["HOST:PORT", "'a:1,b'"]),
+        ("jax", {"coordinator": ":1"}, ["HOST:PORT"]),
+        (
+            "jax",
+            {"coordinator": "a:1,b:1", "num_processes": 3},
+            ["number of addresses", "Received: 3"],
+        ),
+        (
+            "jax",
+            {"coordinator": "127.0.0.1:1,127.0.0.1:2"},
+            ["`process_id` must be given", "2 of the addresses"],
+        ),
+        (
+            "jax",
+            # TEST-NET-2: nobody's address.
+            {"coordinator": "198.51.100.1:1,198.51.100.2:1"},
+            ["`process_id` must be given", "none of the addresses"],
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_a_way_on(
+    backend, settings, parts, monkeypatch
+):
+    monkeypatch.setattr(processes, "_connect", None)
+    with pytest.raises(errors.UserError) as caught:
+        join(backend, monkeypatch, **settings)
+    assert "\n" not in str(caught.value)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "wanted"),
+    [
+        (
+            {"coordinator": "a:1", "num_processes": 3, "process_id": 2},
+            {},
+            ("a:1", 3, 2),
+        ),
+        # The very same words on each host.
+        (
+            {"coordinator": "198.51.100.1:7,127.0.0.1:7"},
+            {},
+            ("198.51.100.1:7", 2, 1),
+        ),
+        (
+            {"coordinator": "[::1]:7,b:7", "process_id": 1},
+            {},
+            ("[::1]:7", 2, 1),
+        ),
+        ({"coordinator": "auto"}, {}, (None, None, None)),
+        (
+            {"coordinator": "auto"},
+            {"JOB_ADDRESSES": "a:1,b:1", "PROCESS_ID": "1"},
+            ("a:1", 2, 1),
+        ),
+        (
+            {"coordinator": "auto", "process_id": 0},
+            {"JOB_ADDRESSES": "a:1", "NUM_PROCESSES": "4", "PROCESS_ID": "1"},
+            ("a:1", 4, 0),
+        ),
+    ],
+)
+def test_who_this_process_is(settings, environment, wanted, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(f"KERAS_DISTRIBUTION_{name}", value)
+    monkeypatch.setattr(processes, "_connect", lambda *each: each)
+    assert join("jax", monkeypatch, **settings) == wanted
+
+
+def test_one_process_is_the_first_and_waits_for_none(monkeypatch):
+    team = join("tensorflow", monkeypatch)
+    assert team == processes.ALONE
+    assert team.first
+    assert team.in_turn(lambda: 7) == team.together(lambda: 7) == 7
+    assert team.from_first(b"abc") == b"abc"
+    team.agree({"images": "x"})
+    team.part()
+
+
+def test_the_backend_is_known_without_keras(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert processes.backend() == "tensorflow"
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": "jax"}))
+    assert processes.backend() == "jax"
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert processes.backend() == "torch"
+    keras = types.SimpleNamespace(
+        backend=types.SimpleNamespace(backend=lambda: "openvino")
+    )
+    monkeypatch.setitem(sys.modules, "keras", keras)
+    assert processes.backend() == "openvino"
+
+
+def test_it_is_told_before_keras_is_imported():
+    script = (
+        "import sys\n"
+        "from tlkeras import cli\n"
+        "status = cli.main(['train', '--data=builtin:digits', "
+        "'--coordinator=a:1', '--num_processes=2', '--process_id=0'])\n"
+        "print(status, sorted({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert done.stdout == "2 []\n"
+    assert done.stderr.count("\n") == 1
+    assert "keras issue 20585" in done.stderr
+
+
+class TestWhereItIsComputed:
+    PLACES = {
+        "distribute": "data_parallel",
+        "coordinator": "a:1",
+        "num_processes": 2,
+        "process_id": 1,
+    }
+
+    def test_is_not_in_the_config_of_a_run(self):
+        built = config.build({**self.PLACES, "seed": 3})
+        text = config.to_toml(built)
+        assert not [name for name in self.PLACES if name in text]
+        assert config.build(config.tomllib.loads(text)) == config.build(
+            {"seed": 3}
+        )
+
+    def test_may_stand_in_a_file_of_ones_own(self, tmp_path):
+        (tmp_path / "a.toml").write_text('distribute = "none"')
+        assert config.resolve(tmp_path / "a.toml").distribute == "none"
+
+    def test_does_not_keep_a_run_from_going_on(self, tmp_path, monkeypatch):
+        built = config.build({"data": "builtin:digits", "process_id": 1})
+        (tmp_path / "config.toml").write_text(config.to_toml(built))
+        assert plan._claim(built, tmp_path) == tmp_path
+        other = dataclasses.replace(built, seed=1)
+        with pytest.raises(errors.UserError, match=r"other settings \(seed\)"):
+            plan._claim(other, tmp_path)

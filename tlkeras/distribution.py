@@ -1,0 +1,190 @@
+"""How the images of a step are spread over several devices.
+
+The batch is that of all devices together, and a step is the one that a single
+device would take with it: the loss is the mean over the whole batch, BatchNorm
+that learns sees the whole batch, and learning rates are not scaled.
+
+On JAX a batch is one array over all devices and a step means the same however
+it is divided, so a batch that cannot be divided evenly is computed whole on
+each of them. Keras divides the arrays as it divided the first one, and fails at
+an epoch's last, smaller batch; so they are placed here.
+
+On TensorFlow each device has the mean loss of its own share, and these count
+the same. Left to itself the strategy fills the first devices; the last batch of
+33 images, one image, would leave another device with the mean of none, which is
+no number. So the shares are made here.
+
+TensorFlow is imported where it is needed: phases are compiled without it, too.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from typing import Any
+
+import keras
+import numpy as np
+
+from tlkeras import devices
+from tlkeras import processes
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tlkeras.data import batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """On what a run computes.
+
+    kind: `none`, `mirrored` or `data_parallel`. names: of the devices, of all
+    processes together. why: what decided, where the setting is `auto`.
+    strategy: MirroredStrategy or DataParallel.
+    """
+
+    kind: str = "none"
+    names: tuple[str, ...] = ("",)
+    why: str = ""
+    team: processes.Team = processes.ALONE
+    strategy: Any = None
+
+    @property
+    def devices(self) -> int:
+        """The number of devices that share a step."""
+        return len(self.names)
+
+    @property
+    def shares(self) -> "batches.Shares":
+        """How `feed` must divide its batches."""
+        from tlkeras.data import batches
+
+        if self.kind == "mirrored":
+            return batches.Shares(self.devices, tuple(range(self.devices)))
+        return batches.Shares(
+            self.team.processes, (self.team.process,), self.devices
+        )
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which models are built and compiled."""
+        if self.strategy is None:
+            return contextlib.nullcontext()
+        return self.strategy.scope()
+
+    def prepare(self, model: keras.Model, feed: "batches.Feed") -> None:
+        """Makes all that `fit` would make for a compiled model, in `scope`."""
+        if self.kind != "data_parallel":
+            return
+        example = keras.tree.map_structure(
+            lambda spec: np.zeros([1, *spec.shape[1:]], spec.dtype.name),
+            feed.train(0, 1).element_spec,
+        )
+        with self.scope():
+            model._symbolic_build(data_batch=example)
+            model.make_train_function()
+            model.make_test_function()
+
+    def place(
+        self, data: "tf.data.Dataset", feed: "batches.Feed", images: int
+    ) -> Any:
+        """Returns what `fit` takes for `data` of `feed`, of `images` images."""
+        if self.kind == "mirrored":
+            # Before it judges a second epoch, Keras looks at what comes behind
+            # the first one's last batch.
+            return self.strategy.distribute_datasets_from_function(
+                lambda context: data.repeat()
+            )
+        if self.kind == "data_parallel":
+            return _Placed(self, data, feed.batch_size, images)
+        return data
+
+    def text(self, batch_size: int) -> str:
+        """Returns a sentence on the devices and what they share."""
+        if self.kind == "none":
+            return f"Computed on {self.names[0]}{self.why}."
+        hosts = ""
+        if self.team.processes > 1:
+            hosts = f" of {self.team.processes} processes"
+        devices = "devices" if self.devices > 1 else "device"
+        return (
+            f"Computed on {self.devices} {devices}{hosts} ({self.kind}"
+            f"{self.why}): a step's {batch_size} images are those of all "
+            "together, and learning rates are not scaled."
+        )
+
+
+ALONE = Spread()
+
+
+def start(distribute: str, team: processes.Team) -> Spread:
+    """Returns the devices for the setting `distribute`, resolving `auto`."""
+    names = tuple(keras.distribution.list_devices())
+    backend = keras.backend.backend()
+    kind, why = distribute, ""
+    if distribute == "auto" and team.processes > 1:
+        kind, why = "data_parallel", ", auto: there are several processes"
+    elif distribute == "auto" and len(names) > 1:
+        kind, why = "none", ", auto: several CPUs are no gain"
+        if devices.has_accelerator():
+            kind = {"tensorflow": "mirrored", "jax": "data_parallel"}.get(
+                backend, "none"
+            )
+            why = ", auto: there are several"
+            if kind == "none":
+                why = f", auto: on {backend} several devices are not used"
+    elif distribute == "auto":
+        kind, why = "none", ", auto: there is no other"
+    if kind == "none":
+        return Spread("none", names[:1], why)
+    if kind == "mirrored":
+        import tensorflow as tf
+
+        strategy: Any = tf.distribute.MirroredStrategy(
+            [name.upper() for name in names]
+        )
+    else:
+        strategy = keras.distribution.DataParallel(devices=list(names))
+    return Spread(kind, names, why, team, strategy)
+
+
+class _Placed(keras.utils.PyDataset):
+    """Batches as arrays over all devices, in their order."""
+
+    def __init__(
+        self, spread: Spread, data: "tf.data.Dataset", size: int, images: int
+    ):
+        super().__init__()
+        self.data = data
+        self.devices = spread.devices
+        self.mesh = spread.strategy.device_mesh.backend_mesh
+        self.axis = spread.strategy.batch_dim_name
+        self.sizes = [
+            min(size, images - start) for start in range(0, images, size)
+        ]
+        self.batches = iter(())
+
+    # An endless one: how many there are of an epoch, `fit` is told.
+    num_batches = None
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        if index == 0:
+            self.batches = iter(self.data)
+        batch = next(self.batches)
+        return keras.tree.map_structure(self._placer(index), batch)
+
+    def _placer(self, index: int) -> Callable[["tf.Tensor"], Any]:
+        import jax
+
+        images = self.sizes[index % len(self.sizes)]
+        axes = () if images % self.devices else (self.axis,)
+        sharding = jax.sharding.NamedSharding(
+            self.mesh, jax.sharding.PartitionSpec(*axes)
+        )
+
+        def place(tensor: "tf.Tensor") -> Any:
+            return jax.make_array_from_process_local_data(
+                sharding, tensor.numpy(), (images, *tensor.shape[1:])
+            )
+
+        return place
