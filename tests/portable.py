@@ -28,8 +28,8 @@ SETTINGS = {
     "class_weights": "balanced",
 }
 PHASES = (
-    {"name": "head", "unfreeze": "none", "epochs": 3, "learning_rate": 1e-2},
-    {"name": "whole", "unfreeze": "all", "epochs": 2, "learning_rate": 1e-3},
+    {"name": "head", "unfreeze": "none", "epochs": 3, "learning_rate": 1e-1},
+    {"name": "top", "unfreeze": "stages:1", "epochs": 2, "learning_rate": 1e-3},
 )
 # Of 21 images in batches of 8 the last has 5, which two devices cannot share
 # evenly; of 17 it has one.
@@ -107,6 +107,21 @@ def runs(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ).report
         for workdir, each in settings.items()
     }
+
+
+def smoke(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """As `runs`, and a phase on noise that computes in bfloat16."""
+    import keras
+
+    from tlkeras import distribution
+
+    found = runs(settings)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = phase(21, {"unfreeze": "all"}, distribution.ALONE)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    return {"runs": found, "mixed": mixed}
 
 
 def spread(phases: list[str], **places: Any) -> dict[str, Any]:
@@ -201,7 +216,9 @@ def main(function: str, devices: str, arguments: str) -> None:
         )
     values = json.loads(arguments)
     with contextlib.redirect_stdout(sys.stderr):
-        found = {"runs": runs, "spread": spread}[function](**values)
+        found = {"runs": runs, "smoke": smoke, "spread": spread}[function](
+            **values
+        )
     print(json.dumps(found))
 
 

@@ -1,5 +1,6 @@
 """A phase does what it says: measured bit for bit after a real `fit`."""
 
+import dataclasses
 import errno
 import os
 import zipfile
@@ -139,11 +140,11 @@ class TestFrozen:
         model = tiny.classifier()
         kernel = bases.of(model).network.get_layer("conv1").kernel
 
-        def nudge(batch, logs):
+        def nudge(epoch, logs):
             # The smallest step that there is.
             kernel.assign(np.nextafter(np.asarray(kernel), np.float32(9)))
 
-        nudging = keras.callbacks.LambdaCallback(on_train_batch_end=nudge)
+        nudging = keras.callbacks.LambdaCallback(on_epoch_end=nudge)
         with pytest.raises(training.ClaimError, match="frozen, conv1/kernel"):
             fit(model, phase("from:conv2", statistics=statistics), nudging)
 
@@ -313,6 +314,33 @@ class TestEnd:
         assert contents(model) == kept
         training.compile(model, phase(), 1)
         assert training.evaluate(model, tiny.feed()) == result.score
+
+    @pytest.mark.parametrize("epochs", [0, 2])
+    def test_interrupt_within_a_step(self, epochs):
+        """Before its images are there; JAX then has the variables empty."""
+        model = tiny.classifier()
+        before = contents(model)
+        states = []
+        begun = []
+
+        def train(first: int, count: int):
+            for batch in tiny.feed().train(first, count):
+                if begun:
+                    raise KeyboardInterrupt
+                yield batch
+
+        watch = keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs: (
+                begun.append(batch) if len(states) == epochs else None
+            ),
+            on_epoch_end=lambda epoch, logs: states.append(contents(model)),
+        )
+        feed = dataclasses.replace(tiny.feed(), train=train)
+        result = fit(model, phase("from:conv2", 4), watch, feed=feed)
+        assert result.stopped == "interrupted"
+        assert result.epochs == epochs
+        kept = states[result.best_epoch - 1] if epochs else before
+        assert contents(model) == kept
 
     @pytest.mark.parametrize("epochs", [0, 1])
     def test_a_loss_that_is_not_finite(self, epochs):
