@@ -32,6 +32,7 @@ from absl import flags
 
 import tlkeras
 from tlkeras import ways
+from tlkeras.advisor import evidence as evidences
 from tlkeras.data import sources
 
 _DATA = flags.DEFINE_multi_string(
@@ -46,7 +47,8 @@ _SIZES = flags.DEFINE_list(
 _WAYS = flags.DEFINE_list("ways", list(ways.NAMES), "which to train")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "of each cell")
 _STEPS = flags.DEFINE_integer("steps", 200, "of each way")
-_SIDE = flags.DEFINE_integer("image_size", 96, "pixels")
+# The distance to the source depends on it: below 160 photographs look strange.
+_SIDE = flags.DEFINE_integer("image_size", 160, "pixels")
 _OUTPUT = flags.DEFINE_string("output", "grid.csv", "one line a result")
 
 _VALIDATION = 0.25
@@ -66,24 +68,7 @@ _RESULT = (
     "epochs",
     "rolled_back",
 )
-_EVIDENCE = (
-    "images_per_class_min",
-    "imbalance",
-    "wasserstein_first",
-    "wasserstein_middle",
-    "wasserstein_last",
-    "kl_last",
-    "linear_first",
-    "linear_middle",
-    "linear_last",
-    "neighbours_last",
-    "random_linear_last",
-    "affinity_last",
-    "curve_quarter",
-    "curve_half",
-    "curve_all",
-)
-_COLUMNS = (*_FIRST, *_RESULT, *_EVIDENCE, "date", "machine", "versions")
+_WHERE = ("date", "machine", "versions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +142,10 @@ def _done(output: pathlib.Path) -> set[tuple[str, ...]]:
 
 def _append(output: pathlib.Path, row: Mapping[str, Any]) -> None:
     new = not output.exists()
+    columns = [*_FIRST, *_RESULT, *_WHERE]
+    columns += [name for name in row if name.startswith("evidence_")]
     with output.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, _COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)
@@ -226,26 +213,10 @@ def _evidence(
         seed=cell.seed,
         quiet=True,
     ).evidence
-    depths = found.depths
-    first, middle, last = depths[0], depths[len(depths) // 2], depths[-1]
-    values = {
-        "images_per_class_min": found.size.images_per_class_min,
-        "imbalance": found.size.imbalance,
-        "wasserstein_first": first.wasserstein,
-        "wasserstein_middle": middle.wasserstein,
-        "wasserstein_last": last.wasserstein,
-        "kl_last": last.kl,
-        "linear_first": first.linear.value,
-        "linear_middle": middle.linear.value,
-        "linear_last": last.linear.value,
-        "neighbours_last": last.neighbours.value,
-        "random_linear_last": last.random_linear.value,
-        "affinity_last": last.affinity.value,
+    return {
+        f"evidence_{name}": _short(value)
+        for name, value in evidences.flat(found).items()
     }
-    points = dict(zip(("quarter", "half", "all"), found.curve, strict=False))
-    for name, point in points.items():
-        values[f"curve_{name}"] = point.linear.value
-    return {name: _short(value) for name, value in values.items()}
 
 
 def _results(

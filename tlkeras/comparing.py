@@ -40,9 +40,6 @@ _DROPPED = 0.01
 _CLAIMED = 0.05
 # Epochs of each phase in a trial: the first traces, the second tells.
 _TRIAL = 2
-# Seconds of an epoch of a base that learns, in those of a frozen one that is
-# stored. Only for the time left, before a way was ever run.
-_LIVE = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,17 +266,19 @@ def _left(
 ) -> str:
     """Returns in words how long the members in `rest` will take.
 
-    Ways that were not run yet are guessed by their epochs.
+    Ways that were not run yet are guessed by their epochs of a base that
+    learns; until one of these was run, nobody knows.
     """
-    if not spent:
+
+    def live(way: str) -> int:
+        heads = ("feature_extraction", "converged_head", "last_stage")
+        return 0 if way in heads else epochs[way][-1]
+
+    seen = sum(map(live, spent))
+    if not seen and any(live(way) for way in rest if way not in spent):
         return ""
-
-    def size(way: str) -> float:
-        trained = 0 if "head" in way or "extraction" in way else epochs[way][-1]
-        return sum(epochs[way]) + _LIVE * trained
-
-    unit = sum(spent.values()) / sum(map(size, spent))
-    seconds = sum(spent.get(way, unit * size(way)) for way in rest)
+    unit = sum(spent[way] for way in spent if live(way)) / max(1, seen)
+    seconds = sum(spent.get(way, unit * live(way)) for way in rest)
     return f"; about {max(1, round(seconds / 60))} min left"
 
 

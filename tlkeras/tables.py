@@ -302,8 +302,8 @@ def textbook(advice: "advices.Advice") -> None:
         )
         print(textbooks.explain())
     print(
-        "What was measured is above; nothing decides by it yet. To know, train "
-        "in several ways and compare."
+        "What was measured is above; nothing decides by it yet. To know, let "
+        "`tlkeras compare` train in several ways."
     )
 
 

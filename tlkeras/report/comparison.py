@@ -43,7 +43,9 @@ def verdict(row: Mapping[str, Any]) -> str:
     if against is None:
         return "best on the validation images"
     points, low, high = (
-        -100 * against[name] for name in ("behind", "high", "low")
+        # Adding 0 makes a negative nothing a nothing.
+        round(-100 * against[name], 1) + 0.0
+        for name in ("behind", "high", "low")
     )
     told = f"{points:+.1f} points ({low:+.1f} to {high:+.1f})"
     if not against["distinguishable"]:
