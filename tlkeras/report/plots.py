@@ -326,8 +326,14 @@ def costs(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.plot(
             [seconds], [accuracy["value"]], color=colour, marker="o", zorder=3
         )
-    _name_points(axes, rows)
-    axes.margins(x=0.18)
+    axes.margins(x=0.1)
+    _name_points(
+        axes,
+        [
+            (row["way"], max(row["seconds"], 0.1), row["accuracy"]["value"])
+            for row in rows
+        ],
+    )
     axes.xaxis.set_major_formatter(
         ticker.FuncFormatter(lambda value, _: duration(value))
     )
@@ -366,16 +372,12 @@ def courses(rows: Sequence[Mapping[str, Any]]) -> str:
             )
             if member is row["members"][0]:
                 ends.append((row["way"], seconds[-1], values[-1]))
-    _name_points(
-        axes,
-        [
-            {"way": way, "seconds": at, "accuracy": {"value": value}}
-            for way, at, value in ends
-        ],
-    )
-    axes.margins(x=0.18)
+    axes.set_xlim(left=0.0)
+    if ends:
+        _name_points(axes, ends)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
     axes.xaxis.set_major_formatter(
-        ticker.FuncFormatter(lambda value, _: duration(value))
+        ticker.FuncFormatter(lambda value, _: f"{value:g} s")
     )
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.yaxis.set_major_formatter(_share_of(axes.get_ylim()))
@@ -385,27 +387,36 @@ def courses(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _name_points(
-    axes: axes_module.Axes, rows: Sequence[Mapping[str, Any]]
+    axes: axes_module.Axes, points: Sequence[tuple[str, float, float]]
 ) -> None:
-    """Names points beside them, each a line away from those before it."""
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high)
-    step = (high - low) * 14 / 270
-    taken: list[float] = []
-    ordered = sorted(rows, key=lambda row: -row["accuracy"]["value"])
-    for row in ordered:
-        at = row["accuracy"]["value"]
-        while any(abs(at - other) < step for other in taken):
-            at -= step / 4
-        taken.append(at)
-        seconds = max(row["seconds"], 0.1)
+    """Names points (name, x, y) beside them, where no other name stands.
+
+    The first is the best one. The limits of `axes` must stand.
+    """
+    size = _TEXT - 1.5
+    edge = axes.bbox.x1
+    taken: list[tuple[float, float, float]] = []
+    for name, x, y in sorted(points, key=lambda point: -point[2]):
+        text = _plain(name, 24)
+        width = _width(text, size)
+        across, up = axes.transData.transform((x, y))
+        left = across + 7
+        if left + width > edge:
+            left = across - 7 - width
+        down = up
+        while any(
+            left < end and begin < left + width and abs(down - other) < 12
+            for begin, end, other in taken
+        ):
+            down -= 3
+        taken.append((left, left + width, down))
         axes.annotate(
-            _plain(str(row["way"]), 24),
-            (seconds, at),
-            (6, 0),
+            text,
+            (x, y),
+            (left - across, down - up),
             textcoords="offset points",
-            color=_BLUE if row is rows[0] else _INK,
-            fontsize=_TEXT - 1.5,
+            color=_BLUE if name == points[0][0] else _INK,
+            fontsize=size,
             va="center",
             parse_math=False,
         )
