@@ -155,12 +155,12 @@ def on_jax(*words: str) -> None:
 
 def test_claims_best_epoch_and_interrupt_hold_on_jax():
     """A step takes the values out of the variables that callbacks read."""
-    names = (
-        "is_bit_equal and conv2 and held",
-        "is_restored_bit_for_bit",
-        "interrupt_within_a_step",
+    tests = (
+        "TestFrozen::test_is_bit_equal[from:conv2-held]",
+        "TestBestEpoch::test_is_restored_bit_for_bit",
+        "TestEnd::test_interrupt_within_a_step[0]",
     )
-    on_jax("tests/test_training.py", "-k", " or ".join(names))
+    on_jax(*[f"tests/test_training.py::{test}" for test in tests])
 
 
 @pytest.mark.slow

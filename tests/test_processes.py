@@ -198,7 +198,7 @@ class TestWhereItIsComputed:
     def test_does_not_keep_a_run_from_going_on(self, tmp_path, monkeypatch):
         built = config.build({"data": "builtin:digits", "process_id": 1})
         (tmp_path / "config.toml").write_text(config.to_toml(built))
-        assert plan._claim(built, tmp_path) == tmp_path
+        assert plan._claim(built, tmp_path, "") == tmp_path
         other = dataclasses.replace(built, seed=1)
         with pytest.raises(errors.UserError, match=r"other settings \(seed\)"):
-            plan._claim(other, tmp_path)
+            plan._claim(other, tmp_path, "")

@@ -315,6 +315,10 @@ class TestEnd:
         training.compile(model, phase(), 1)
         assert training.evaluate(model, tiny.feed()) == result.score
 
+    @pytest.mark.skipif(
+        keras.backend.backend() == "tensorflow",
+        reason="TensorFlow makes another error of one in a generator",
+    )
     @pytest.mark.parametrize("epochs", [0, 2])
     def test_interrupt_within_a_step(self, epochs):
         """Before its images are there; JAX then has the variables empty."""

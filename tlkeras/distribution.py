@@ -12,7 +12,8 @@ an epoch's last, smaller batch; so they are placed here.
 On TensorFlow each device has the mean loss of its own share, and these count
 the same. Left to itself the strategy fills the first devices; the last batch of
 33 images, one image, would leave another device with the mean of none, which is
-no number. So the shares are made here.
+no number. So the shares are made here. What is logged as the loss of a batch
+with uneven shares is a little off; the step and the metrics are not.
 
 TensorFlow is imported where it is needed: phases are compiled without it, too.
 """

@@ -452,7 +452,7 @@ class TestShares:
         size, shares = batches.Shares(count, tuple(range(count))).judging(
             images, 6
         )
-        assert 1 <= size <= 6
+        assert 1 <= size <= 12
         whole = tf.data.Dataset.from_tensor_slices((np.arange(images),))
         found = [
             share.numpy().tolist()
@@ -464,4 +464,12 @@ class TestShares:
         assert len(set(map(len, found[:count]))) == 1
         counts = np.bincount(np.concatenate(found), minlength=images)
         assert len(set(counts)) == 1
-        assert counts[0] == 1 or images < 3 * count
+        assert counts[0] == 1 or size == 6
+
+    @pytest.mark.parametrize("count", [2, 3, 4, 8])
+    def test_validation_is_shared_at_usual_sizes(self, count):
+        shares = batches.Shares(count, tuple(range(count)))
+        for images in range(40, 1000):
+            size, found = shares.judging(images, 32)
+            assert found == shares
+            assert size >= 16

@@ -53,23 +53,25 @@ class Shares:
     mine: tuple[int, ...] = (0,)
     multiple: int = 1
 
-    def judging(self, images: int, most: int) -> tuple[int, "Shares"]:
+    def judging(self, images: int, usual: int) -> tuple[int, "Shares"]:
         """Returns the size and shares of batches that judge each image once.
 
-        most: images in a batch. Where all shares come here, all are counted: a
+        usual: images in a batch. Where all shares come here, all are counted: a
         whole batch in place of a share would count several times. And Keras
         wants the shares of the first batch to be equal. If there is no such
         size, all batches are whole, so that all images count as often.
         """
         if len(self.mine) == 1:
-            return most, self
-        sizes = range(most - most % self.count, 0, -self.count)
-        for size in (size for size in sizes if size <= images):
+            return usual, self
+        even = usual - usual % self.count
+        smaller = range(even, 0, -self.count)
+        larger = range(even + self.count, 2 * usual + 1, self.count)
+        for size in (*smaller, *larger):
             rest = images % size
-            if not rest or rest >= self.count:
+            if size <= images and not 0 < rest < self.count:
                 return size, self
         # No batch is a multiple of as many.
-        return most, dataclasses.replace(self, multiple=2**62)
+        return usual, dataclasses.replace(self, multiple=2**62)
 
 
 UNDIVIDED = Shares()
