@@ -126,7 +126,7 @@ class TestTwoProcesses:
         assert "run/saved_model/1/saved_model.pb" in first
         assert not [name for name in other if (tmp_path / "1" / name).is_file()]
         told = ran[0][2] + ran[1][2]
-        assert told.count("phase whole: ") == 2
+        assert told.count("phase top: ") == 2
         report = json.loads((tmp_path / "0/run/report.json").read_text())
         assert "2 devices of 2 processes" in " ".join(report["notes"])
         numbers = portable.numbers(tmp_path / "0" / "run")

@@ -34,6 +34,7 @@ from tlkeras import records
 from tlkeras import saving
 from tlkeras import schedule
 from tlkeras.backbones import base as bases
+from tlkeras.backbones import locate
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.data import images as image_stores
@@ -130,9 +131,12 @@ def _begin(
 
     The classifier comes first: whether it can be built is known sooner.
     """
+    if plan.team.processes > 1:
+        plan.team.agree(_digests(plan))
     start = build(plan)
     data = read(plan, progress=progress)
-    plan.team.agree(_digests(plan.config, data, start.model))
+    words = [*data.hashes, *data.splits, *map(str, data.targets)]
+    plan.team.agree({"images": _digest("\n".join(words).encode())})
     progress.say(f"run {plan.directory}")
     say_data(data, [*data.notes, *_check_phases(plan, start.model)], progress)
     return start, data
@@ -291,26 +295,24 @@ def summarise(
     return report | {"scoring_images_per_second": outcome.scoring}
 
 
-def _digests(
-    config: configs.Config, data: datasets.Dataset, model: keras.Model
-) -> dict[str, str]:
-    """Returns what must be the same in all processes, by what it is called."""
+def _digests(plan: plans.Plan) -> dict[str, str]:
+    """Returns what must be the same for all processes, by what it is called.
+
+    Weights that differ would else fail in JAX, when the model is built.
+    """
     # Paths may differ between hosts.
     config = dataclasses.replace(
-        config, data="", data_dir="", cache_dir="", weights=""
+        plan.config, data="", data_dir="", cache_dir="", weights=""
     )
-    words = {
-        "settings": [configs.to_toml(config)],
-        "images": [*data.hashes, *data.splits, *map(str, data.targets)],
+    file = locate.weights(plan.weights)
+    return {
+        "settings": _digest(configs.to_toml(config).encode()),
+        "weights": _digest(file.read_bytes() if file is not None else b""),
     }
-    digests = {
-        name: hashlib.blake2b("\n".join(each).encode()).hexdigest()[:32]
-        for name, each in words.items()
-    }
-    weights = hashlib.blake2b()
-    for array in models.state(model):
-        weights.update(np.ascontiguousarray(array))
-    return {**digests, "initial weights": weights.hexdigest()[:32]}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _storage(plan: plans.Plan) -> cache.Storage:
