@@ -85,6 +85,17 @@ def write_digits(
     return labels
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Returns the environment that a user's process would have.
+
+    JAX, where a test of this process imports it, sets how much TensorFlow
+    says, and a process begun then would take that for the user's wish.
+    """
+    level = "TF_CPP_MIN_LOG_LEVEL"
+    ours = {name: each for name, each in os.environ.items() if name != level}
+    return {**ours, **more}
+
+
 def tree(*places: pathlib.Path) -> dict[str, int]:
     """Returns every file and directory below `places`, with its size."""
     return {
@@ -178,7 +189,7 @@ def tlkeras_process(tmp_path_factory):
         process = subprocess.run(
             [sys.executable, "-m", "tlkeras", *map(str, words)],
             cwd=cwd,
-            env={**os.environ, "TMPDIR": str(temporary)},
+            env=environment(TMPDIR=str(temporary)),
             capture_output=True,
             text=True,
             timeout=120,

@@ -1,7 +1,6 @@
 """`tlkeras check` as a user runs it: what it prints, writes and ends with."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import sys
 import numpy as np
 import pictures
 import pytest
+from conftest import environment
 from conftest import tree
 
 # Runs each list of words, one after the other, as TensorFlow takes seconds.
@@ -70,12 +70,11 @@ def outcome(place, tmp_path_factory):
     done = subprocess.run(
         [sys.executable, "-c", BATCH, json.dumps(words)],
         cwd=place,
-        env={
-            **os.environ,
-            "TMPDIR": str(temporary),
-            "XDG_CACHE_HOME": str(cache),
-            "PYTHONIOENCODING": "utf-8",
-        },
+        env=environment(
+            TMPDIR=str(temporary),
+            XDG_CACHE_HOME=str(cache),
+            PYTHONIOENCODING="utf-8",
+        ),
         capture_output=True,
         encoding="utf-8",
         timeout=120,

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from conftest import LABELS
+from conftest import environment
 from conftest import flags
 from conftest import small
 from conftest import tree
@@ -282,7 +283,7 @@ def outcomes(places, tmp_path_factory):
     done = subprocess.run(
         [sys.executable, "-c", BATCH, str(temporary / "words.json")],
         cwd=cwd,
-        env={**os.environ, "TMPDIR": str(temporary)},
+        env=environment(TMPDIR=str(temporary)),
         capture_output=True,
         text=True,
         check=True,
@@ -548,7 +549,7 @@ def test_predict_evaluate_and_export_make_no_noise(trained, photos, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", USE],
         cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(temporary)},
+        env=environment(TMPDIR=str(temporary)),
         capture_output=True,
         text=True,
     )
