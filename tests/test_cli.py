@@ -403,6 +403,7 @@ def test_a_reader_that_leaves_is_no_traceback(tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "tlkeras", *words],
             cwd=tmp_path,
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -439,6 +440,7 @@ def start(words: list[str], cwd: pathlib.Path) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "tlkeras", *words],
         cwd=cwd,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
