@@ -35,10 +35,6 @@ def check(found: dict, devices: int, kind: str) -> None:
             )
         assert several["views"] == one["views"]
         for path, weight in one["weights"].items():
-            if name == "learned" and path in ("conv1/bias", "conv2/bias"):
-                # BatchNorm takes the mean away, so that the gradient is
-                # nothing but rounding, which Adam makes whole steps of.
-                continue
             np.testing.assert_allclose(
                 several["weights"][path],
                 weight,

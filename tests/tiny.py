@@ -21,7 +21,10 @@ def network(dropout: float = 0.5) -> keras.Model:
     for number in (1, 2):
         if number == 2:
             x = keras.layers.Dropout(dropout, name="between")(x)
-        x = keras.layers.Conv2D(4, 3, strides=2, name=f"conv{number}")(x)
+        # BatchNorm takes off what a bias adds: it would learn from rounding.
+        x = keras.layers.Conv2D(
+            4, 3, strides=2, use_bias=False, name=f"conv{number}"
+        )(x)
         if number == 1:
             x = keras.layers.Dropout(dropout / 5, name="early")(x)
         x = keras.layers.BatchNormalization(name=f"bn{number}")(x)
