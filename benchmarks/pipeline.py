@@ -11,7 +11,7 @@ PHOTOS holds one folder for each class. tlkeras takes its training split of
 them, Keras all of them: what counts is images a second.
 """
 
-import functools
+import pathlib
 import tempfile
 from collections.abc import Iterable
 
@@ -43,15 +43,20 @@ def main(arguments: list[str]) -> None:
         # So that the first to be measured does not read from a cold disk.
         source.read(index)
     with tempfile.TemporaryDirectory() as folder:
-        prepare = functools.partial(
-            measuring.prepare,
-            name,
-            image_size=_SIZE.value,
-            directory=folder,
-        )
-        stored = prepare()
-        filling = measuring.seconds(prepare)
-        decoding = prepare(store_bytes=0)
+
+        def prepare(place: str, **options) -> datasets.Dataset:
+            # What a scan has found is kept there, and not looked for again.
+            (pathlib.Path(folder) / place).mkdir()
+            return measuring.prepare(
+                name,
+                image_size=_SIZE.value,
+                directory=pathlib.Path(folder, place),
+                **options,
+            )
+
+        stored = prepare("first")  # traces
+        filling = measuring.seconds(lambda: prepare("again"))
+        decoding = prepare("none", store_bytes=0)
         found = measuring.in_turn(
             {
                 "tlkeras, from its store": lambda repeat: _ours(stored),

@@ -76,7 +76,7 @@ def predict_encoded(
         encoded = b""
         try:
             encoded = read(index)
-            return image_stores.call(decoder, encoded)[1].numpy()
+            return decoder(encoded)[1].numpy()
         except (OSError, tf.errors.OpError) as error:
             return image_stores.reason(
                 error, encoded, classifier.shape.max_pixels

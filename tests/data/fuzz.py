@@ -144,7 +144,11 @@ def _decode_all(where: str) -> None:
             return graph(encoded)[0]
 
     else:
-        decode = tf.saved_model.load(where).decode
+        loaded = tf.saved_model.load(where)
+
+        def decode(encoded):
+            return loaded.decode(tf.constant(encoded))
+
         if "tlkeras" in sys.modules:
             raise RuntimeError("tlkeras is imported")
     first = 0
@@ -152,7 +156,7 @@ def _decode_all(where: str) -> None:
         encoded = sys.stdin.buffer.read(*struct.unpack("<I", length))
         start = time.perf_counter()
         try:
-            pixels = decode(tf.constant(encoded)).numpy()
+            pixels = decode(encoded).numpy()
         except tf.errors.InvalidArgumentError:
             found = REFUSED
         else:

@@ -207,7 +207,7 @@ def test_a_jpeg_without_a_picture_writes_nothing(capfd):
     graph = images.decoder(images.Shape(SIZE, "pad"))
     for length in (3, 30, jpeg.index(b"\xff\xda"), len(jpeg) // 2):
         with pytest.raises(tf.errors.InvalidArgumentError):
-            images.call(graph, jpeg[:length])
+            graph(jpeg[:length])
     # TensorFlow's own lines are turned off where the command line starts.
     assert "Improper call" not in capfd.readouterr().err
-    np.testing.assert_array_equal(images.call(graph, jpeg)[1], graph(jpeg)[1])
+    assert graph(jpeg)[1].shape == (SIZE, SIZE, 3)

@@ -399,13 +399,19 @@ def _bmp(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
 _READERS = (_jpeg, _png, _webp, _gif, _bmp)  # in the order of READABLE
 
 
-def decode(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
+def decode(
+    encoded: tf.Tensor,
+    max_pixels: int = MAX_PIXELS,
+    kind: str | None = None,
+) -> tf.Tensor:
     """Returns the pixels [height, width, 3], uint8 RGB, of one encoded image.
 
     Args:
         encoded: a file's bytes, string scalar.
         max_pixels: width times height that is decoded at most; what is larger
             is refused by its header, before any memory is taken for it.
+        kind: one of `READABLE` where the header has been read already; the
+            graph then holds what that kind needs, and nothing else.
 
     Raises:
         tf.errors.InvalidArgumentError: it is no image, of a kind that is not
@@ -419,6 +425,9 @@ def decode(encoded: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
         fixed_length=header.LENGTH,
     )
     start = tf.ensure_shape(start, [header.LENGTH])
+    if kind is not None:
+        pixels = _READERS[READABLE.index(kind)](encoded, start, max_pixels)
+        return tf.ensure_shape(pixels, [None, None, 3])
     index = _kind(encoded, start)
     readers = [
         READABLE.index(name) if name in READABLE else -1

@@ -133,9 +133,9 @@ def _examine(
         decoder = _decoder(limit, shape)
         if _LARGE < found.width * found.height <= limit:
             with _one_large:
-                tensors = image_stores.call(decoder, encoded)
+                tensors = decoder(encoded)
         else:
-            tensors = image_stores.call(decoder, encoded)
+            tensors = decoder(encoded)
     except (OSError, tf.errors.OpError) as error:
         why = image_stores.reason(error, encoded, limit)
         if isinstance(error, OSError):
@@ -161,31 +161,27 @@ def _examine(
 
 @functools.cache
 def _decoder(limit: int, shape: image_stores.Shape | None) -> Callable:
-    """Returns the graph: encoded -> pixels, thumbnail, contrast.
+    """Returns what decodes: encoded -> pixels, thumbnail, contrast.
 
     With a `shape` it also gives the square image of it, all in one call.
     """
 
-    @tf.function(
-        autograph=False, input_signature=[tf.TensorSpec([], tf.string)]
-    )
-    def run(encoded):
-        with tf.device("CPU"):
-            pixels = decode.decode(encoded, limit)
-            small = decode.resize(pixels, THUMBNAIL, "stretch")
-            grey = tf.reduce_mean(tf.cast(small, tf.float32), axis=-1)
-            steps = tf.maximum(tf.shape(pixels)[:2] // _GRID, 1)
-            grid = tf.cast(pixels[:: steps[0], :: steps[1]], tf.float32)
-            found = (
-                pixels,
-                tf.cast(tf.round(grey), tf.uint8),
-                tf.math.reduce_std(grid),
-            )
-            if shape is None:
-                return found
-            return *found, decode.resize(pixels, shape.size, shape.resize)
+    def run(encoded: tf.Tensor, kind: str) -> Sequence[tf.Tensor]:
+        pixels = decode.decode(encoded, limit, kind)
+        small = decode.resize(pixels, THUMBNAIL, "stretch")
+        grey = tf.reduce_mean(tf.cast(small, tf.float32), axis=-1)
+        steps = tf.maximum(tf.shape(pixels)[:2] // _GRID, 1)
+        grid = tf.cast(pixels[:: steps[0], :: steps[1]], tf.float32)
+        found = (
+            pixels,
+            tf.cast(tf.round(grey), tf.uint8),
+            tf.math.reduce_std(grid),
+        )
+        if shape is None:
+            return found
+        return *found, decode.resize(pixels, shape.size, shape.resize)
 
-    return run
+    return image_stores.by_kind(run)
 
 
 @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
