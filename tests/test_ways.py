@@ -60,36 +60,60 @@ def test_without_weights_there_is_nothing_to_compare():
 
 @given(some.integers(1, 5000), some.integers(1, 500))
 def test_all_ways_get_the_same_steps(steps, steps_per_epoch):
-    got = {
-        name: sum(
-            ways.split(
+    epochs = max(1, round(steps / steps_per_epoch))
+    for name in ways.NAMES:
+        for solved in (True, False):
+            found = ways.split(
                 name,
                 ways.Budget(steps=steps),
+                solved=solved,
                 images=1000,
                 steps_per_epoch=steps_per_epoch,
             )
-        )
-        for name in ways.NAMES
-    }
-    # Two phases take an epoch each at least.
-    assert max(got.values()) <= max(2, min(got.values()))
-    epochs = got["scratch"]
-    assert epochs == max(1, round(steps / steps_per_epoch))
+            assert len(found) == ways.phases(name)
+            if solved:
+                # What comes before the last is a solved head.
+                assert found[-1] == epochs
+            else:
+                # Two phases take an epoch each at least.
+                assert sum(found) == max(epochs, len(found))
+
+
+def test_what_is_fine_tuned_starts_from_a_solved_head_where_it_can():
+    for given, solver in (
+        ({}, "logistic"),
+        ({"head": "mlp"}, "adam"),
+        ({"feature_cache": "off"}, "adam"),
+    ):
+        base = config.build({"data": "folder:photos", **given})
+        for way in ("last_stage", "fine_tuning", "fine_tuning_low"):
+            assert ways.config(base, way, seed=0).head_solver == solver
+        way = ways.config(base, "feature_extraction", seed=0)
+        assert way.head_solver == "adam"
 
 
 def test_without_a_budget_the_steps_are_those_of_big_transfer():
-    few = ways.split("scratch", ways.Budget(), images=100, steps_per_epoch=10)
-    many = ways.split(
-        "scratch", ways.Budget(), images=20_000, steps_per_epoch=100
+    few, many = (
+        ways.split(
+            "scratch",
+            ways.Budget(),
+            solved=True,
+            images=images,
+            steps_per_epoch=steps,
+        )
+        for images, steps in ((100, 10), (20_000, 100))
     )
     assert (few, many) == ((50,), (100,))
 
 
 def test_seconds_become_epochs_by_a_trial():
     # 10 s before and after the epochs, each of 5 s.
-    assert ways.pace("scratch", 60, [(10.0, 5.0)], [100]) == (10,)
-    assert ways.pace("scratch", 60, [(10.0, 5.0)], [4]) == (4,)
-    assert ways.pace("scratch", 1, [(10.0, 5.0)], [100]) == (1,)
-    # The head stops at its most, and leaves the rest to the phase after it.
-    found = ways.pace("fine_tuning", 60, [(2.0, 0.1), (10.0, 5.0)], [20, 100])
-    assert found == (20, 9)
+    assert ways.pace(60, [(10.0, 5.0)]) == (10,)
+    assert ways.pace(1, [(10.0, 5.0)]) == (1,)
+    # Tiny images are not trained on for ever.
+    assert ways.pace(60, [(0.0, 1e-6)]) == (1000,)
+    # A solved head takes no epochs, and leaves what it does not need.
+    assert ways.pace(60, [(2.0, 0.0)]) == (1,)
+    assert ways.pace(60, [(2.0, 0.0), (10.0, 5.0)]) == (1, 9)
+    # One that is trained has half.
+    assert ways.pace(60, [(2.0, 1.0), (10.0, 5.0)]) == (29, 3)

@@ -157,14 +157,22 @@ def _epochs(
     if settings.budget.seconds is None:
         found = {
             way: ways.split(
-                way, settings.budget, images=images, steps_per_epoch=steps
+                way,
+                settings.budget,
+                solved=ways.solves(plan.config),
+                images=images,
+                steps_per_epoch=steps,
             )
             for way in settings.names
         }
         total = found[settings.names[0]]
+        most = total[-1] if ways.solves(plan.config) else sum(total)
+        head = "a head that is solved takes none of them"
+        if not ways.solves(plan.config):
+            head = "of two phases each has half"
         progress.say(
-            f"each way: {sum(total) * steps:,} steps, {sum(total)} epochs of "
-            f"{steps}, at most; of two phases each has half"
+            f"each way: {most * steps:,} steps, {most} epochs of {steps}, at "
+            f"most; {head}"
         )
         return found
     # Kept, so that a comparison that goes on has the same budget.
@@ -204,15 +212,12 @@ def _paced(
     )
     paces = []
     for result in results:
-        if result.phase.solver != "adam":
-            return (1,)  # it is solved for, in no epochs
         # The validation of an epoch costs no more than training would.
         epoch = result.history[-1].seconds * validated
+        if result.phase.solver != "adam":
+            epoch = 0.0  # it is solved, in no epochs
         paces.append((max(0.0, result.seconds - _TRIAL * epoch), epoch))
-    most = [1000] * len(paces)
-    if len(most) > 1:
-        most[0] = plan.config.head_epochs
-    found = ways.pace(way, settings.budget.seconds, paces, most)
+    found = ways.pace(settings.budget.seconds, paces)
     progress.say(
         f"{way}: {' + '.join(map(str, found))} epochs are about "
         f"{settings.budget.seconds} s"

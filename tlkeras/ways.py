@@ -11,8 +11,9 @@ from typing import Any
 from tlkeras import config as configs
 from tlkeras import errors
 
-# What makes each way one, over the settings that all of them share. The two
-# rates of full fine-tuning are a factor of ten apart.
+# What makes each way one, over the settings that all of them share. What is
+# fine-tuned starts from a solved head: one that Adam had half of the steps for
+# would not have converged. The two rates are a factor of ten apart.
 _WAYS: Mapping[str, Mapping[str, str]] = {
     "feature_extraction": {
         "strategy": "feature_extraction",
@@ -22,9 +23,21 @@ _WAYS: Mapping[str, Mapping[str, str]] = {
         "strategy": "feature_extraction",
         "head_solver": "logistic",
     },
-    "last_stage": {"strategy": "fine_tuning", "unfreeze": "stages:1"},
-    "fine_tuning": {"strategy": "fine_tuning", "unfreeze": "all"},
-    "fine_tuning_low": {"strategy": "fine_tuning", "unfreeze": "all"},
+    "last_stage": {
+        "strategy": "fine_tuning",
+        "head_solver": "logistic",
+        "unfreeze": "stages:1",
+    },
+    "fine_tuning": {
+        "strategy": "fine_tuning",
+        "head_solver": "logistic",
+        "unfreeze": "all",
+    },
+    "fine_tuning_low": {
+        "strategy": "fine_tuning",
+        "head_solver": "logistic",
+        "unfreeze": "all",
+    },
     "pretrained_init": {"strategy": "pretrained_init"},
     "scratch": {"strategy": "scratch"},
 }
@@ -48,6 +61,8 @@ ONE_PROCESS = ("coordinator", "num_processes", "process_id")
 # than 20,000 images (arXiv:1912.11370), and for more.
 _FEW_IMAGES = 20_000
 _STEPS = {True: 500, False: 10_000}
+# Of a phase, where the budget is in seconds and the images are few.
+_MOST_EPOCHS = 1000
 _BUDGET = re.compile(r"auto|([1-9][0-9]*)(s?)")
 
 
@@ -196,6 +211,8 @@ def config(
         if name not in DECIDED
     }
     values |= {**_WAYS[way], "seed": seed}
+    if values["strategy"] == "fine_tuning" and not solves(base):
+        values["head_solver"] = "adam"
     if way == "scratch":
         values["weights"] = "none"
     if way == "fine_tuning_low":
@@ -208,48 +225,56 @@ def config(
     return configs.build(values)
 
 
+def solves(base: configs.Config) -> bool:
+    """Tells whether these settings allow a head to be solved."""
+    return base.head == "linear" and base.feature_cache != "off"
+
+
 def phases(way: str) -> int:
     """Returns how many phases a way has."""
     return 2 if _WAYS[way]["strategy"] == "fine_tuning" else 1
 
 
 def split(
-    way: str, allowed: Budget, *, images: int, steps_per_epoch: int
+    way: str,
+    allowed: Budget,
+    *,
+    solved: bool,
+    images: int,
+    steps_per_epoch: int,
 ) -> tuple[int, ...]:
     """Returns the epochs of each phase for a budget of steps.
 
-    Of two phases the head's gets half of the epochs; both get one at least.
-
+    solved: whether the head of two phases is, as `solves` tells. It then takes
+    none of the steps, and its phase counts as one epoch; else it gets half.
     images: for training.
     """
     steps = allowed.steps or _STEPS[images < _FEW_IMAGES]
     epochs = max(1, round(steps / steps_per_epoch))
     if phases(way) == 1:
         return (epochs,)
+    if solved:
+        return 1, epochs
     return max(1, epochs - epochs // 2), max(1, epochs // 2)
 
 
 def pace(
-    way: str,
-    seconds: float,
-    trial: Sequence[tuple[float, float]],
-    most: Sequence[int],
+    seconds: float, trial: Sequence[tuple[float, float]]
 ) -> tuple[int, ...]:
     """Returns the epochs of each phase that about fill a budget of seconds.
 
     trial: what each phase took in a trial: seconds before and after its
-      epochs, and seconds an epoch. most: epochs of each phase at most.
+      epochs, and seconds an epoch; 0 for a head that is solved, not trained,
+      and whose phase counts as one epoch.
 
-    The head of two phases gets half of the time at most; what it does not
-    need is left to the phase after it.
+    A head that is trained gets half of the time where a phase follows.
     """
     found = []
     left = seconds
-    for number, ((fixed, epoch), limit) in enumerate(
-        zip(trial, most, strict=True)
-    ):
+    for number, (fixed, epoch) in enumerate(trial):
+        left -= fixed
         share = left / 2 if number < len(trial) - 1 else left
-        count = math.floor((share - fixed) / epoch)
-        found.append(min(max(1, count), limit))
-        left -= fixed + found[-1] * epoch
+        count = math.floor(share / epoch) if epoch else 1
+        found.append(min(max(1, count), _MOST_EPOCHS))
+        left -= found[-1] * epoch
     return tuple(found)
