@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ from tlkeras import cli
 from tlkeras import door
 from tlkeras import errors
 from tlkeras import experiment
+from tlkeras import schedule
 
 SHARED = {
     "backbone": "SmallResNet",
@@ -125,6 +127,58 @@ def test_a_killed_comparison_goes_on(
     )
     with pytest.raises(errors.UserError, match="finished comparison"):
         door.compare(f"folder:{photos}", **again)
+    # What was spent before the kill is spent, too.
+    spent = sum(
+        json.loads(path.read_text())["seconds"]
+        for path in found.directory.glob("members/*/report.json")
+    )
+    assert found.report["seconds"] > spent
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Lets the next phase of a name end by Ctrl-C."""
+
+    def interrupt(name):
+        fit = schedule.training.fit
+
+        def cut_short(model, phase, *arguments, **options):
+            result = fit(model, phase, *arguments, **options)
+            if phase.name == name:
+                monkeypatch.undo()
+                result = dataclasses.replace(result, stopped="interrupted")
+            return result
+
+        monkeypatch.setattr(schedule.training, "fit", cut_short)
+
+    return interrupt
+
+
+@pytest.mark.parametrize("budget", ["7", "1s"])
+def test_an_interrupted_phase_is_trained_again(
+    trained, photos, tmp_path, interrupted, budget
+):
+    again = {
+        **SHARED,
+        "weights": str(trained.directory),
+        "strategies": "converged_head,last_stage",
+        "seeds": 1,
+        "budget": budget,
+        "workdir": tmp_path / "c",
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    # With a budget in seconds that is in the trial.
+    interrupted("finetune")
+    with pytest.raises(KeyboardInterrupt):
+        door.compare(f"folder:{photos}", **again)
+    found = door.compare(f"folder:{photos}", **again)
+    report = json.loads(
+        (found.directory / "members/last_stage-seed0/report.json").read_text()
+    )
+    phases = {phase["name"]: phase for phase in report["phases"]}
+    assert phases["head"]["stopped"] == "solved"
+    assert phases["finetune"]["stopped"] in ("budget", "patience")
+    assert phases["finetune"]["steps"] >= 7
 
 
 @pytest.mark.parametrize(

@@ -288,20 +288,24 @@ class TestCompile:
             fit(model)
 
     def test_keras_passes_over_what_is_so_already(self, model):
-        # Neither the base nor what the model compiled for changes.
         model.trainable = True
-        fit(model)
         if keras.backend.backend() == "tensorflow":
+            # Neither the base nor what the model compiled for changes.
+            fit(model)
             assert not bases.of(model).trainable
+        else:
+            with pytest.raises(ValueError, match=r"call `compile\(\)` before"):
+                fit(model)
 
     def test_then_trains(self, built):
         models.unfreeze(built)
         compile(built)
         kernel = bases.of(built).network.get_layer("conv1").kernel
-        # The head begins at zero, so the base learns from the second step on.
+        # The head begins at zero, so the base learns from the second step on;
+        # dropout may leave so small a head nothing in a step or two.
         before = np.array(kernel)
-        fit(built)
-        fit(built)
+        for _ in range(5):
+            fit(built)
         assert not np.array_equal(kernel, before)
 
     def test_without_a_change_nothing_is_refused(self, model):

@@ -109,7 +109,7 @@ class TestLines:
                     (4, ""),
                 )
             ),
-            "phase head: budget used up after 4 epochs, 12.3 s; best epoch 3 "
+            "phase head: at its limit after 4 epochs, 12.3 s; best epoch 3 "
             "with 90.0 %",
         ]
         assert max(map(len, text().splitlines())) < 120
@@ -199,7 +199,12 @@ class TestEnds:
     @pytest.mark.parametrize(
         "changes, before, wanted",
         [
-            ({}, None, "budget used up after 4 epochs, 12.3 s; best epoch 3 "),
+            (
+                {},
+                None,
+                "at its limit after 4 epochs, 12.3 s; best epoch 3 ",
+            ),
+            ({"epochs": 1}, None, "after 1 epoch, 12.3 s"),
             ({"stopped": "patience"}, None, "converged (no better for 5)"),
             (
                 {"improved": True},
@@ -209,12 +214,12 @@ class TestEnds:
             (
                 {},
                 BEFORE,
-                "with 90.0 %, within a standard error of before (80.0 %)",
+                "within the error of before (80.0 %): kept",
             ),
             (
                 {"rolled_back": True},
                 BEFORE,
-                "with 90.0 %, no better than before (80.0 %): rolled back",
+                "no better than before (80.0 %): rolled back",
             ),
             (
                 {"stopped": "diverged", "epochs": 0, "best_epoch": 0},

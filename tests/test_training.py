@@ -587,6 +587,19 @@ class TestCachedActivations:
         )
         assert result.views_cached == 0
 
+    def test_fewer_epochs_than_views_take_what_is_kept(self, tmp_path):
+        options = {
+            "feed": self.feed(augment="light"),
+            "storage": self.storage(tmp_path),
+        }
+        cached = [
+            fit(
+                tiny.classifier(), phase("none", epochs), **options
+            ).views_cached
+            for epochs in (3, 4, 3)
+        ]
+        assert cached == [0, 4, 4]
+
     def test_a_full_disk_runs_live(self, tmp_path, monkeypatch, capsys):
         def full(*arguments):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

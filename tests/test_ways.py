@@ -80,12 +80,12 @@ def test_all_ways_get_the_same_steps(steps, steps_per_epoch):
 
 
 def test_what_is_fine_tuned_starts_from_a_solved_head_where_it_can():
-    for given, solver in (
+    for values, solver in (
         ({}, "logistic"),
         ({"head": "mlp"}, "adam"),
         ({"feature_cache": "off"}, "adam"),
     ):
-        base = config.build({"data": "folder:photos", **given})
+        base = config.build({"data": "folder:photos", **values})
         for way in ("last_stage", "fine_tuning", "fine_tuning_low"):
             assert ways.config(base, way, seed=0).head_solver == solver
         way = ways.config(base, "feature_extraction", seed=0)

@@ -85,18 +85,21 @@ def feed(
     views as they would have chosen live, in the same order.
 
     cut: the highest one that is frozen; None is the end of the base. epochs:
-    of the phase, at most; nothing is won if they are fewer than the views.
+    of the phase, at most; nothing is won if they are fewer than the views,
+    unless all rows are there.
 
     None where the frozen part has to run in each epoch.
     """
     views = live.views
-    if storage.mode == "off" or views is None or epochs < len(views.training):
+    if storage.mode == "off" or views is None:
         return None
     end = (tuple(bases.of(model).output.shape[1:]),)
     shapes = end if cut is None else cut.shapes
     work = _Work(model, cut, views, shapes, _keys(views), progress)
     # Nobody could tell what the pixels were that have no name.
     kept = storage.mode != "memory" and bool(views.pixels)
+    if epochs < len(views.training) and not (kept and _complete(work, storage)):
+        return None
     why = _why_not(work, storage, kept)
     if why:
         progress.say(f"  the frozen part runs in each epoch: {why}")
@@ -138,6 +141,12 @@ def _why_not(work: _Work, storage: cache.Storage, kept: bool) -> str:
                 f"and to read its activations {1e3 * reading:.0f}"
             )
     return ""
+
+
+def _complete(work: _Work, storage: cache.Storage) -> bool:
+    """Tells whether all rows are kept from an earlier run."""
+    table = cache.Table(storage.directory, _description(work), work.size)
+    return not table.missing(work.keys)
 
 
 def _kept(work: _Work, storage: cache.Storage) -> _Read:

@@ -32,6 +32,7 @@ from tlkeras import ways
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.report import comparison as page
+from tlkeras.report import plots
 
 # A way is dropped where its validation answers are worse than the leader's
 # with this probability of chance. Strict, because it is asked after each seed.
@@ -91,9 +92,10 @@ def run(
         data = experiment.read(plan, progress=progress)
         experiment.say_data(data, data.notes, progress)
         epochs = _epochs(plan, settings, data, progress)
+        earlier = _spent(plan.directory)
         members = _members(plan, settings, data, epochs, progress)
         report = _report(plan, settings, data, epochs, members)
-        report["seconds"] = time.perf_counter() - began
+        report["seconds"] = time.perf_counter() - began + earlier
         page.write(directory / "compare.html", report)
         files.write_json(directory / "compare.json", report)
     progress.say(
@@ -109,11 +111,6 @@ def _claim(plan: plans.Plan, settings: ways.Settings) -> None:
     """
     path = plan.directory / "compare_settings.json"
     wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
-    if (plan.directory / "compare.json").exists():
-        raise errors.UserError(
-            f"`workdir` {plan.directory} holds a finished comparison, which "
-            "is not overwritten. Choose another, or remove it."
-        )
     if path.exists() and json.loads(path.read_text("utf-8")) != wanted:
         raise errors.UserError(
             f"`workdir` {plan.directory} holds an unfinished comparison of "
@@ -123,6 +120,14 @@ def _claim(plan: plans.Plan, settings: ways.Settings) -> None:
         plan.directory / "config.toml", configs.to_toml(plan.config)
     )
     files.write_json(path, wanted)
+
+
+def _spent(directory: pathlib.Path) -> float:
+    """Returns the seconds of the members that are finished already."""
+    return sum(
+        json.loads(path.read_text("utf-8"))["seconds"]
+        for path in directory.glob("members/*/report.json")
+    )
 
 
 def _member_plan(
@@ -151,9 +156,7 @@ def _epochs(
 ) -> dict[str, tuple[int, ...]]:
     """Returns the epochs of each way's phases, as the budget gives them."""
     images = len(data.positions("train"))
-    spread = distribution.start(plan.config.distribute, plan.team)
-    batch_size = experiment.images_a_step(plan.config, data, spread.devices)
-    steps = -(-images // batch_size)
+    steps = _steps_per_epoch(plan, data)
     if settings.budget.seconds is None:
         found = {
             way: ways.split(
@@ -165,15 +168,11 @@ def _epochs(
             )
             for way in settings.names
         }
-        total = found[settings.names[0]]
-        most = total[-1] if ways.solves(plan.config) else sum(total)
-        head = "a head that is solved takes none of them"
-        if not ways.solves(plan.config):
-            head = "of two phases each has half"
-        progress.say(
-            f"each way: {most * steps:,} steps, {most} epochs of {steps}, at "
-            f"most; {head}"
-        )
+        head = "of two phases each has half"
+        if ways.solves(plan.config):
+            head = "a head that is solved takes none of them"
+        allowed = _allowed(plan, settings, data, found)
+        progress.say(f"each way: {page.budget(allowed)}; {head}")
         return found
     # Kept, so that a comparison that goes on has the same budget.
     path = plan.directory / "budget.json"
@@ -186,6 +185,29 @@ def _epochs(
         found[way] = _paced(plan, settings, data, way, progress)
     files.write_json(path, found)
     return found
+
+
+def _steps_per_epoch(plan: plans.Plan, data: datasets.Dataset) -> int:
+    spread = distribution.start(plan.config.distribute, plan.team)
+    batch_size = experiment.images_a_step(plan.config, data, spread.devices)
+    return -(-len(data.positions("train")) // batch_size)
+
+
+def _allowed(
+    plan: plans.Plan,
+    settings: ways.Settings,
+    data: datasets.Dataset,
+    epochs: Mapping[str, Sequence[int]],
+) -> dict[str, Any]:
+    """Returns the budget of each way: what was given, and what it comes to."""
+    allowed = dataclasses.asdict(settings.budget)
+    if settings.budget.seconds is None:
+        each = sum(epochs[settings.names[0]])
+        if ways.solves(plan.config):
+            each = epochs[settings.names[0]][-1]
+        steps = _steps_per_epoch(plan, data)
+        allowed |= {"epochs_each": each, "steps_each": each * steps}
+    return allowed
 
 
 def _paced(
@@ -205,7 +227,11 @@ def _paced(
             pathlib.Path(folder),
         )
         results = experiment.learn(
-            trial, experiment.build(trial), data, progress=progress
+            trial,
+            experiment.build(trial),
+            data,
+            whole=True,
+            progress=progress,
         ).results
     validated = 1 + len(data.positions("validation")) / len(
         data.positions("train")
@@ -218,9 +244,16 @@ def _paced(
             epoch = 0.0  # it is solved, in no epochs
         paces.append((max(0.0, result.seconds - _TRIAL * epoch), epoch))
     found = ways.pace(settings.budget.seconds, paces)
+    expected = sum(
+        fixed + count * epoch
+        for (fixed, epoch), count in zip(paces, found, strict=True)
+    )
+    more = ""
+    if expected > 1.2 * settings.budget.seconds:
+        more = ", more than the budget: it cannot do with less"
     progress.say(
         f"{way}: {' + '.join(map(str, found))} epochs are about "
-        f"{settings.budget.seconds} s"
+        f"{expected:.0f} s{more}"
     )
     return found
 
@@ -284,7 +317,7 @@ def _left(
         return ""
     unit = sum(spent[way] for way in spent if live(way)) / max(1, seen)
     seconds = sum(spent.get(way, unit * live(way)) for way in rest)
-    return f"; about {max(1, round(seconds / 60))} min left"
+    return f"; about {plots.duration(seconds)} left"
 
 
 def _run_member(
@@ -293,12 +326,14 @@ def _run_member(
     began = time.perf_counter()
     progress.planned = list(member.strategy.planned)
     with experiment.nothing_half_done(member.directory, progress):
+        # A phase that was cut short would be compared with whole ones.
         outcome = experiment.learn(
-            member, experiment.build(member), data, progress=progress
+            member,
+            experiment.build(member),
+            data,
+            whole=True,
+            progress=progress,
         )
-        if outcome.results[-1].stopped == "interrupted":
-            # What was finished stays, and this member begins again.
-            raise KeyboardInterrupt
         seconds = time.perf_counter() - began
         report = experiment.summarise(member, data, outcome, seconds=seconds)
         experiment.write_tables(member, data, outcome)
@@ -433,7 +468,7 @@ def _report(
         "backbone": plan.row.name,
         "weights": plan.weights,
         "image_size": plan.image_size,
-        "budget": dataclasses.asdict(settings.budget),
+        "budget": _allowed(plan, settings, data, epochs),
         "drop": settings.drop,
         "seeds": settings.seeds,
         "selection_metric": "mean validation accuracy over the seeds",
@@ -482,9 +517,10 @@ def _row(
             phase["trainable_parameters"] for phase in first["phases"]
         ),
         "megabytes": (own[0].directory / "model.keras").stat().st_size / 1e6,
+        # All ways end in the same network; what differs between them is noise.
         "images_per_second": float(
             np.median(
-                [each.report["scoring_images_per_second"] for each in own]
+                [each.report["scoring_images_per_second"] for each in members]
             )
         ),
         "rolled_back": sum(

@@ -202,14 +202,18 @@ def learn(
     start: Untrained,
     data: datasets.Dataset,
     *,
+    whole: bool = False,
     progress: progresses.Progress,
 ) -> Outcome:
     """Trains a classifier as `plan` says, scores and saves it.
 
     config.toml comes first and a checkpoint after each phase, so that a killed
     run goes on until `finish`.
+
+    whole: a phase that is interrupted is not kept, and KeyboardInterrupt is
+      raised.
     """
-    results = _train(plan, start, data, progress)
+    results = _train(plan, start, data, progress, whole=whole)
     progress.say("scoring and saving")
     classifier = saving.Classifier(start.model, data.labels, _shape(plan))
     path = plan.directory / "model.keras"
@@ -242,8 +246,17 @@ def _train(
     start: Untrained,
     data: datasets.Dataset,
     progress: progresses.Progress,
+    *,
+    whole: bool = False,
 ) -> tuple[records.PhaseResult, ...]:
     """Returns what the phases came to; each process of the plan's does this."""
+
+    def after_phase(results: tuple[records.PhaseResult, ...]) -> None:
+        if whole and results[-1].stopped == "interrupted":
+            raise KeyboardInterrupt
+        if team.first:
+            checkpoint.save(directory, model, results)
+
     config, directory, team = plan.config, plan.directory, plan.team
     model, spread = start.model, start.spread
     batch_size = images_a_step(config, data, spread.devices)
@@ -263,9 +276,7 @@ def _train(
         storage=_storage(plan),
         progress=progress,
         done=_resume(directory, model, progress),
-        after_phase=lambda results: (
-            checkpoint.save(directory, model, results) if team.first else None
-        ),
+        after_phase=after_phase,
         callbacks=lambda phase: _callbacks(plan, phase),
     )
     team.part()

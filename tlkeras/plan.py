@@ -303,11 +303,15 @@ def _claim(
     directory = files.check_directory(workdir, "workdir")
     if not directory.exists() or not files.entries(directory):
         return directory
-    if (directory / "report.json").exists():
-        raise errors.UserError(
-            f"`workdir` {directory} holds a finished run, which is not "
-            "overwritten. Choose another, or remove it."
-        )
+    for name, what in (
+        ("report.json", "a finished run (Ctrl-C finishes one, too)"),
+        ("compare.json", "a finished comparison"),
+    ):
+        if (directory / name).exists():
+            raise errors.UserError(
+                f"`workdir` {directory} holds {what}, which is not "
+                "overwritten. Choose another, or remove it."
+            )
     try:
         earlier = configs.build(configs.read(directory / "config.toml"))
     except errors.UserError:

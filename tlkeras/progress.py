@@ -106,7 +106,7 @@ class Progress:
         self.say(
             f"phase {phase.name}: {trainable_parameters:,} parameters learn "
             f"(base: {phase.unfreeze}) at {phase.learning_rate:g} "
-            f"({phase.schedule}), {phase.epochs} epochs of {steps} steps at "
+            f"({phase.schedule}), {_epochs(phase.epochs)} of {steps} steps at "
             f"most{_cached_text(views_cached, cached_at)}"
         )
         self._begin_epoch(1)
@@ -158,7 +158,7 @@ class Progress:
         self.end()
         why = {
             "patience": f"converged (no better for {result.phase.patience})",
-            "budget": "budget used up",
+            "budget": "at its limit",
             "solved": f"solved with an L2 penalty of {result.l2:.2g}",
             "diverged": "loss no longer finite",
             "interrupted": "interrupted",
@@ -172,12 +172,11 @@ class Progress:
             if before is not None:
                 found += f", {_against(result)} before "
                 found += f"({100 * before.accuracy:.1f} %)"
-            if result.rolled_back:
-                found += ": rolled back"
+                found += ": rolled back" if result.rolled_back else ": kept"
         if result.stopped == "solved":
             found = f"validation {100 * result.score.accuracy:.1f} %"
         else:
-            why += f" after {result.epochs} epochs"
+            why += f" after {_epochs(result.epochs)}"
         self.say(
             f"phase {result.phase.name}: {why}, {result.seconds:.1f} s; {found}"
         )
@@ -214,10 +213,14 @@ def _cached_text(views: int, layer: str) -> str:
     return f", on activations of {layer} computed once an image{ways}"
 
 
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
 def _against(result: records.PhaseResult) -> str:
     if result.rolled_back:
         return "no better than"
-    return "better than" if result.improved else "within a standard error of"
+    return "better than" if result.improved else "within the error of"
 
 
 def _rate(images_per_second: float) -> str:

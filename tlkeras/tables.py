@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tlkeras.advisor import probe
 
 _SHOWN = 50
+# Findings of a kind, and pictures of one, that are named on the terminal.
+_GROUPS = 3
 
 
 def show(
@@ -46,7 +48,11 @@ def show(
         )
     for row in rows:
         table.add_row(*(rich.text.Text(str(cell)) for cell in row))
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    # The last column is filled up with blanks, which only wrap a line.
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def backbones() -> None:
@@ -134,10 +140,7 @@ def comparison(report: Mapping[str, Any]) -> None:
         ),
         [
             (
-                row["way"]
-                + (
-                    f" (dropped after {row['seeds']})" if row["dropped"] else ""
-                ),
+                row["way"] + _marks(row),
                 _percent(row["validation_accuracy"]),
                 _percent(row["accuracy"]["value"]),
                 f"{100 * row['accuracy']['low']:.1f} to "
@@ -159,6 +162,15 @@ def comparison(report: Mapping[str, Any]) -> None:
         ),
     )
     print(words.conclusion(report))
+
+
+def _marks(row: Mapping[str, Any]) -> str:
+    marks = []
+    if row["dropped"]:
+        marks.append(f"dropped after {row['seeds']}")
+    if row["rolled_back"]:
+        marks.append(f"{row['rolled_back']} of {row['seeds']} rolled back")
+    return f" ({', '.join(marks)})" if marks else ""
 
 
 def kept(
@@ -192,8 +204,23 @@ def checkup(found: "doctor.Checkup") -> None:
         print(f"{'DECIDE' if finding.decision else 'note  '}  {finding.title}")
         if not finding.groups:
             print(f"        {finding.text}")
+        elif finding.decision:
+            _pictures(found, finding)
     if not found.decisions:
         print("nothing needs a decision")
+
+
+def _pictures(found: "doctor.Checkup", finding: "doctor.Finding") -> None:
+    """Prints the paths of the first groups, and why they stand here."""
+    examples = found.source.examples
+    for number, group in enumerate(finding.groups[:_GROUPS]):
+        paths = ", ".join(examples[index].path for index in group[:_GROUPS])
+        more = ", ..." if len(group) > _GROUPS else ""
+        note = f": {finding.notes[number]}" if finding.notes else ""
+        print(f"        {paths}{more}{note}")
+    rest = len(finding.groups) - _GROUPS
+    if rest > 0:
+        print(f"        and {rest:,} more; --html and --json have them all")
 
 
 def evidence(advice: "advices.Advice") -> None:
@@ -286,6 +313,8 @@ def evidence(advice: "advices.Advice") -> None:
 
 def textbook(advice: "advices.Advice") -> None:
     """Prints what the textbook would do, as its word and not a measurement."""
+    from tlkeras.advisor import evidence as evidences
+
     found = advice.scenario
     if found is None:
         print(
@@ -298,7 +327,8 @@ def textbook(advice: "advices.Advice") -> None:
             f"{'small' if found.small else 'large'} and "
             f"{'similar' if found.similar else 'different'}), not a "
             f"measurement:\n  {found.advice}\n"
-            f"  that is --strategy={found.strategy}"
+            f"  that is --strategy={found.strategy}; the mean distance is "
+            f"{evidences.distance(advice.evidence):.2f}"
         )
         print(textbooks.explain())
     print(

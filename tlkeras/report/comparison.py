@@ -29,7 +29,7 @@ def render(report: Mapping[str, Any]) -> str:
             row for row in rows if row["way"] == report["cheapest_as_good"]
         ),
         conclusion=conclusion(report),
-        budget=budget(report),
+        budget=budget(report["budget"]),
         duration=plots.duration,
         costs=markupsafe.Markup(plots.costs(rows)),
         courses=markupsafe.Markup(plots.courses(rows)),
@@ -81,11 +81,19 @@ def conclusion(report: Mapping[str, Any]) -> str:
     return told
 
 
-def budget(report: Mapping[str, Any]) -> str:
-    """Returns the budget of each way, in words."""
-    given = report["budget"]
+def budget(given: Mapping[str, Any]) -> str:
+    """Returns the budget of each way, in words; `given` as compare.json has it.
+
+    Whole epochs are trained, so that it seldom is what was asked for.
+    """
     if given["seconds"]:
         return f"about {given['seconds']} s of training each"
-    epochs = sum(report["ways"][0]["epochs"])
-    steps = f"{given['steps']} steps" if given["steps"] else "the steps of BiT"
-    return f"{steps} each ({epochs} epochs at most)"
+    epochs, steps = given["epochs_each"], given["steps_each"]
+    asked = "the rule of Big Transfer"
+    if given["steps"]:
+        asked = f"{given['steps']:,} asked for"
+    plural = "s" if epochs > 1 else ""
+    return (
+        f"{steps:,} steps each at most, {epochs} epoch{plural} of "
+        f"{steps // epochs:,} ({asked})"
+    )
