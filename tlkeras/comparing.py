@@ -252,7 +252,7 @@ def _paced(
     if expected > 1.2 * settings.budget.seconds:
         more = ", more than the budget: it cannot do with less"
     progress.say(
-        f"{way}: {' + '.join(map(str, found))} epochs are about "
+        f"{way}: epochs {' + '.join(map(str, found))}, about "
         f"{expected:.0f} s{more}"
     )
     return found
