@@ -6,9 +6,12 @@ A cell is a data set, a number of training images and a base, over its seeds.
   seeds' test images, and what it then reaches with this seed is what a policy
   is held against. Chosen and judged by the same images, the best of several
   ways would be lucky, and every policy would seem to lose.
-- The standard error of a cell is that of a way's mean over the seeds, with the
-  variance taken from all its ways together, each around its own mean. Cells
-  with more than 1.5 points are shown, and not scored.
+- The standard error of a cell is that of the difference between the means of
+  two ways. A seed draws its own images, easier or harder for all ways, so what
+  all have in common with a seed is taken off first; the variance of what is
+  left is that of all ways together (a two-way layout). Scratch is left out of
+  it: it is tens of points behind, and its swings say nothing of who is ahead.
+  Cells with more than 1.5 points are shown, and not scored.
 - Intervals are by drawing whole data sets with replacement (1,000 times): the
   cells of one data set are no independent witnesses.
 
@@ -37,6 +40,7 @@ _INPUT = flags.DEFINE_string("input", "benchmarks/grid.csv", "of grid.py")
 _OUTPUT = flags.DEFINE_string(
     "output", "benchmarks/grid.md", "the page; its pictures stand beside it"
 )
+_ABOUT = flags.DEFINE_string("about", "", "how the grid was run, in words")
 
 # A larger standard error tells nothing about who wins [share].
 _UNCERTAIN = 0.015
@@ -96,10 +100,15 @@ class Cell:
 
     @property
     def error(self) -> float:
-        """Standard error of a way's mean accuracy, pooled over the ways."""
-        variances = [values.var(ddof=1) for values in self.accuracy.values()]
-        seeds = len(next(iter(self.accuracy.values())))
-        return float(np.sqrt(np.mean(variances) / seeds))
+        """Standard error of the difference between two ways' means."""
+        table = np.stack(
+            [found for way, found in self.accuracy.items() if way != "scratch"]
+        )
+        count, seeds = table.shape
+        rest = table - table.mean(1, keepdims=True)
+        rest -= rest.mean(0)
+        variance = np.square(rest).sum() / ((count - 1) * (seeds - 1))
+        return float(np.sqrt(2 * variance / seeds))
 
     @property
     def scored(self) -> bool:
@@ -281,7 +290,7 @@ def _page(
         f"{len({cell.size for cell in cells})} sizes; "
         f"{len(scored)} cells are scored, the others have a standard error "
         f"of more than {100 * _UNCERTAIN:g} points. {dates[0]} to {dates[-1]}, "
-        f"{rows[0]['machine']}; {rows[0]['versions']}.",
+        f"{rows[0]['machine']}; {rows[0]['versions']}. {_ABOUT.value}".rstrip(),
         "",
         "![Accuracy against training images](grid_accuracy.png)",
         "",
@@ -455,12 +464,13 @@ def _all_cells(cells: Sequence[Cell], names: Sequence[str]) -> list[str]:
         line = [f"{cell.data}, {cell.base}", str(cell.images)]
         line += [f"{100 * cell.accuracy[way].mean():.1f}" for way in names]
         line.append(f"{100 * cell.error:.1f}{'' if cell.scored else ' *'}")
+        line.append(str(len(cell.accuracy[names[0]])))
         lines.append(line)
     return [
-        "Test accuracy in %, the mean of the seeds; the pooled standard error "
-        "of such a mean, with * where the cell is not scored.",
+        "Test accuracy in %, the mean of the seeds; the standard error of a "
+        "difference between two ways, with * where the cell is not scored.",
         "",
-        *_table(["cell", "training images", *names, "error"], lines),
+        *_table(["cell", "training images", *names, "error", "seeds"], lines),
     ]
 
 
