@@ -36,6 +36,7 @@ FILES = {
     "report.html",
     "report.json",
     "saved_model",
+    "images.csv",
     "skipped.csv",
 }
 TWO_PHASES = {

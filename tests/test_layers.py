@@ -21,6 +21,7 @@ LEVELS = (
         "evaluation",
         "remedy",
         "paired",
+        "seen",
     ),
     ("training", "export", "doctor", "advisor"),
     ("schedule",),

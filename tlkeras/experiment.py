@@ -33,6 +33,7 @@ from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras import saving
 from tlkeras import schedule
+from tlkeras import seen
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import locate
 from tlkeras.data import batches
@@ -544,6 +545,7 @@ def write_tables(
         directory / "labels.txt", "".join(f"{each}\n" for each in data.labels)
     )
     files.write_csv(directory / "skipped.csv", ("path", "reason"), data.skipped)
+    seen.write(directory, data)
     splits = ("test", "validation")
     positions = np.concatenate([data.positions(split) for split in splits])
     header, rows = evaluation.predictions_rows(

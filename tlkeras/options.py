@@ -118,7 +118,7 @@ def evaluate() -> flags.FlagValues:
         _word(
             "split",
             "which images; auto: the test split of the data that the model was "
-            "trained on, all of any other",
+            "trained on, of any other all that it has not seen",
             ("auto", "all", "train", "validation", "test"),
         ),
         _CACHE_DIR,

@@ -1,8 +1,11 @@
 """What is done with a trained model: score it on data, hand it over."""
 
 import dataclasses
+import functools
 import os
 import pathlib
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +21,8 @@ from tlkeras import files
 from tlkeras import predicting
 from tlkeras import progress as progresses
 from tlkeras import saving
+from tlkeras import seen
+from tlkeras.data import facts
 from tlkeras.data import scan as scans
 from tlkeras.data import sources
 from tlkeras.data import splits
@@ -54,6 +59,33 @@ class Judgement:
     notes: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """Data to score, and what the model's run knows of it.
+
+    own: whether the run was trained on it. trained: the run's settings. seen:
+    its pictures. facts: reads the files, once.
+    """
+
+    source: sources.Source
+    own: bool
+    trained: configs.Config | None
+    seen: seen.Seen | None
+    facts: Callable[[], Sequence[facts.Facts]]
+
+    def has(self, split: str) -> bool:
+        """Tells whether the data itself says which images are of `split`."""
+        # A source that gives some splits but not this one divides the rest.
+        return split != "train" and any(
+            example.split == split for example in self.source.examples
+        )
+
+    def pixels(self, indices: Iterable[int]) -> list[str]:
+        """Returns the hashes of images, '' where one cannot be read."""
+        found = self.facts()
+        return [found[index].pixels for index in indices]
+
+
 def evaluate(
     model: str | os.PathLike,
     source: sources.Source,
@@ -65,8 +97,9 @@ def evaluate(
     """Returns how good the model of a run is on labelled images.
 
     split: `all`, `train`, `validation`, `test`, or `auto`: the test split of
-    the data that the run was trained on, all of any other. keep: the directory
-    in which a scan's results are kept between runs.
+    the data that the run was trained on, and of any other all that the model
+    neither learned from nor was chosen by. keep: the directory in which a
+    scan's results are kept between runs.
 
     Classes are matched by name. Raises `UserError` where none fits.
     """
@@ -77,21 +110,25 @@ def evaluate(
             f"the model knows the classes {_few(classifier.labels)}; "
             f"{source.name} has {_few(source.labels)}. None is the same."
         )
-    notes = []
     trained = _config(model)
     own = trained is not None and _real(trained.data) == _real(source.name)
-    if split == "auto":
-        split = "test" if own else "all"
-        notes.append(
-            "This is the data that the model was trained on: its test split "
-            "is scored."
-            if own
-            else "All images are scored."
-        )
+    given = _Given(
+        source,
+        own,
+        trained,
+        seen.read(model),
+        functools.cache(
+            lambda: scans.scan(
+                source,
+                sources.stamps(source),
+                max_pixels=classifier.shape.max_pixels,
+                keep=keep,
+                progress=progress,
+            )
+        ),
+    )
+    indices, notes = _choose(given, split)
     examples = source.examples
-    indices = list(range(len(examples)))
-    if split != "all":
-        indices = _split(classifier, source, split, trained, keep, progress)
     notes += _class_notes(source, indices, classifier.labels)
     answers = predicting.predict_encoded(
         classifier,
@@ -101,11 +138,18 @@ def evaluate(
     )
     labels = tuple(examples[index].label for index in answers.indices)
     probabilities = evaluation.softmax(answers.logits)
+    commonest = None
+    if own and given.seen is not None:
+        # The same baseline as in the report of the run.
+        commonest = int(
+            np.argmax([given.seen.training[each] for each in classifier.labels])
+        )
     return Judgement(
         evaluation.metrics(
             probabilities,
             np.array([classifier.labels.index(label) for label in labels]),
             classifier.labels,
+            majority_label_of_training=commonest,
         ),
         classifier.labels,
         tuple(examples[index].path for index in answers.indices),
@@ -192,45 +236,107 @@ def _real(data: str) -> str:
     return f"{kind}:{os.path.realpath(place)}"
 
 
-def _split(
-    classifier: saving.Classifier,
-    source: sources.Source,
-    split: str,
-    trained: configs.Config | None,
-    keep: str | os.PathLike,
-    progress: progresses.Progress,
-) -> list[int]:
-    """Returns the indices of the images of `split`, as in a run's training."""
-    given = [example.split for example in source.examples]
-    if split != "train" and split in given:
-        return [index for index, name in enumerate(given) if name == split]
-    # Only the pixels tell; images that cannot be read count nowhere.
-    facts = scans.scan(
-        source,
-        sources.stamps(source),
-        max_pixels=classifier.shape.max_pixels,
-        keep=keep,
-        progress=progress,
-    )
-    rows = [index for index, each in enumerate(facts) if not each.reason]
-    hashes = [facts[index].pixels for index in rows]
-    labels = [source.examples[index].label for index in rows]
-    seed = trained.split_seed if trained is not None else 0
-    names = splits.assign(
-        hashes,
-        labels,
-        given=[given[index] for index in rows],
-        groups=[source.examples[index].group for index in rows],
-        seed=seed,
-    ).names
-    if trained is not None and trained.images_per_class != "all":
-        names = splits.few(
-            names,
-            labels,
-            hashes,
-            images_per_class=int(trained.images_per_class),
-            seed=seed,
+def _choose(given: _Given, split: str) -> tuple[list[int], list[str]]:
+    """Returns the indices of the images to score, and what to know of them."""
+    everything = list(range(len(given.source.examples)))
+    if split == "auto" and not given.own:
+        return _unseen(given, everything)
+    notes = []
+    if split == "auto":
+        split = "test"
+        notes.append(
+            "This is the data that the model was trained on: its test split "
+            "is scored."
         )
+    indices = everything if split == "all" else _split(given, split)
+    new = 0
+    if given.own and given.seen is not None and split != "all":
+        new = sum(
+            bool(pixels) and pixels not in given.seen.splits
+            for pixels in given.pixels(everything)
+        )
+    if new and not given.has(split):
+        notes.append(
+            f"{new} images were not there when the model was trained and are "
+            "in no split; --split=all scores all."
+        )
+    if given.own and split in ("train", "validation"):
+        return indices, notes
+    known = 0
+    if given.seen is not None:
+        known = sum(map(given.seen.known, given.pixels(indices)))
+    if known:
+        notes.append(
+            f"{known} of these {len(indices)} images are pictures that the "
+            "model learned from, or that chose its epochs: the result is "
+            "better than new images would give."
+        )
+    return indices, notes
+
+
+def _unseen(
+    given: _Given, everything: list[int]
+) -> tuple[list[int], list[str]]:
+    """Returns the images that the model did not learn from, and what to say.
+
+    Raises `UserError` where there are none.
+    """
+    if given.seen is None:
+        return everything, [
+            "All images are scored. Whether the model learned from some of "
+            "them is not known: it does not stand in the directory of its run."
+        ]
+    indices = [
+        index
+        for index, pixels in zip(
+            everything, given.pixels(everything), strict=True
+        )
+        if not given.seen.known(pixels)
+    ]
+    if not indices:
+        raise errors.UserError(
+            f"all {len(everything)} images of {given.source.name} are pictures "
+            "that the model learned from, or that chose its epochs. Score "
+            "others, or give --split=all."
+        )
+    left_out = len(everything) - len(indices)
+    if not left_out:
+        return indices, ["All images are scored."]
+    return indices, [
+        f"{left_out} of {len(everything)} images are pictures that the model "
+        "learned from, or that chose its epochs. They are left out; "
+        "--split=all scores them, too."
+    ]
+
+
+def _split(given: _Given, split: str) -> list[int]:
+    """Returns the indices of the images of `split`, as in a run's training."""
+    if given.has(split):
+        return [
+            index
+            for index, example in enumerate(given.source.examples)
+            if example.split == split
+        ]
+    everything = range(len(given.source.examples))
+    if given.own and given.seen is not None:
+        return [
+            index
+            for index, pixels in zip(
+                everything, given.pixels(everything), strict=True
+            )
+            if given.seen.splits.get(pixels) == split
+        ]
+    # Only the pixels tell; images that cannot be read count nowhere.
+    hashes = given.pixels(everything)
+    rows = [index for index, pixels in enumerate(hashes) if pixels]
+    examples = [given.source.examples[index] for index in rows]
+    names = splits.assign(
+        [hashes[index] for index in rows],
+        [example.label for example in examples],
+        given=[example.split for example in examples],
+        groups=[example.group for example in examples],
+        seed=given.trained.split_seed if given.trained is not None else 0,
+    ).names
     return [row for row, name in zip(rows, names, strict=True) if name == split]
 
 

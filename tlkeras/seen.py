@@ -1,0 +1,82 @@
+"""Which pictures a run has used, and for what.
+
+A picture is known by its pixels, whatever its file is called and wherever it
+stands.
+"""
+
+import collections
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+
+from tlkeras import errors
+from tlkeras import files
+from tlkeras.data import dataset as datasets
+
+_FILE = "images.csv"
+_HEADER = ("path", "label", "split", "pixels")
+# Of equal pictures in several given splits the first counts: what was learned
+# from is known, whatever else was done with it.
+_ORDER = ("train", "validation", "test", "unused")
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """The pictures of a run.
+
+    splits: train, validation, test or unused, by the hash of the pixels.
+    training: how many images of each label it learned from.
+    """
+
+    splits: Mapping[str, str]
+    training: Mapping[str, int]
+
+    def known(self, pixels: str) -> bool:
+        """Tells whether a picture taught the model, or chose its epochs."""
+        return self.splits.get(pixels) in ("train", "validation")
+
+
+def write(directory: pathlib.Path, data: datasets.Dataset) -> None:
+    """Writes which image of `data` stood in which split."""
+    rows = zip(
+        data.paths,
+        (data.labels[target] for target in data.targets),
+        data.splits,
+        data.hashes,
+        strict=True,
+    )
+    files.write_csv(directory / _FILE, _HEADER, rows)
+
+
+def read(model: str | os.PathLike) -> Seen | None:
+    """Returns the pictures of the run that `model` is from.
+
+    model: the directory of a run, or its model.keras; None where the list is
+    not beside it. Raises `UserError` where the list is damaged.
+    """
+    path = pathlib.Path(model).expanduser()
+    path = (path if path.is_dir() else path.parent) / _FILE
+    if not path.exists():
+        return None
+    with path.open(
+        encoding="utf-8", errors="surrogateescape", newline=""
+    ) as stream:
+        rows = list(csv.reader(stream))
+    known = all(len(row) == 4 and row[2] in _ORDER for row in rows[1:])
+    if not known or tuple(rows[:1]) != (list(_HEADER),):
+        raise errors.UserError(
+            f"{path} is damaged: it must hold the columns "
+            f"{', '.join(_HEADER)}. Without it the model works, but which "
+            "images it has seen is not known: remove it to go on."
+        )
+    splits: dict[str, str] = {}
+    for _, _, split, pixels in sorted(
+        rows[1:], key=lambda row: _ORDER.index(row[2])
+    ):
+        splits.setdefault(pixels, split)
+    return Seen(
+        splits,
+        collections.Counter(row[1] for row in rows[1:] if row[2] == "train"),
+    )
