@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -144,11 +145,44 @@ class TestTwoProcesses:
         assert [status for status, _, _ in ran] == [2, 2]
         assert "process 1 has other settings than process 0" in ran[0][2]
 
+    def test_an_interrupted_run_goes_on(self, photos, trained, tmp_path):
+        given = (photos, trained, tmp_path, address(), [{}, {}])
+        running = self.start(*given)
+        for line in running[0].stdout:
+            if line.startswith("phase top: "):
+                break
+        for each in running:
+            each.send_signal(signal.SIGINT)
+        told = [each.communicate(timeout=300)[0] for each in running]
+        # Who is first hit ends the other, which may not have looked yet.
+        assert 130 in [each.returncode for each in running], told
+        assert "Traceback" not in told[0] + told[1]
+        assert not (tmp_path / "0/run/report.json").exists()
+        ran = self.run(*given)
+        assert [status for status, _, _ in ran] == [0, 0], ran
+        assert "going on behind phase head" in ran[0][2]
+        one = tmp_path / "one"
+        portable.runs({str(one): self.settings(photos, trained)})
+        found = portable.numbers(tmp_path / "0" / "run")
+        for name, values in portable.numbers(one).items():
+            np.testing.assert_allclose(found[name], values, atol=1e-3)
+
     def settings(self, photos: pathlib.Path, trained) -> dict:
         return {"data": f"folder:{photos}", "weights": str(trained.directory)}
 
     def run(self, photos, trained, place, coordinator, changes) -> list[tuple]:
         """Returns status, files and words of each of two command lines."""
+        running = self.start(photos, trained, place, coordinator, changes)
+        told = [each.communicate(timeout=500)[0] for each in running]
+        return [
+            (process.returncode, list((place / name).rglob("*")), words)
+            for name, process, words in zip("01", running, told, strict=True)
+        ]
+
+    def start(
+        self, photos, trained, place, coordinator, changes
+    ) -> list[subprocess.Popen]:
+        """Starts two command lines that differ by `changes`."""
         file = place / "recipe.toml"
         file.write_text(
             config.to_toml(
@@ -164,7 +198,7 @@ class TestTwoProcesses:
         running = []
         for number, each in enumerate(changes):
             own = place / str(number)
-            own.mkdir()
+            own.mkdir(exist_ok=True)
             words = {
                 "config": file,
                 "workdir": own / "run",
@@ -191,11 +225,7 @@ class TestTwoProcesses:
                     text=True,
                 )
             )
-        told = [each.communicate(timeout=500)[0] for each in running]
-        return [
-            (process.returncode, list((place / name).rglob("*")), words)
-            for name, process, words in zip("01", running, told, strict=True)
-        ]
+        return running
 
 
 class TestStart:
