@@ -13,6 +13,7 @@ from tlkeras import config
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import records
+from tlkeras import rules
 
 ROOT = pathlib.Path(__file__).parent.parent
 PHASE = {
@@ -23,7 +24,7 @@ PHASE = {
 }
 
 
-def values_of(setting: config.Setting) -> st.SearchStrategy:
+def values_of(setting: rules.Setting) -> st.SearchStrategy:
     """Returns a strategy for all that a setting allows."""
     rule = setting.rule
     if setting.name == "unfreeze":

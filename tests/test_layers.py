@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tlkeras"
 LEVELS = (
     ("errors",),
     ("files", "records", "catalog", "metadata", "devices", "processes"),
-    ("strategies", "progress", "solver"),
+    ("strategies", "progress", "solver", "rules"),
     ("config",),
     ("data", "backbones", "graph", "ways"),
     ("model", "saving", "plan", "cache", "options", "distribution"),
@@ -26,7 +26,8 @@ LEVELS = (
     ("training", "export", "doctor", "advisor"),
     ("schedule",),
     ("report",),
-    ("experiment", "using"),
+    ("outcomes", "using"),
+    ("experiment",),
     ("comparing",),
     ("door", "tables"),
     ("demo",),

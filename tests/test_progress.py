@@ -239,3 +239,18 @@ class TestEnds:
         bar.phase_ends(result(**changes), before)
         assert wanted in text()
         assert text().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0.0 s"),
+        (9.96, "10 s"),
+        (59.7, "1 min 0 s"),
+        (61, "1 min 1 s"),
+        (3599.6, "1 h 0 min"),
+        (90061, "25 h 1 min"),
+    ],
+)
+def test_duration(seconds, text):
+    assert progress.duration(seconds) == text

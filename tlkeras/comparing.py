@@ -24,6 +24,7 @@ from tlkeras import errors
 from tlkeras import evaluation
 from tlkeras import experiment
 from tlkeras import files
+from tlkeras import outcomes
 from tlkeras import paired
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
@@ -32,7 +33,6 @@ from tlkeras import ways
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.report import comparison as page
-from tlkeras.report import plots
 
 # A way is dropped where its validation answers are worse than the leader's
 # with this probability of chance. Strict, because it is asked after each seed.
@@ -317,7 +317,7 @@ def _left(
         return ""
     unit = sum(spent[way] for way in spent if live(way)) / max(1, seen)
     seconds = sum(spent.get(way, unit * live(way)) for way in rest)
-    return f"; about {plots.duration(seconds)} left"
+    return f"; about {progresses.duration(seconds)} left"
 
 
 def _run_member(
@@ -335,9 +335,9 @@ def _run_member(
             progress=progress,
         )
         seconds = time.perf_counter() - began
-        report = experiment.summarise(member, data, outcome, seconds=seconds)
-        experiment.write_tables(member, data, outcome)
-        experiment.finish(member, report)
+        report = outcomes.summarise(member, data, outcome, seconds=seconds)
+        outcomes.write_tables(member, data, outcome)
+        outcomes.finish(member, report)
     progress.say(f"  test {evaluation.sentence(report['test'])}")
     del outcome
     # Models hold themselves in circles, 0.2 GB a member.

@@ -5,12 +5,10 @@ checks and documentation come from this one place.
 """
 
 import dataclasses
-import math
 import os
 import pathlib
 import re
 import tomllib
-import types
 from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
@@ -19,49 +17,13 @@ import tomli_w
 
 from tlkeras import errors
 from tlkeras import records
+from tlkeras import rules
 from tlkeras import strategies
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """What a setting means and allows.
-
-    choices: the words allowed; none of them means any text.
-    low, high: the smallest and the largest number allowed, both or neither.
-    above: whether the number must be above `low`, not equal to it.
-    word: a word allowed in the place of a number.
-    strategies: those that read the setting; none of them means that all do,
-      and [[phases]] too.
-    place: whether it says where a run is computed and not what it is; a run's
-      config.toml leaves it out, so that it runs again elsewhere.
-    """
-
-    help: str = ""
-    choices: tuple[str, ...] = ()
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
-    word: str = ""
-    strategies: tuple[str, ...] = ()
-    place: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One name that a person may give a value to.
-
-    kinds: the types that the value may have.
-    """
-
-    name: str
-    kinds: tuple[type, ...]
-    default: Any
-    rule: Rule
 
 
 def _setting(default: Any, help: str, **rule: Any) -> Any:
     return dataclasses.field(
-        default=default, metadata={"rule": Rule(help, **rule)}
+        default=default, metadata={"rule": rules.Rule(help, **rule)}
     )
 
 
@@ -380,14 +342,14 @@ class Config:
         return strategies.scratch(whole)
 
 
-def settings() -> dict[str, Setting]:
+def settings() -> dict[str, rules.Setting]:
     """Returns the settings that are one value each, by name."""
-    rules = {
+    own = {
         field.name: field.metadata["rule"]
         for field in dataclasses.fields(Config)
         if field.metadata
     }
-    return _settings(Config, rules)
+    return rules.of(Config, own)
 
 
 def resolve(
@@ -495,34 +457,6 @@ def recipes() -> dict[str, pathlib.Path]:
     return {}
 
 
-def parse(setting: Setting, text: str) -> Any:
-    """Returns the checked value that the words of a flag stand for.
-
-    Raises `UserError` where the setting does not allow it.
-    """
-    value: Any = text
-    if setting.kinds == (bool,):
-        value = {"true": True, "false": False}.get(text.lower(), text)
-    elif setting.kinds != (str,) and text != setting.rule.word:
-        number = float if float in setting.kinds else int
-        try:
-            value = number(text)
-        except ValueError:
-            raise errors.UserError(_wrong(setting, text, "")) from None
-    return _check(setting, value, "")
-
-
-def allowed(rule: Rule) -> str:
-    """Returns in words what a setting allows, '' where any text is."""
-    if rule.choices:
-        return "one of " + ", ".join(rule.choices)
-    text = ""
-    if rule.low > -math.inf:
-        left = "(" if rule.above else "["
-        text = f"in {left}{rule.low:g}, {rule.high:.10g}]"
-    return f"{text}, or the word {rule.word}" if rule.word else text
-
-
 def _find(path: pathlib.Path) -> pathlib.Path:
     # A folder of images may well have the name of a recipe.
     if path.exists() and not path.is_dir():
@@ -538,25 +472,6 @@ def _find(path: pathlib.Path) -> pathlib.Path:
     )
 
 
-def _settings(record: type, rules: Mapping[str, Rule]) -> dict[str, Setting]:
-    return {
-        field.name: Setting(
-            field.name,
-            field.type.__args__
-            if isinstance(field.type, types.UnionType)
-            else (field.type,),
-            field.default,
-            rules[field.name],
-        )
-        for field in dataclasses.fields(record)
-        if field.name in rules
-    }
-
-
-def _where(origin: str) -> str:
-    return f"{origin}: " if origin else ""
-
-
 def _check_all(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Returns `values`, each checked by itself."""
     known = settings()
@@ -565,92 +480,46 @@ def _check_all(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         if name == "phases":
             checked[name] = _phases(value, origin)
         elif name in known:
-            checked[name] = _check(known[name], value, origin)
+            checked[name] = rules.check(known[name], value, origin)
         else:
-            raise errors.UserError(_unknown(name, known, origin))
+            raise errors.UserError(rules.unknown(name, known, origin))
     if "phases" in checked and "strategy" in checked:
         raise errors.UserError(
-            f"{_where(origin)}`strategy` and [[phases]] exclude each other. "
-            f"Received: strategy = {checked['strategy']!r} and "
+            f"{rules.where(origin)}`strategy` and [[phases]] exclude each "
+            f"other. Received: strategy = {checked['strategy']!r} and "
             f"{len(checked['phases'])} phases. Leave one of them out."
         )
     return checked
 
 
-def _check(setting: Setting, value: Any, origin: str) -> Any:
-    rule = setting.rule
-    kinds = setting.kinds
-    if rule.word:
-        if value == rule.word:
-            return value
-        kinds = tuple(kind for kind in kinds if kind is not str)
-    if kinds == (str,) and isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if float in kinds and type(value) is int:
-        value = float(value)
-    if type(value) not in kinds:
-        raise errors.UserError(_wrong(setting, value, origin))
-    if rule.choices and value not in rule.choices:
-        close = errors.nearest(value, rule.choices)
-        raise errors.UserError(_wrong(setting, value, origin) + close)
-    if type(value) in (int, float):
-        too_low = value <= rule.low if rule.above else value < rule.low
-        if too_low or value > rule.high or not math.isfinite(value):
-            raise errors.UserError(_wrong(setting, value, origin))
-    if setting.name == "unfreeze":
-        try:
-            records.check_unfreeze(value)
-        except errors.UserError as error:
-            raise errors.UserError(f"{_where(origin)}{error}") from None
-    return value
-
-
-def _wrong(setting: Setting, value: object, origin: str) -> str:
-    kind = {str: "text", bool: "true or false", int: "a whole number"}.get(
-        setting.kinds[0], "a number"
-    )
-    words = ["" if setting.rule.choices else kind, allowed(setting.rule)]
-    return (
-        f"{_where(origin)}`{setting.name}` must be "
-        f"{', '.join(word for word in words if word)}. Received: {value!r}."
-    )
-
-
-def _unknown(name: str, names: Iterable[str], origin: str) -> str:
-    return (
-        f"{_where(origin)}unknown setting `{name}`."
-        f"{errors.nearest(name, names)} Known are {', '.join(names)}."
-    )
-
-
 _PHASE_RULES = {
-    "name": Rule(),
-    "unfreeze": Rule(),
-    "epochs": Rule(low=1, high=100000),
-    "learning_rate": Rule(low=0.0, above=True, high=10.0),
-    "statistics": Rule(choices=("held", "learned")),
-    "schedule": Rule(choices=("constant", "cosine")),
-    "warmup": Rule(low=0.0, high=0.9),
-    "patience": Rule(low=1, high=100000),
-    "solver": Rule(choices=("adam", "logistic")),
+    "name": rules.Rule(),
+    "unfreeze": rules.Rule(),
+    "epochs": rules.Rule(low=1, high=100000),
+    "learning_rate": rules.Rule(low=0.0, above=True, high=10.0),
+    "statistics": rules.Rule(choices=("held", "learned")),
+    "schedule": rules.Rule(choices=("constant", "cosine")),
+    "warmup": rules.Rule(low=0.0, high=0.9),
+    "patience": rules.Rule(low=1, high=100000),
+    "solver": rules.Rule(choices=("adam", "logistic")),
 }
 
 
 def _phases(values: Any, origin: str) -> tuple[records.Phase, ...]:
     if not isinstance(values, list | tuple) or not values:
         raise errors.UserError(
-            f"{_where(origin)}`phases` must be one [[phases]] table or more. "
-            f"Received: {values!r}."
+            f"{rules.where(origin)}`phases` must be one [[phases]] table or "
+            f"more. Received: {values!r}."
         )
     phases = tuple(
-        _phase(each, f"{_where(origin)}phase {number}")
+        _phase(each, f"{rules.where(origin)}phase {number}")
         for number, each in enumerate(values, 1)
     )
     names = [phase.name for phase in phases]
     for name in names:
         if names.count(name) > 1:
             raise errors.UserError(
-                f"{_where(origin)}the names of [[phases]] must differ. "
+                f"{rules.where(origin)}the names of [[phases]] must differ. "
                 f"Received: {name!r} twice."
             )
     return phases
@@ -661,10 +530,10 @@ def _phase(values: Any, origin: str) -> records.Phase:
         raise errors.UserError(
             f"{origin} must be a table. Received: {values!r}."
         )
-    known = _settings(records.Phase, _PHASE_RULES)
+    known = rules.of(records.Phase, _PHASE_RULES)
     for name in values:
         if name not in known:
-            raise errors.UserError(_unknown(name, known, origin))
+            raise errors.UserError(rules.unknown(name, known, origin))
     for name, setting in known.items():
         if setting.default is dataclasses.MISSING and name not in values:
             raise errors.UserError(
@@ -673,7 +542,7 @@ def _phase(values: Any, origin: str) -> records.Phase:
             )
     phase = records.Phase(
         **{
-            name: _check(known[name], value, origin)
+            name: rules.check(known[name], value, origin)
             for name, value in values.items()
         }
     )

@@ -14,7 +14,7 @@ from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import tables
-from tlkeras.report import plots
+from tlkeras.report import comparison_plots
 
 _IMAGES_PER_CLASS = 5
 _COMMON = {
@@ -73,7 +73,7 @@ def run(
             }
         )
     picture = directory / "transfer.png"
-    plots.comparison(rows, picture)
+    comparison_plots.comparison(rows, picture)
     images = report["test"]["accuracy"]["n"]
     progress.say(
         f"What the transfer is worth: digits 5 to 9 after {_IMAGES_PER_CLASS} "

@@ -5,16 +5,17 @@ import textwrap
 from absl import flags
 
 from tlkeras import config as configs
+from tlkeras import rules
 from tlkeras import ways
 
 
-def _text(name: str, help: str, default: str = "") -> configs.Setting:
-    return configs.Setting(name, (str,), default, configs.Rule(help))
+def _text(name: str, help: str, default: str = "") -> rules.Setting:
+    return rules.Setting(name, (str,), default, rules.Rule(help))
 
 
-def _word(name: str, help: str, choices: tuple[str, ...]) -> configs.Setting:
-    rule = configs.Rule(help, choices=choices)
-    return configs.Setting(name, (str,), choices[0], rule)
+def _word(name: str, help: str, choices: tuple[str, ...]) -> rules.Setting:
+    rule = rules.Rule(help, choices=choices)
+    return rules.Setting(name, (str,), choices[0], rule)
 
 
 _DATA = configs.settings()["data"]
@@ -30,11 +31,11 @@ COMPARISON = {
             "all",
             "all",
         ),
-        configs.Setting(
+        rules.Setting(
             "seeds",
             (int,),
             3,
-            configs.Rule(
+            rules.Rule(
                 "trainings of each way, from --seed on", low=1, high=100
             ),
         ),
@@ -162,17 +163,17 @@ def check() -> flags.FlagValues:
 def advise() -> flags.FlagValues:
     """Returns the flags of `tlkeras advise`."""
     settings = configs.settings()
-    only = configs.Setting(
+    only = rules.Setting(
         "evidence_only",
         (bool,),
         False,
-        configs.Rule("print what was measured, without the textbook's word"),
+        rules.Rule("print what was measured, without the textbook's word"),
     )
-    most = configs.Setting(
+    most = rules.Setting(
         "max_images",
         (int,),
         1000,
-        configs.Rule("training images to look at", low=2, high=1_000_000),
+        rules.Rule("training images to look at", low=2, high=1_000_000),
     )
     return _flags(
         *(settings[name] for name in ADVISE),
@@ -184,8 +185,8 @@ def advise() -> flags.FlagValues:
 
 def cache() -> flags.FlagValues:
     """Returns the flags of `tlkeras cache`."""
-    clear = configs.Setting(
-        "clear", (bool,), False, configs.Rule("remove all that is kept")
+    clear = rules.Setting(
+        "clear", (bool,), False, rules.Rule("remove all that is kept")
     )
     return _flags(_CACHE_DIR, clear)
 
@@ -226,7 +227,7 @@ def describe(values: flags.FlagValues) -> str:
 class _Parser(flags.ArgumentParser):
     """Parses a flag's words as its setting allows."""
 
-    def __init__(self, setting: configs.Setting):
+    def __init__(self, setting: rules.Setting):
         super().__init__()
         self.setting = setting
 
@@ -234,16 +235,16 @@ class _Parser(flags.ArgumentParser):
         # absl hands the default to the parser, too.
         if not isinstance(argument, str):
             return argument
-        return configs.parse(self.setting, argument)
+        return rules.parse(self.setting, argument)
 
     def flag_type(self) -> str:
         return "setting"
 
 
-def _flags(*settings: configs.Setting) -> flags.FlagValues:
+def _flags(*settings: rules.Setting) -> flags.FlagValues:
     values = flags.FlagValues()
     for setting in settings:
-        allowed = configs.allowed(setting.rule)
+        allowed = rules.allowed(setting.rule)
         flag = flags.Flag(
             _Parser(setting),
             flags.ArgumentSerializer(),

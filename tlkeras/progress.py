@@ -202,6 +202,20 @@ class Progress:
         return f"  at most {_clock(left):>5} left" if left > 0 else ""
 
 
+def duration(seconds: float) -> str:
+    """Returns `seconds` as a person says them."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
 def _cost(phase: records.Phase) -> float:
     return 1.0 if phase.unfreeze == "none" else _TRAINED_BASE
 

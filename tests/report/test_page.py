@@ -12,6 +12,7 @@ from PIL import Image
 
 from tlkeras import evaluation
 from tlkeras import records
+from tlkeras.report import comparison_plots
 from tlkeras.report import page
 from tlkeras.report import plots
 
@@ -564,7 +565,7 @@ def test_comparison_is_a_png(tmp_path):
         }
         for index, seconds in enumerate((3.21, 75.0, 4000.0, None))
     ]
-    plots.comparison(rows, tmp_path / "comparison.png")
+    comparison_plots.comparison(rows, tmp_path / "comparison.png")
     with Image.open(tmp_path / "comparison.png") as image:
         assert image.format == "PNG"
         assert image.width > 800
@@ -573,21 +574,6 @@ def test_comparison_is_a_png(tmp_path):
 
 def test_comparison_of_equal_and_perfect_results(tmp_path):
     row = {"name": "a", "accuracy": 1.0, "low": 1.0, "high": 1.0, "seconds": 1}
-    plots.comparison([row], tmp_path / "comparison.png")
+    comparison_plots.comparison([row], tmp_path / "comparison.png")
     with pytest.raises(ValueError, match="at least one"):
-        plots.comparison([], tmp_path / "none.png")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0, "0.0 s"),
-        (9.96, "10 s"),
-        (59.7, "1 min 0 s"),
-        (61, "1 min 1 s"),
-        (3599.6, "1 h 0 min"),
-        (90061, "25 h 1 min"),
-    ],
-)
-def test_duration(seconds, text):
-    assert plots.duration(seconds) == text
+        comparison_plots.comparison([], tmp_path / "none.png")

@@ -7,7 +7,8 @@ from typing import Any
 import markupsafe
 
 from tlkeras import files
-from tlkeras.report import plots
+from tlkeras import progress as progresses
+from tlkeras.report import comparison_plots
 from tlkeras.report import templates
 
 
@@ -30,9 +31,9 @@ def render(report: Mapping[str, Any]) -> str:
         ),
         conclusion=conclusion(report),
         budget=budget(report["budget"]),
-        duration=plots.duration,
-        costs=markupsafe.Markup(plots.costs(rows)),
-        courses=markupsafe.Markup(plots.courses(rows)),
+        duration=progresses.duration,
+        costs=markupsafe.Markup(comparison_plots.costs(rows)),
+        courses=markupsafe.Markup(comparison_plots.courses(rows)),
     )
     return templates.writable(text)
 
@@ -75,8 +76,8 @@ def conclusion(report: Mapping[str, Any]) -> str:
         seconds = {row["way"]: row["seconds"] for row in rows}
         told += (
             f" The cheapest of these is {cheapest}: "
-            f"{plots.duration(seconds[cheapest])} of training in the place of "
-            f"{plots.duration(seconds[leader])}."
+            f"{progresses.duration(seconds[cheapest])} of training in the "
+            f"place of {progresses.duration(seconds[leader])}."
         )
     return told
 

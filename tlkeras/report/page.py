@@ -9,6 +9,7 @@ from typing import Any
 import markupsafe
 
 from tlkeras import files
+from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras.report import plots
 from tlkeras.report import templates
@@ -320,4 +321,4 @@ def _rate(value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return plots.duration(seconds).replace(" ", _SPACE)
+    return progresses.duration(seconds).replace(" ", _SPACE)

@@ -1,0 +1,182 @@
+"""What all pictures share: inline SVG whose colours follow the page's.
+
+All is drawn on figures of our own, never through pyplot, so nothing global
+changes for whoever calls. Texts stay texts: the browser draws any script,
+and what a picture says can be searched and copied.
+"""
+
+import contextlib
+import io
+import math
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib import axes as axes_module
+from matplotlib import figure as figure_module
+from matplotlib import ticker
+from matplotlib.backends import backend_svg
+
+# Each colour is drawn as it is and then named after a variable of the page,
+# which holds it for a light and for a dark ground.
+INK = "#1d2127"
+MUTED = "#646b76"
+LINE = "#d8dbe0"
+SHADE = "#f1f2f4"
+BLUE = "#2a6cb0"
+ORANGE = "#c4561b"
+GREY = "#a3a9b3"
+SURFACE = "#fefefe"
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    LINE: "--line",
+    SHADE: "--shade",
+    BLUE: "--blue",
+    ORANGE: "--orange",
+    GREY: "--grey",
+    SURFACE: "--surface",
+}
+# At 72 dots an inch one point is one pixel.
+DOTS = 72
+TEXT = 11.0
+
+
+def figure(width: float, height: float) -> tuple[figure_module.Figure, Any]:
+    """Returns a figure [px] and a function that places axes in it [px]."""
+    figure = figure_module.Figure(
+        figsize=(width / DOTS, height / DOTS), dpi=DOTS
+    )
+    figure.set_facecolor("none")
+
+    def place(
+        left: float, bottom: float, inner: float, upper: float
+    ) -> axes_module.Axes:
+        axes = figure.add_axes(
+            (left / width, bottom / height, inner / width, upper / height)
+        )
+        axes.set_facecolor("none")
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_color(LINE)
+        axes.tick_params(
+            length=3, color=LINE, labelcolor=MUTED, labelsize=TEXT - 0.5
+        )
+        axes.set_axisbelow(True)
+        return axes
+
+    return figure, place
+
+
+def title(axes: axes_module.Axes, text: str, *, offset: float) -> None:
+    """Writes `text` above `axes`, `offset` [px] higher."""
+    axes.annotate(
+        text,
+        (0, 1),
+        (0, offset),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        color=INK,
+        fontsize=TEXT,
+        fontweight="bold",
+        ha="left",
+    )
+
+
+def svg(
+    figure: figure_module.Figure, title: str, *, scrolled: bool = False
+) -> str:
+    """Returns `figure` as an SVG element that takes the page's colours.
+
+    scrolled: whether it keeps its width where the screen is narrower.
+    """
+    backend_svg.FigureCanvasSVG(figure)
+    stream = io.StringIO()
+    # The salt keeps the names inside apart from those of other pictures.
+    style = {"svg.fonttype": "none", "svg.hashsalt": title}
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context(style), quiet():
+        figure.savefig(stream, format="svg", metadata=nothing)
+    root = ElementTree.fromstring(stream.getvalue())
+    used = set(re.findall(r"#([\w-]+)", stream.getvalue()))
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for name in list(element.attrib):
+            value = element.attrib.pop(name)
+            name = name.rpartition("}")[2]
+            if name == "id" and value not in used:
+                continue
+            if name == "style":
+                value = _style(value)
+            element.set(name, value)
+    for parent in root.iter("defs"):
+        # This rule would hold for all of the page, not for the picture only.
+        for child in parent.findall("style"):
+            parent.remove(child)
+    width = float(root.attrib.pop("width").removesuffix("pt"))
+    del root.attrib["height"]
+    most = "" if scrolled else "; max-width: 100%"
+    root.set("style", f"width: {width:.0f}px{most}")
+    root.set("role", "img")
+    root.set("aria-label", title)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return re.sub(r"\s*\n\s*", " ", text)
+
+
+def _style(style: str) -> str:
+    style = re.sub(r"font-family: [^;]*(; )?", "", style)
+    for colour, variable in _VARIABLES.items():
+        style = style.replace(colour, f"var({variable}, {colour})")
+    return style
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Lets a picture be written without matplotlib's word on letters."""
+    # The browser has the letters that matplotlib's own font lacks.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        warnings.filterwarnings("ignore", "Matplotlib currently does not")
+        yield
+
+
+def share_of(limits: tuple[float, float] | float) -> ticker.FuncFormatter:
+    """Returns how shares in [0, 1] are written on an axis, in percent."""
+    span = limits if isinstance(limits, float) else limits[1] - limits[0]
+    places = 0 if span > 0.04 else 1
+    return ticker.FuncFormatter(lambda value, _: f"{100 * value:.{places}f} %")
+
+
+def number(value: float, _: object = None) -> str:
+    """Returns a number as an axis shows it."""
+    return f"{value:.2g}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def finite(value: float) -> float:
+    """Returns `value`, or NaN, which leaves a gap, where it is not finite."""
+    return value if math.isfinite(value) else math.nan
+
+
+def plain(text: str, longest: int) -> str:
+    """Returns `text` on one line, without its middle where it is long."""
+    text = "".join(
+        "\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter
+        for letter in " ".join(text.split())
+    )
+    if len(text) <= longest:
+        return text
+    head = (longest - 1) * 2 // 3
+    return f"{text[:head]}\u2026{text[head + 1 - longest :]}"
+
+
+def width(text: str, size: float) -> float:
+    """Returns about how wide `text` is in a sans serif of `size` [px]."""
+    return size * sum(
+        1.0 if unicodedata.east_asian_width(letter) in "WF" else 0.57
+        for letter in text
+    )
