@@ -155,7 +155,7 @@ def _kept(work: _Work, storage: cache.Storage) -> _Read:
     missing = set(table.missing(work.keys))
     found = len(set(work.keys)) - len(missing)
     if found:
-        work.progress.say(
+        work.progress.detail(
             f"  {found:,} of {len(missing) + found:,} activations are kept "
             "from an earlier run"
         )

@@ -91,10 +91,12 @@ def run(
         _claim(plan, settings)
         data = experiment.read(plan, progress=progress)
         experiment.say_data(data, data.notes, progress)
-        epochs = _epochs(plan, settings, data, progress)
+        steps = _steps_per_epoch(plan, data, progress)
+        epochs = _epochs(plan, settings, data, steps, progress)
         earlier = _spent(plan.directory)
         members = _members(plan, settings, data, epochs, progress)
-        report = _report(plan, settings, data, epochs, members)
+        allowed = _allowed(plan, settings, steps, epochs)
+        report = _report(plan, settings, data, epochs, allowed, members)
         report["seconds"] = time.perf_counter() - began + earlier
         page.write(directory / "compare.html", report)
         files.write_json(directory / "compare.json", report)
@@ -152,11 +154,14 @@ def _epochs(
     plan: plans.Plan,
     settings: ways.Settings,
     data: datasets.Dataset,
+    steps: int,
     progress: progresses.Progress,
 ) -> dict[str, tuple[int, ...]]:
-    """Returns the epochs of each way's phases, as the budget gives them."""
+    """Returns the epochs of each way's phases, as the budget gives them.
+
+    steps: of an epoch.
+    """
     images = len(data.positions("train"))
-    steps = _steps_per_epoch(plan, data)
     if settings.budget.seconds is None:
         found = {
             way: ways.split(
@@ -171,7 +176,7 @@ def _epochs(
         head = "of two phases each has half"
         if ways.solves(plan.config):
             head = "a head that is solved takes none of them"
-        allowed = _allowed(plan, settings, data, found)
+        allowed = _allowed(plan, settings, steps, found)
         progress.say(f"each way: {page.budget(allowed)}; {head}")
         return found
     # Kept, so that a comparison that goes on has the same budget.
@@ -187,25 +192,31 @@ def _epochs(
     return found
 
 
-def _steps_per_epoch(plan: plans.Plan, data: datasets.Dataset) -> int:
+def _steps_per_epoch(
+    plan: plans.Plan, data: datasets.Dataset, progress: progresses.Progress
+) -> int:
+    """Returns the steps of an epoch, and says on which devices they run."""
     spread = distribution.start(plan.config.distribute, plan.team)
     batch_size = experiment.images_a_step(plan.config, data, spread.devices)
+    progress.say(spread.text(batch_size))
     return -(-len(data.positions("train")) // batch_size)
 
 
 def _allowed(
     plan: plans.Plan,
     settings: ways.Settings,
-    data: datasets.Dataset,
+    steps: int,
     epochs: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
-    """Returns the budget of each way: what was given, and what it comes to."""
+    """Returns the budget of each way: what was given, and what it comes to.
+
+    steps: of an epoch.
+    """
     allowed = dataclasses.asdict(settings.budget)
     if settings.budget.seconds is None:
         each = sum(epochs[settings.names[0]])
         if ways.solves(plan.config):
             each = epochs[settings.names[0]][-1]
-        steps = _steps_per_epoch(plan, data)
         allowed |= {"epochs_each": each, "steps_each": each * steps}
     return allowed
 
@@ -420,6 +431,7 @@ def _report(
     settings: ways.Settings,
     data: datasets.Dataset,
     epochs: Mapping[str, Sequence[int]],
+    allowed: Mapping[str, Any],
     members: Sequence[_Member],
 ) -> dict[str, Any]:
     """Returns the content of compare.json; the test images choose nothing."""
@@ -468,7 +480,7 @@ def _report(
         "backbone": plan.row.name,
         "weights": plan.weights,
         "image_size": plan.image_size,
-        "budget": _allowed(plan, settings, data, epochs),
+        "budget": allowed,
         "drop": settings.drop,
         "seeds": settings.seeds,
         "selection_metric": "mean validation accuracy over the seeds",

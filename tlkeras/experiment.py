@@ -195,7 +195,7 @@ def learn(
       raised.
     """
     results = _train(plan, start, data, progress, whole=whole)
-    progress.say("scoring and saving")
+    progress.detail("scoring and saving")
     classifier = saving.Classifier(start.model, data.labels, _shape(plan))
     path = plan.directory / "model.keras"
     saving.save(path, classifier)
@@ -241,7 +241,7 @@ def _train(
     config, directory, team = plan.config, plan.directory, plan.team
     model, spread = start.model, start.spread
     batch_size = images_a_step(config, data, spread.devices)
-    progress.say(spread.text(batch_size))
+    progress.detail(spread.text(batch_size))
     if team.first:
         files.write_text(directory / "config.toml", configs.to_toml(config))
     feed = _feed(config, data, batch_size, spread)

@@ -19,8 +19,9 @@ class Progress:
 
     Where the output is no terminal it prints one line an epoch and no bar.
 
-    planned: the phases to come, as far as they are known. brief: whether
-    epochs move the bar only and leave no line.
+    planned: the phases to come, as far as they are known. brief: whether this
+    is one run of many: epochs then move the bar only, and leave no line, and
+    neither does what is the same for all.
     """
 
     def __init__(
@@ -46,6 +47,11 @@ class Progress:
     def say(self, text: str) -> None:
         """Prints one line."""
         self.console.print(text, markup=False)
+
+    def detail(self, text: str) -> None:
+        """Prints one line, but where there are many runs."""
+        if not self.brief:
+            self.say(text)
 
     def begin(self, what: str, total: int) -> None:
         """Shows a bar for `what`, of `total` pieces of work."""
