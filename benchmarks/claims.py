@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> None:
                 seeds=_SEEDS.value,
                 budget=_BUDGET.value,
                 workdir=place,
-                cache_dir=str(pathlib.Path(folder, "cache")),
+                # Beside it, so that one that was stopped finds it again.
+                cache_dir=str(place.with_name(f"{place.name}-cache")),
                 backbone=_BACKBONE.value,
                 weights=_WEIGHTS.value,
                 image_size=_SIDE.value,

@@ -250,8 +250,7 @@ def evidence(advice: "advices.Advice") -> None:
             "distance",
             "linear",
             "5 nearest",
-            "at random: linear",
-            "5 nearest",
+            "at random",
             "affinity",
         ),
         [
@@ -263,7 +262,6 @@ def evidence(advice: "advices.Advice") -> None:
                 _interval(depth.linear),
                 _interval(depth.neighbours),
                 _interval(depth.random_linear),
-                _interval(depth.random_neighbours),
                 _interval(depth.affinity, "+"),
             )
             for depth in found.depths
@@ -279,8 +277,9 @@ def evidence(advice: "advices.Advice") -> None:
         "percent with 95 %\n"
         "  interval; no equal pictures in two folds; the commonest class has "
         f"{100 * found.majority:.1f}\n"
-        "at random: the same network with random weights; affinity: what the "
-        "weights add to linear"
+        "at random: linear on the same network with random weights; affinity: "
+        "what the weights\n"
+        "  add to that"
     )
     if found.source is None:
         print("the source's classifier: absent from these weights")
@@ -344,8 +343,8 @@ def _number(value: float | None) -> str:
 def _interval(found: "probe.Share | probe.Difference", sign: str = "") -> str:
     """Returns a share and its interval, in percent."""
     return (
-        f"{100 * found.value:{sign}.1f} [{100 * found.low:{sign}.1f}, "
-        f"{100 * found.high:{sign}.1f}]"
+        f"{100 * found.value:{sign}.1f} ({100 * found.low:{sign}.0f} to "
+        f"{100 * found.high:{sign}.0f})"
     )
 
 
