@@ -3,17 +3,17 @@
 Each way is trained with many seeds on one data set. Two disjoint groups of
 these are drawn, thousands of times, and compared as `tlkeras compare` compares
 two ways: every claim is a false one. What the images alone would claim stands
-beside it.
+beside it. With --simulate answers are drawn instead of trained, so that seeds
+may differ by less or more than those of one data set.
 
   python benchmarks/claims.py --data=folder:PHOTOS --backbone=MobileNet-0.25 \\
       --weights=FILE --image_size=96 --seeds=24 --budget=60
+  python benchmarks/claims.py --simulate --draws=500
 """
 
-import csv
 import pathlib
 import tempfile
 from collections.abc import Mapping
-from collections.abc import Sequence
 
 import measuring
 import numpy as np
@@ -22,25 +22,44 @@ from absl import flags
 
 import tlkeras
 from tlkeras import paired
+from tlkeras import ranking
 
 _DATA = flags.DEFINE_string("data", "builtin:digits", "as of tlkeras train")
-_BACKBONE = flags.DEFINE_string("backbone", None, "network", required=True)
-_WEIGHTS = flags.DEFINE_string("weights", None, "their file", required=True)
+_BACKBONE = flags.DEFINE_string("backbone", "MobileNetV2", "network")
+_WEIGHTS = flags.DEFINE_string("weights", "imagenet", "or their file")
 _SIDE = flags.DEFINE_integer("image_size", 96, "pixels")
 _WAYS = flags.DEFINE_list("ways", ["feature_extraction", "scratch"], "which")
 _SEEDS = flags.DEFINE_integer("seeds", 24, "trainings of each way")
 _BUDGET = flags.DEFINE_integer("budget", 60, "steps of each training")
 _GROUPS = flags.DEFINE_list("groups", ["2", "3", "5"], "seeds compared")
 _DRAWS = flags.DEFINE_integer("draws", 2000, "pairs of groups")
+_SIMULATE = flags.DEFINE_bool(
+    "simulate", False, "draws answers, trains nothing"
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "keeps the trainings")
 
-# As `tlkeras compare` has it.
-_CLAIMED = 0.05
+# What is simulated: test images, and deviations of the seeds' effects. An
+# image's own ease and what is left to chance have one of 1.5 and of 1.
+_IMAGES = (100, 300)
+_EFFECTS = (0.0, 0.1, 0.3, 0.6)
+_EASE = 1.5
+
+
+_COLUMNS = (
+    "accuracy, %",
+    "its deviation",
+    "seeds each",
+    "false claims, %",
+    "by images alone, %",
+)
 
 
 def main(arguments: list[str]) -> None:
     """Trains, draws and prints the table."""
     del arguments
+    if _SIMULATE.value:
+        _simulate()
+        return
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(_WORKDIR.value or pathlib.Path(folder, "claims"))
         if not (place / "compare.json").exists():
@@ -56,23 +75,53 @@ def main(arguments: list[str]) -> None:
                 weights=_WEIGHTS.value,
                 image_size=_SIDE.value,
             )
-        answers = {way: _answers(place, way) for way in _WAYS.value}
+        answers = {
+            way: np.stack(
+                [
+                    ranking.load(member, way, number).right["test"]
+                    for number, member in enumerate(
+                        sorted(place.glob(f"members/{way}-seed*"))
+                    )
+                ]
+            )
+            for way in _WAYS.value
+        }
     _show(answers)
 
 
-def _answers(place: pathlib.Path, way: str) -> np.ndarray:
-    """Returns whether each test image was answered right [seeds, images]."""
-    found = []
-    for member in sorted(place.glob(f"members/{way}-seed*")):
-        with (member / "predictions.csv").open(newline="") as stream:
-            found.append(
-                [
-                    row["label"] == row["true_label"]
-                    for row in csv.DictReader(stream)
-                    if row["split"] == "test"
-                ]
-            )
-    return np.array(found)
+def _simulate() -> None:
+    """Prints the table for answers that are drawn."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for images in _IMAGES:
+        for effect in _EFFECTS:
+            for size in map(int, _GROUPS.value):
+                claims = []
+                accuracies = []
+                for _ in range(_DRAWS.value):
+                    ease = 1 + _EASE * generator.standard_normal(images)
+                    seeds = effect * generator.standard_normal((2 * size, 1))
+                    chance = generator.standard_normal((2 * size, images))
+                    right = ease + seeds + chance > 0
+                    accuracies.append(right.mean(1))
+                    claims.append(_claimed(right[:size], right[size:]))
+                both, alone = np.mean(claims, axis=0)
+                spread = np.std(accuracies, axis=1, ddof=1)
+                rows.append(
+                    (
+                        str(images),
+                        f"{100 * np.mean(accuracies):.1f}",
+                        f"{100 * np.sqrt(np.square(spread).mean()):.1f}",
+                        str(size),
+                        f"{100 * both:.1f}",
+                        f"{100 * alone:.1f}",
+                    )
+                )
+    measuring.show(
+        f"{_DRAWS.value} pairs of groups, simulated",
+        ("test images", *_COLUMNS),
+        rows,
+    )
 
 
 def _show(answers: Mapping[str, np.ndarray]) -> None:
@@ -94,14 +143,7 @@ def _show(answers: Mapping[str, np.ndarray]) -> None:
     measuring.show(
         f"{_SEEDS.value} trainings of each way, {count} test images, "
         f"{_DRAWS.value} pairs of groups",
-        (
-            "way",
-            "accuracy, %",
-            "its deviation",
-            "seeds each",
-            "false claims, %",
-            "by images alone, %",
-        ),
+        ("way", *_COLUMNS),
         rows,
         (
             "The groups of a pair share no seed; pairs do, so the shares are "
@@ -113,14 +155,16 @@ def _show(answers: Mapping[str, np.ndarray]) -> None:
 def _claims(right: np.ndarray, size: int) -> tuple[float, float]:
     """Returns the shares of claims: by both tests, and by images alone."""
     generator = np.random.default_rng(0)
-    claims: list[Sequence[bool]] = []
+    claims = []
     for _ in range(_DRAWS.value):
         drawn = generator.permutation(len(right))[: 2 * size]
-        found = paired.compare(
-            right[drawn[:size]], right[drawn[size:]], draws=1000
-        )
-        claims.append((found.p < _CLAIMED, found.p_images < _CLAIMED))
+        claims.append(_claimed(right[drawn[:size]], right[drawn[size:]]))
     return tuple(np.mean(claims, axis=0))
+
+
+def _claimed(one: np.ndarray, other: np.ndarray) -> tuple[bool, bool]:
+    found = paired.compare(one, other, draws=1000)
+    return found.p < ranking.CLAIMED, found.p_images < ranking.CLAIMED
 
 
 if __name__ == "__main__":

@@ -178,6 +178,43 @@ MISTAKES = {
         "`batch_size` must be at most the number of training images; "
         "folder:{photos} has 151 images in all. Received: 152",
     ),
+    "two outputs in one file": (
+        "evaluate --model={run} --data=folder:{photos} --csv=o --json=o",
+        "`json` and `csv` must be two files",
+    ),
+    "page over an image": (
+        "check --data=folder:{photos} --html={photos}/null/broken.png",
+        "`html` must not be one of the files that are read",
+    ),
+    "table over the data": (
+        "evaluate --model={run} --data=csv:{labels} --csv={dotted}",
+        "`csv` must not be one of the files that are read",
+    ),
+    "fix over the data": (
+        "check --data=csv:{labels} --fix={dotted}",
+        "`fix` must not be one of the files that are read",
+    ),
+    "answers over an image": (
+        "predict --model={run} --csv={photos}/null/broken.png {photos}",
+        "`csv` must not be one of the files that are read",
+    ),
+    "no such user": (
+        "predict --model=~nobody-of-this-name/run x",
+        "run, which does not exist",
+    ),
+    "long name": (
+        f"export --model={{run}} --output={'a' * 300}",
+        "must have at most 255 bytes",
+    ),
+    "way without its head": (
+        "compare --data=folder:{photos} --weights={run} --head=mlp "
+        "--backbone=SmallResNet --image_size=16",
+        "way converged_head of `strategies`: phase head is solved",
+    ),
+    "train in a comparison": (
+        "train --data=folder:{photos} {small} --workdir={compared}",
+        "holds an unfinished comparison",
+    ),
     "one level too high": (
         "train --data=folder:{nested} {small}",
         "class folder {nested}/2024 holds no image itself, but folders (a, b,",
@@ -251,6 +288,11 @@ def places(trained, photos, tmp_path_factory) -> dict[str, str]:
     files.write_text(
         half.directory / "config.toml", config.to_toml(half.config)
     )
+    shutil.copytree(root / "half", root / "compared")
+    (root / "compared" / plan.COMPARISON).write_text("{}")
+    rows = [f"{path},a" for path in (root / "few" / "a").iterdir()]
+    rows += [f"{path},b" for path in (root / "few" / "b").iterdir()]
+    (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
     with zipfile.ZipFile(root / "other.keras", "w") as archive:
         archive.writestr("config.json", "{}")
     return {
@@ -263,8 +305,10 @@ def places(trained, photos, tmp_path_factory) -> dict[str, str]:
         "small": " ".join(flags(epochs=7, batch_size="auto")),
         **{
             name: str(root / name)
-            for name in ("one", "few", "empty", "equal", "nested")
+            for name in ("one", "few", "empty", "equal", "nested", "compared")
         },
+        "labels": str(root / "labels.csv"),
+        "dotted": str(root / "few" / ".." / "labels.csv"),
         "half": str(half.directory),
     }
 

@@ -1,13 +1,17 @@
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
+from conftest import write_digits
 
 from tlkeras import cli
 from tlkeras import door
 from tlkeras import errors
 from tlkeras import experiment
+from tlkeras import files
+from tlkeras import ranking
 from tlkeras import schedule
 
 SHARED = {
@@ -133,6 +137,99 @@ def test_a_killed_comparison_goes_on(
         for path in found.directory.glob("members/*/report.json")
     )
     assert found.report["seconds"] > spent
+
+
+def test_a_comparison_of_other_images_does_not_go_on(
+    trained, tmp_path, monkeypatch
+):
+    names = {0: "a", 1: "b"}
+    rows = write_digits(tmp_path / "d", names, 40)
+    again = {
+        **SHARED,
+        "data": f"folder:{tmp_path}/d",
+        "weights": str(trained.directory),
+        "strategies": "feature_extraction,converged_head",
+        "seeds": 1,
+        "budget": 2,
+        "workdir": tmp_path / "c",
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    load = ranking.load
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ranking, "load", killed)
+        with pytest.raises(KeyboardInterrupt):
+            door.compare(**again)
+    assert (tmp_path / "c/members/feature_extraction-seed0").exists()
+    # Under another name the pictures would be paired in another order.
+    first = sorted(rows)[0]
+    os.rename(first, f"{os.path.dirname(first)}/zzz.png")
+    with pytest.raises(errors.UserError, match="images were other ones"):
+        door.compare(**again)
+    os.rename(f"{os.path.dirname(first)}/zzz.png", first)
+    with pytest.raises(errors.UserError, match="an unfinished comparison"):
+        door.train(
+            workdir=tmp_path / "c",
+            strategy="scratch",
+            **{name: again[name] for name in (*SHARED, "data", "cache_dir")},
+        )
+    assert ranking.load is load
+    assert door.compare(**again).report["leader"]
+
+
+def test_what_fails_before_a_member_leaves_nothing(trained, photos, tmp_path):
+    given = {
+        **SHARED,
+        "data": f"folder:{photos}",
+        "weights": str(trained.directory),
+        "strategies": "feature_extraction,scratch",
+        "workdir": tmp_path / "c",
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    for changed, message in (
+        ({"batch_size": 149}, "`batch_size` must be at most"),
+        ({"budget": 10**9}, "`budget` must be at most 700,000 steps"),
+        ({"backbone": "MobileNet-0.25", "image_size": 32}, "are those of"),
+    ):
+        with pytest.raises(errors.UserError, match=message):
+            door.compare(**{**given, **changed})
+        assert not (tmp_path / "c").exists()
+
+
+def test_two_at_once_do_not_share_a_directory(trained, photos, tmp_path):
+    (tmp_path / "c").mkdir()
+    with files.alone(tmp_path / "c"):
+        with pytest.raises(errors.UserError, match="another process is work"):
+            door.train(
+                f"folder:{photos}",
+                workdir=tmp_path / "c",
+                strategy="scratch",
+                **SHARED,
+            )
+    assert not list((tmp_path / "c").iterdir())
+
+
+def test_steps_are_those_of_the_way_with_most(photos, trained, tmp_path):
+    found = door.compare(
+        f"folder:{photos}",
+        weights=str(trained.directory),
+        strategies="feature_extraction,fine_tuning",
+        head="mlp",
+        seeds=1,
+        budget=1,
+        workdir=tmp_path / "c",
+        cache_dir=str(tmp_path / "cache"),
+        **SHARED,
+    )
+    steps = [
+        sum(phase["steps"] for phase in json.loads(path.read_text())["phases"])
+        for path in found.directory.glob("members/*/report.json")
+    ]
+    assert sorted(steps) == [7, 14]
+    assert found.report["budget"]["steps_each"] == 14
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ LEVELS = (
     ("training", "export", "doctor", "advisor"),
     ("schedule",),
     ("report",),
-    ("outcomes", "using"),
+    ("outcomes", "ranking", "using"),
     ("experiment",),
     ("comparing",),
     ("door", "tables"),

@@ -117,3 +117,15 @@ def test_seconds_become_epochs_by_a_trial():
     assert ways.pace(60, [(2.0, 0.0), (10.0, 5.0)]) == (1, 9)
     # One that is trained has half.
     assert ways.pace(60, [(2.0, 1.0), (10.0, 5.0)]) == (29, 3)
+
+
+def test_several_processes_of_a_file_are_refused(tmp_path):
+    (tmp_path / "a.toml").write_text("num_processes = 2\nprocess_id = 0\n")
+    with pytest.raises(errors.UserError, match="`num_processes` cannot be"):
+        ways.resolve(tmp_path / "a.toml", {})
+
+
+def test_a_mistake_of_the_call_is_not_blamed_on_the_file(tmp_path):
+    (tmp_path / "a.toml").write_text("seed = 3\n")
+    with pytest.raises(errors.UserError, match="^`dropout` must be"):
+        ways.resolve(tmp_path / "a.toml", {"dropout": 7})

@@ -146,7 +146,8 @@ def _why_not(work: _Work, storage: cache.Storage, kept: bool) -> str:
 def _complete(work: _Work, storage: cache.Storage) -> bool:
     """Tells whether all rows are kept from an earlier run."""
     table = cache.Table(storage.directory, _description(work), work.size)
-    return not table.missing(work.keys)
+    with contextlib.closing(table):
+        return not table.missing(work.keys)
 
 
 def _kept(work: _Work, storage: cache.Storage) -> _Read:
@@ -167,7 +168,8 @@ def _kept(work: _Work, storage: cache.Storage) -> _Read:
             table.add([work.keys[each] for each in wanted], rows)
         cache.trim(storage.directory, storage.disk_bytes)
     if storage.mode == "auto" and work.bytes <= storage.memory_bytes:
-        return _from_memory(table.read(work.keys))
+        with contextlib.closing(table):
+            return _from_memory(table.read(work.keys))
     return _from_table(table, work.keys, work.size)
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import time
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ _KEY = 16
 # A part is closed at this size, and a killed run loses no more [bytes].
 _LARGEST = 256_000_000
 _AT_ONCE = 1 << 22
+# A part that is being written and has not grown for so long never will [s].
+_STALE = 3600.0
 # Paths and sizes of files whose content has been checked: each once only.
 _sound: set[tuple[pathlib.Path, int]] = set()
 
@@ -210,6 +213,11 @@ def trim(directory: pathlib.Path, most: float) -> int:
 
     Returns the bytes removed. What a process has open it can read on.
     """
+    for path in directory.glob("*/.*.new"):
+        # Of a killed process; one at work writes without such a pause.
+        with contextlib.suppress(OSError):
+            if not most or time.time() - path.stat().st_mtime > _STALE:
+                path.unlink()
     kept = sorted(_kept(directory), key=lambda each: each[1].st_mtime_ns)
     total = sum(found.st_size for _, found in kept)
     removed = 0

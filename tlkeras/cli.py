@@ -178,11 +178,7 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
 
     config, unused = ways.resolve(values.config, _given(values))
     asked = ways.settings(
-        values.strategies,
-        values.seeds,
-        values.budget,
-        values.drop,
-        pretrained=config.weights != "none",
+        config, values.strategies, values.seeds, values.budget, values.drop
     )
     progress = _progress(brief=True)
     with _quiet():
@@ -204,6 +200,7 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     plans.check_model(values.model)
     paths = plans.find_images(positional)
     table = _output_file(values, "csv")
+    plans.check_outputs(paths, csv=table)
     with _quiet():
         from tlkeras import tables
         from tlkeras import using
@@ -229,6 +226,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
             data_dir=values.data_dir,
             progress=progress,
         )
+        plans.check_outputs(plans.inputs(source), csv=table, json=metrics)
         from tlkeras import tables
         from tlkeras import using
     judgement = using.evaluate(
@@ -283,6 +281,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
             data_dir=values.data_dir,
             progress=progress,
         )
+        plans.check_outputs(plans.inputs(source), **places)
         from tlkeras import doctor
         from tlkeras import remedy
         from tlkeras import tables
@@ -318,6 +317,7 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
     progress = _progress()
     with _quiet():
         subject = plans.subject(config, progress=progress)
+        plans.check_outputs(plans.inputs(subject.source), json=written)
         from tlkeras import tables
         from tlkeras.advisor import advice as advices
     advice = advices.give(

@@ -4,19 +4,16 @@ Each member, a way with a seed, is what `tlkeras train` makes of the same
 settings. All share the scan, the decoded images and the stored activations.
 """
 
-import csv
 import dataclasses
 import gc
 import json
+import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from tlkeras import config as configs
 from tlkeras import distribution
@@ -25,20 +22,14 @@ from tlkeras import evaluation
 from tlkeras import experiment
 from tlkeras import files
 from tlkeras import outcomes
-from tlkeras import paired
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
-from tlkeras import records
+from tlkeras import ranking
 from tlkeras import ways
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.report import comparison as page
 
-# A way is dropped where its validation answers are worse than the leader's
-# with this probability of chance. Strict, because it is asked after each seed.
-_DROPPED = 0.01
-# A difference is claimed below this, all pairs with the leader together.
-_CLAIMED = 0.05
 # Epochs of each phase in a trial: the first traces, the second tells.
 _TRIAL = 2
 
@@ -49,26 +40,6 @@ class Result:
 
     directory: pathlib.Path
     report: Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Member:
-    """What a way came to with one seed.
-
-    right: by split, whether each image was answered right [n].
-    """
-
-    way: str
-    seed: int
-    directory: pathlib.Path
-    report: Mapping[str, Any]
-    right: Mapping[str, np.ndarray]
-    history: tuple[Mapping[str, float], ...]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training, without reading, scoring and saving."""
-        return sum(phase["seconds"] for phase in self.report["phases"])
 
 
 def run(
@@ -87,17 +58,42 @@ def run(
     """
     began = time.perf_counter()
     directory = plan.directory
-    with files.directory(directory), batches.user_errors():
-        _claim(plan, settings)
+    with (
+        experiment.nothing_half_done(directory, progress, ended=_ended),
+        batches.user_errors(),
+    ):
+        # Whether the base can be built is known sooner than the images.
+        first = settings.names[0]
+        experiment.build(
+            _member_plan(plan, first, plan.config.seed, (), directory)
+        )
         data = experiment.read(plan, progress=progress)
         experiment.say_data(data, data.notes, progress)
+        if settings.drop == "clear" and settings.seeds == 1:
+            progress.say("`drop` clear has no effect with one seed")
         steps = _steps_per_epoch(plan, data, progress)
+        _claim(plan, settings, data)
         epochs = _epochs(plan, settings, data, steps, progress)
         earlier = _spent(plan.directory)
         members = _members(plan, settings, data, epochs, progress)
-        allowed = _allowed(plan, settings, steps, epochs)
-        report = _report(plan, settings, data, epochs, allowed, members)
-        report["seconds"] = time.perf_counter() - began + earlier
+        report = {
+            "schema": 1,
+            "data": {
+                "name": data.name,
+                "classes": list(data.labels),
+                "images": datasets.counts(data),
+            },
+            "backbone": plan.row.name,
+            "weights": plan.weights,
+            "image_size": plan.image_size,
+            "budget": _allowed(settings, steps, epochs),
+            "drop": settings.drop,
+            "seeds": settings.seeds,
+            **ranking.report(
+                members, settings.names, seeds=settings.seeds, epochs=epochs
+            ),
+            "seconds": time.perf_counter() - began + earlier,
+        }
         page.write(directory / "compare.html", report)
         files.write_json(directory / "compare.json", report)
     progress.say(
@@ -106,18 +102,35 @@ def run(
     return Result(directory, report)
 
 
-def _claim(plan: plans.Plan, settings: ways.Settings) -> None:
+def _ended(directory: pathlib.Path) -> bool:
+    """Tells whether a member of the comparison is there to be kept."""
+    return any(map(experiment.ended, directory.glob("members/*")))
+
+
+def _claim(
+    plan: plans.Plan, settings: ways.Settings, data: datasets.Dataset
+) -> None:
     """Notes what is compared; raises `UserError` where it was something else.
 
     That the settings of training are the same was looked at by the plan.
     """
-    path = plan.directory / "compare_settings.json"
+    path = plan.directory / plans.COMPARISON
     wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
-    if path.exists() and json.loads(path.read_text("utf-8")) != wanted:
-        raise errors.UserError(
-            f"`workdir` {plan.directory} holds an unfinished comparison of "
-            "other ways, seeds or budgets. Choose another, or remove it."
-        )
+    wanted["images"] = datasets.digest(data)
+    if path.exists():
+        try:
+            found = dict(json.loads(path.read_text("utf-8")))
+        except ValueError:
+            found = {}
+        changed = {name for name in wanted if found.get(name) != wanted[name]}
+        what = "of other ways, seeds or budgets"
+        if changed == {"images"}:
+            what = "whose images were other ones: some were added or changed"
+        if changed:
+            raise errors.UserError(
+                f"`workdir` {plan.directory} holds an unfinished comparison "
+                f"{what}. Choose another, or remove it."
+            )
     files.write_text(
         plan.directory / "config.toml", configs.to_toml(plan.config)
     )
@@ -167,16 +180,16 @@ def _epochs(
             way: ways.split(
                 way,
                 settings.budget,
-                solved=ways.solves(plan.config),
+                solved=settings.solved,
                 images=images,
                 steps_per_epoch=steps,
             )
             for way in settings.names
         }
         head = "of two phases each has half"
-        if ways.solves(plan.config):
+        if settings.solved:
             head = "a head that is solved takes none of them"
-        allowed = _allowed(plan, settings, steps, found)
+        allowed = _allowed(settings, steps, found)
         progress.say(f"each way: {page.budget(allowed)}; {head}")
         return found
     # Kept, so that a comparison that goes on has the same budget.
@@ -203,20 +216,19 @@ def _steps_per_epoch(
 
 
 def _allowed(
-    plan: plans.Plan,
-    settings: ways.Settings,
-    steps: int,
-    epochs: Mapping[str, Sequence[int]],
+    settings: ways.Settings, steps: int, epochs: Mapping[str, Sequence[int]]
 ) -> dict[str, Any]:
     """Returns the budget of each way: what was given, and what it comes to.
 
-    steps: of an epoch.
+    steps: of an epoch. A way of two phases, whose head is not solved, has an
+    epoch of each at least.
     """
     allowed = dataclasses.asdict(settings.budget)
     if settings.budget.seconds is None:
-        each = sum(epochs[settings.names[0]])
-        if ways.solves(plan.config):
-            each = epochs[settings.names[0]][-1]
+        each = max(
+            epochs[way][-1] if settings.solved else sum(epochs[way])
+            for way in settings.names
+        )
         allowed |= {"epochs_each": each, "steps_each": each * steps}
     return allowed
 
@@ -229,7 +241,10 @@ def _paced(
     progress: progresses.Progress,
 ) -> tuple[int, ...]:
     """Returns the epochs that a trial of two promises to fill the budget."""
-    with tempfile.TemporaryDirectory(dir=plan.directory) as folder:
+    # By such a name what a kill leaves is known, and removed.
+    with tempfile.TemporaryDirectory(
+        prefix=f".{os.getpid()}-", dir=plan.directory
+    ) as folder:
         trial = _member_plan(
             plan,
             way,
@@ -249,11 +264,15 @@ def _paced(
     )
     paces = []
     for result in results:
-        # The validation of an epoch costs no more than training would.
-        epoch = result.history[-1].seconds * validated
-        if result.phase.solver != "adam":
-            epoch = 0.0  # it is solved, in no epochs
-        paces.append((max(0.0, result.seconds - _TRIAL * epoch), epoch))
+        epoch = 0.0
+        # One that is solved has no epochs, nor has one that diverged at once.
+        if result.phase.solver == "adam" and result.history:
+            # The validation of an epoch costs no more than training would.
+            epoch = result.history[-1].seconds * validated
+        # Activations are there when the members run: who asks for them first
+        # would else have less time.
+        once = result.seconds - result.activations_seconds
+        paces.append((max(0.0, once - _TRIAL * epoch), epoch))
     found = ways.pace(settings.budget.seconds, paces)
     expected = sum(
         fixed + count * epoch
@@ -275,9 +294,9 @@ def _members(
     data: datasets.Dataset,
     epochs: Mapping[str, Sequence[int]],
     progress: progresses.Progress,
-) -> list[_Member]:
+) -> list[ranking.Member]:
     """Returns all members, those that are not finished yet after running."""
-    found: list[_Member] = []
+    found: list[ranking.Member] = []
     names = list(settings.names)
     seeds = range(plan.config.seed, plan.config.seed + settings.seeds)
     spent: dict[str, float] = {}
@@ -297,12 +316,12 @@ def _members(
                 began = time.perf_counter()
                 _run_member(member, data, progress)
                 spent[way] = time.perf_counter() - began
-            found.append(_load(member, way, seed))
+            found.append(ranking.load(place, way, seed))
         if settings.drop == "clear" and round_ < len(seeds) - 1:
-            for way in _losers(found, names):
+            for way in ranking.losers(found, names):
                 progress.say(
                     f"{way} is dropped: on the validation images it is worse "
-                    f"than the leader with p < {_DROPPED:g}"
+                    f"than the leader with p < {ranking.DROPPED:g}"
                 )
                 names.remove(way)
     return found
@@ -324,7 +343,11 @@ def _left(
         return 0 if way in heads else epochs[way][-1]
 
     seen = sum(map(live, spent))
-    if not seen and any(live(way) for way in rest if way not in spent):
+    if (
+        not spent
+        or not seen
+        and any(live(way) for way in rest if way not in spent)
+    ):
         return ""
     unit = sum(spent[way] for way in spent if live(way)) / max(1, seen)
     seconds = sum(spent.get(way, unit * live(way)) for way in rest)
@@ -336,7 +359,9 @@ def _run_member(
 ) -> None:
     began = time.perf_counter()
     progress.planned = list(member.strategy.planned)
-    with experiment.nothing_half_done(member.directory, progress):
+    with experiment.nothing_half_done(
+        member.directory, progress, ended=experiment.ended
+    ):
         # A phase that was cut short would be compared with whole ones.
         outcome = experiment.learn(
             member,
@@ -353,200 +378,3 @@ def _run_member(
     del outcome
     # Models hold themselves in circles, 0.2 GB a member.
     gc.collect()
-
-
-def _load(member: plans.Plan, way: str, seed: int) -> _Member:
-    """Returns what a member left in its directory."""
-    report = json.loads((member.directory / "report.json").read_text("utf-8"))
-    right: dict[str, list[bool]] = {"validation": [], "test": []}
-    with (member.directory / "predictions.csv").open(
-        encoding="utf-8", errors="surrogateescape", newline=""
-    ) as stream:
-        for row in csv.DictReader(stream):
-            right[row["split"]].append(row["label"] == row["true_label"])
-    with (member.directory / "history.csv").open(encoding="utf-8") as stream:
-        history = tuple(
-            {
-                "seconds": float(row["seconds"]),
-                "validation_accuracy": float(row["validation_accuracy"]),
-            }
-            for row in csv.DictReader(stream)
-        )
-    return _Member(
-        way,
-        seed,
-        member.directory,
-        report,
-        {split: np.array(answers) for split, answers in right.items()},
-        history,
-    )
-
-
-def _answers(members: Iterable[_Member], way: str, split: str) -> np.ndarray:
-    """Returns [seeds, images], whether a way was right."""
-    return np.stack(
-        [member.right[split] for member in members if member.way == way]
-    )
-
-
-def _losers(members: Sequence[_Member], names: Sequence[str]) -> list[str]:
-    """Returns the ways that the leader beats clearly on validation images."""
-    leader = _order(members, names)[0]
-    best = _answers(members, leader, "validation")
-    losers = []
-    for way in names:
-        if way != leader:
-            found = paired.compare(best, _answers(members, way, "validation"))
-            if found.difference > 0 and found.p_images < _DROPPED:
-                losers.append(way)
-    return losers
-
-
-def _score(members: Sequence[_Member], way: str) -> records.Score:
-    """Returns the mean validation score of a way over its seeds."""
-    own = [each.report["validation"] for each in members if each.way == way]
-    return records.Score(
-        float(np.mean([each["accuracy"]["value"] for each in own])),
-        float(np.mean([each["cross_entropy"] for each in own])),
-        own[0]["accuracy"]["n"],
-    )
-
-
-def _order(members: Sequence[_Member], names: Sequence[str]) -> list[str]:
-    """Returns the ways, best on validation images first."""
-    rest = list(names)
-    ordered = []
-    while rest:
-        best = rest[0]
-        for way in rest[1:]:
-            if records.better(_score(members, way), _score(members, best)):
-                best = way
-        ordered.append(best)
-        rest.remove(best)
-    return ordered
-
-
-def _report(
-    plan: plans.Plan,
-    settings: ways.Settings,
-    data: datasets.Dataset,
-    epochs: Mapping[str, Sequence[int]],
-    allowed: Mapping[str, Any],
-    members: Sequence[_Member],
-) -> dict[str, Any]:
-    """Returns the content of compare.json; the test images choose nothing."""
-    order = _order(members, settings.names)
-    leader = order[0]
-    # A way that was dropped has fewer seeds; all of each are used.
-    best = _answers(members, leader, "test")
-    found = {
-        way: paired.compare(best, _answers(members, way, "test"))
-        for way in order[1:]
-    }
-    corrected = paired.holm([each.p for each in found.values()])
-    rows = []
-    for way in order:
-        row = _row(way, members, epochs[way], settings)
-        if way != leader:
-            against = found[way]
-            p = corrected[list(found).index(way)]
-            row["against_leader"] = {
-                "behind": against.difference,
-                "low": against.low,
-                "high": against.high,
-                "wins": against.losses,
-                "losses": against.wins,
-                "p_images": against.p_images,
-                "p_seeds": against.p_seeds,
-                "p": p,
-                "distinguishable": p < _CLAIMED,
-            }
-        rows.append(row)
-    # With one seed nothing is told apart, so nothing is known to be as good.
-    equal = [
-        row
-        for row in rows
-        if row is rows[0]
-        or settings.seeds > 1
-        and not row["against_leader"]["distinguishable"]
-    ]
-    return {
-        "schema": 1,
-        "data": {
-            "name": data.name,
-            "classes": list(data.labels),
-            "images": datasets.counts(data),
-        },
-        "backbone": plan.row.name,
-        "weights": plan.weights,
-        "image_size": plan.image_size,
-        "budget": allowed,
-        "drop": settings.drop,
-        "seeds": settings.seeds,
-        "selection_metric": "mean validation accuracy over the seeds",
-        "leader": leader,
-        "cheapest_as_good": min(equal, key=lambda row: row["seconds"])["way"],
-        "ways": rows,
-    }
-
-
-def _row(
-    way: str,
-    members: Sequence[_Member],
-    epochs: Sequence[int],
-    settings: ways.Settings,
-) -> dict[str, Any]:
-    own = [member for member in members if member.way == way]
-    first = own[0].report
-    accuracies = [each.report["test"]["accuracy"]["value"] for each in own]
-    images = first["test"]["accuracy"]["n"]
-    accuracy = float(np.mean(accuracies))
-    # More seeds are no more images: the interval is that of these.
-    low, high = evaluation.wilson(round(accuracy * images), images)
-
-    def mean(split: str, name: str) -> float:
-        return float(np.mean([each.report[split][name] for each in own]))
-
-    return {
-        "way": way,
-        "epochs": list(epochs),
-        "seeds": len(own),
-        "dropped": len(own) < settings.seeds,
-        "validation_accuracy": _score(members, way).accuracy,
-        "accuracy": {
-            "value": accuracy,
-            "low": low,
-            "high": high,
-            "n": images,
-            "by_seed": accuracies,
-        },
-        "balanced_accuracy": mean("test", "balanced_accuracy"),
-        "macro_f1": mean("test", "macro_f1"),
-        "cross_entropy": mean("test", "cross_entropy"),
-        "majority": first["test"]["majority"],
-        "seconds": float(np.mean([each.seconds for each in own])),
-        "trainable_parameters": max(
-            phase["trainable_parameters"] for phase in first["phases"]
-        ),
-        "megabytes": (own[0].directory / "model.keras").stat().st_size / 1e6,
-        # All ways end in the same network; what differs between them is noise.
-        "images_per_second": float(
-            np.median(
-                [each.report["scoring_images_per_second"] for each in members]
-            )
-        ),
-        "rolled_back": sum(
-            any(phase["rolled_back"] for phase in each.report["phases"])
-            for each in own
-        ),
-        "members": [
-            {
-                "seed": each.seed,
-                "directory": str(each.directory),
-                "accuracy": each.report["test"]["accuracy"]["value"],
-                "seconds": each.seconds,
-                "history": list(each.history),
-            }
-            for each in own
-        ],
-    }

@@ -16,6 +16,7 @@ from typing import Any
 import tomli_w
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras import records
 from tlkeras import rules
 from tlkeras import strategies
@@ -353,16 +354,23 @@ def settings() -> dict[str, rules.Setting]:
 
 
 def resolve(
-    path: str | os.PathLike = "", given: Mapping[str, Any] | None = None
+    path: str | os.PathLike = "",
+    given: Mapping[str, Any] | None = None,
+    *,
+    without: Iterable[str] = (),
 ) -> Config:
     """Returns the settings: defaults, overruled by a file, then by `given`.
 
     path: a TOML file or the name of a recipe; '' is none. A strategy among
-    `given` also overrules the file's phases, and the reverse.
+    `given` also overrules the file's phases, and the reverse. without: what
+    of the file is not used.
 
     Raises `UserError` as `read` and `build` do.
     """
     values = _check_all(read(path), str(path)) if path else {}
+    values = {
+        name: each for name, each in values.items() if name not in without
+    }
     given = _check_all(given or {}, "")
     if "strategy" in given:
         values.pop("phases", None)
@@ -407,7 +415,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     come with the package. Raises `UserError` where there is no such file or
     it is no TOML.
     """
-    path = _find(pathlib.Path(path).expanduser())
+    path = _find(files.expand(path))
     try:
         # Paths need not be UTF-8; `files.write_text` writes them the same way.
         return tomllib.loads(

@@ -17,6 +17,7 @@ from tlkeras import options
 from tlkeras import plan as plans
 from tlkeras import predicting
 from tlkeras import progress as progresses
+from tlkeras import rules
 from tlkeras import saving
 from tlkeras import ways
 from tlkeras.advisor import advice as advices
@@ -128,9 +129,7 @@ def compare(
     given = {**settings, "data": data} if data else settings
     built, unused = ways.resolve(config, given)
     names = strategies if isinstance(strategies, str) else ",".join(strategies)
-    asked = ways.settings(
-        names, seeds, str(budget), drop, pretrained=built.weights != "none"
-    )
+    asked = ways.settings(built, names, seeds, str(budget), drop)
     progress = progresses.Progress(quiet=quiet, brief=True)
     for sentence in unused:
         progress.say(sentence)
@@ -160,6 +159,7 @@ def advise(
                 f"{errors.nearest(name, options.ADVISE)} Known are "
                 f"{', '.join(options.ADVISE)}, max_images, quiet."
             )
+    rules.check(options.MAX_IMAGES, max_images, "")
     progress = progresses.Progress(quiet=quiet)
     config = configs.build({**settings, "data": data})
     return advices.give(

@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -80,7 +81,10 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
         return Run(plan.directory, {})
     began = time.perf_counter()
     directory = plan.directory
-    with nothing_half_done(directory, progress), batches.user_errors():
+    with (
+        nothing_half_done(directory, progress, ended=ended),
+        batches.user_errors(),
+    ):
         start, data = _begin(plan, progress)
         outcome = learn(plan, start, data, progress=progress)
         progress.say("exporting and checking the export")
@@ -116,8 +120,7 @@ def _begin(
         plan.team.agree(_digests(plan))
     start = build(plan)
     data = read(plan, progress=progress)
-    words = [*data.hashes, *data.splits, *map(str, data.targets)]
-    plan.team.agree({"images": _digest("\n".join(words).encode())})
+    plan.team.agree({"images": datasets.digest(data)})
     progress.say(f"run {plan.directory}")
     say_data(data, [*data.notes, *_check_phases(plan, start.model)], progress)
     return start, data
@@ -303,19 +306,31 @@ def _shape(plan: plans.Plan) -> image_stores.Shape:
     return image_stores.Shape(plan.image_size, config.resize, config.max_pixels)
 
 
+def ended(directory: pathlib.Path) -> bool:
+    """Tells whether a phase of the run in `directory` came to its end."""
+    return (directory / "report.json").exists() or checkpoint.exists(directory)
+
+
 @contextlib.contextmanager
 def nothing_half_done(
-    directory: pathlib.Path, progress: progresses.Progress
+    directory: pathlib.Path,
+    progress: progresses.Progress,
+    *,
+    ended: Callable[[pathlib.Path], bool],
 ) -> Iterator[None]:
-    """Makes `directory`; if no phase ends, leaves all as it was."""
-    with files.directory(directory):
+    """Makes `directory`; if the block raises, leaves all as it was.
+
+    ended: whether something is there that is to be kept.
+
+    Raises `UserError` where another process works in it.
+    """
+    with files.directory(directory), files.alone(directory):
         files.remove_unfinished(directory)
         before = set(directory.iterdir())
         try:
             yield
         except BaseException:
-            ended = (directory / "report.json").exists()
-            if not ended and not checkpoint.exists(directory):
+            if not ended(directory):
                 for path in set(directory.iterdir()) - before:
                     files.remove(path)
             raise

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -19,10 +20,30 @@ from tlkeras import errors
 # writes the same bytes back.
 _ERRORS = "surrogateescape"
 
+# Of a file's name, on the file systems in use [bytes].
+_LONGEST = 255
 _TEMPORARY = re.compile(r"\.[0-9]+-.+")
 
 # HDF5 and TensorFlow raise errors of their own with these words in them.
 _FULL = tuple(os.strerror(each) for each in (errno.ENOSPC, errno.EDQUOT))
+
+
+def expand(text: str | os.PathLike) -> pathlib.Path:
+    """Returns the path that a person wrote, `~` as the user's own directory.
+
+    Raises `UserError` where a part is longer than file systems allow.
+    """
+    # Of pathlib, expanduser fails where there is no such user.
+    found = pathlib.Path(os.path.expanduser(text))
+    longest = max(
+        (os.fsencode(part) for part in found.parts), key=len, default=b""
+    )
+    if len(longest) > _LONGEST:
+        raise errors.UserError(
+            f"the name of a file must have at most {_LONGEST} bytes. Received: "
+            f"{len(longest)} of them, {os.fsdecode(longest[:40])}..."
+        )
+    return found
 
 
 @contextlib.contextmanager
@@ -68,6 +89,29 @@ def directory(path: str | os.PathLike) -> Iterator[None]:
             for each in made:
                 each.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def alone(path: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes out of the directory `path` while the block runs.
+
+    Raises `UserError` where one is in it already. It leaves no file, and ends
+    with the process, however that ends. File systems without locks let all in.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.UserError(
+                f"another process is working in {path}. Wait for it, or give "
+                "--workdir another directory."
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -156,13 +200,13 @@ def check_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
     Raises `UserError` that names `setting` where a file is in the way or the
     place does not permit it. It makes nothing.
     """
-    path = pathlib.Path(path).expanduser().absolute()
-    existing = path
+    place = expand(path).absolute()
+    existing = place
     while not os.path.lexists(existing):
         existing = existing.parent
     if not existing.is_dir():
         raise errors.UserError(
-            f"`{setting}` must be a directory. Received: {path}, where "
+            f"`{setting}` must be a directory. Received: {place}, where "
             f"{existing} is no directory. Choose another place."
         )
     if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
@@ -170,7 +214,7 @@ def check_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
             f"`{setting}` cannot be written: no permission for {existing}. "
             "Choose another place."
         )
-    return path
+    return place
 
 
 def check_file(path: str | os.PathLike, setting: str) -> pathlib.Path:
@@ -179,14 +223,14 @@ def check_file(path: str | os.PathLike, setting: str) -> pathlib.Path:
     Raises `UserError` that names `setting` where something else is there or
     the place does not permit it. It writes nothing.
     """
-    path = pathlib.Path(path).expanduser().resolve()
-    if path.exists() and not path.is_file():
+    place = expand(path).resolve()
+    if place.exists() and not place.is_file():
         raise errors.UserError(
-            f"`{setting}` must be a file. Received: {path}, which is none. "
+            f"`{setting}` must be a file. Received: {place}, which is none. "
             "Choose another place."
         )
-    check_directory(path.parent, setting)
-    return path
+    check_directory(place.parent, setting)
+    return place
 
 
 @contextlib.contextmanager

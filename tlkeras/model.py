@@ -7,9 +7,11 @@ import keras
 import numpy as np
 
 from tlkeras import catalog
+from tlkeras import config as configs
 from tlkeras import errors
 from tlkeras import graph
 from tlkeras import records
+from tlkeras import rules
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import weights as weight_sources
 
@@ -43,6 +45,16 @@ def build_classifier(
         raise errors.UserError(
             f"`classes` must be at least 2. Received: {classes}."
         )
+    known = configs.settings()
+    for name, value in (
+        ("image_size", image_size),
+        ("head", head),
+        ("head_units", head_units),
+        ("head_initializer", head_initializer),
+        ("dropout", dropout),
+        ("l2", l2),
+    ):
+        rules.check(known[name], value, "")
     if precision not in _PRECISIONS:
         raise errors.UserError(
             f"`precision` must be one of {', '.join(_PRECISIONS)}. Received: "

@@ -18,6 +18,12 @@ def _word(name: str, help: str, choices: tuple[str, ...]) -> rules.Setting:
     return rules.Setting(name, (str,), choices[0], rule)
 
 
+MAX_IMAGES = rules.Setting(
+    "max_images",
+    (int,),
+    1000,
+    rules.Rule("training images to look at", low=2, high=1_000_000),
+)
 _DATA = configs.settings()["data"]
 _DATA_DIR = configs.settings()["data_dir"]
 _CACHE_DIR = configs.settings()["cache_dir"]
@@ -169,15 +175,9 @@ def advise() -> flags.FlagValues:
         False,
         rules.Rule("print what was measured, without the textbook's word"),
     )
-    most = rules.Setting(
-        "max_images",
-        (int,),
-        1000,
-        rules.Rule("training images to look at", low=2, high=1_000_000),
-    )
     return _flags(
         *(settings[name] for name in ADVISE),
-        most,
+        MAX_IMAGES,
         only,
         _text("json", "a JSON file to write, with all that was found"),
     )

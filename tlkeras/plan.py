@@ -24,6 +24,9 @@ from tlkeras.backbones import locate
 from tlkeras.data import sources
 from tlkeras.data import splits
 
+# What a comparison keeps in its directory, and a run does not.
+COMPARISON = "compare_settings.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -75,8 +78,8 @@ def make(
 ) -> Plan:
     """Returns the plan for `config`; writes nothing.
 
-    workdir: '' is a new directory below `runs/`, whose name ends in `way`,
-    which is the strategy where it is not given.
+    workdir: '' is a new directory below `runs/`, whose name ends in `way`.
+    way: `compare` for a comparison; '' is a run, and then the strategy.
 
     Of several processes it returns when all have one. Raises `UserError` for
     whatever is wrong and can be known already.
@@ -182,18 +185,12 @@ def check_places(data: str, **places: str) -> dict[str, pathlib.Path]:
     Raises `UserError` where one of them cannot be written, or `fix` asked for
     of images that are no files. It writes nothing.
     """
-    kind, _, place = data.partition(":")
+    kind = data.partition(":")[0]
     if places["fix"] and kind not in ("folder", "csv"):
         raise errors.UserError(
             "`fix` needs images that are files, as those of folder: and csv: "
             f"are. Received: data = {data!r}."
         )
-    for setting, path in places.items():
-        if path and kind == "csv" and _absolute(path) == _absolute(place):
-            raise errors.UserError(
-                f"`{setting}` must not be the data itself, which is not "
-                f"changed. Received: {path}. Choose another file."
-            )
     if not places["html"]:
         name = f"{_stamp()}-{_data_name(data)}-check.html"
         places["html"] = str(pathlib.Path("runs", name))
@@ -202,6 +199,46 @@ def check_places(data: str, **places: str) -> dict[str, pathlib.Path]:
         for setting, path in places.items()
         if path
     }
+
+
+def check_outputs(
+    inputs: Iterable[str | os.PathLike], **outputs: pathlib.Path | None
+) -> None:
+    """Raises `UserError` where a file to write is one that is read.
+
+    inputs: the files that are read. outputs: those to write by setting, as
+    `files.check_file` returns them; None is none.
+    """
+    wanted: dict[pathlib.Path, str] = {}
+    for setting, path in outputs.items():
+        if path is None:
+            continue
+        if path in wanted:
+            raise errors.UserError(
+                f"`{setting}` and `{wanted[path]}` must be two files. "
+                f"Received: {path} for both."
+            )
+        wanted[path] = setting
+    # What is not there yet is no input, and the names of many files take time.
+    there = {path: name for path, name in wanted.items() if path.exists()}
+    if not there:
+        return
+    for each in inputs:
+        found = pathlib.Path(os.path.realpath(each))
+        if found in there:
+            raise errors.UserError(
+                f"`{there[found]}` must not be one of the files that are read, "
+                f"which are not changed. Received: {found}. Choose another "
+                "file."
+            )
+
+
+def inputs(source: sources.Source) -> list[str]:
+    """Returns the files that a source is read from."""
+    kind, _, place = source.name.partition(":")
+    if kind not in ("folder", "csv"):
+        return []
+    return [place, *(example.path for example in source.examples)]
 
 
 def check_model(path: str | os.PathLike) -> None:
@@ -220,7 +257,12 @@ def find_images(paths: Iterable[str | os.PathLike]) -> list[str]:
     """
     found: list[str] = []
     for path in paths:
-        given = pathlib.Path(path).expanduser()
+        if not os.fspath(path):
+            raise errors.UserError(
+                "there is an empty name among the images to predict. Give "
+                "files, folders or globs."
+            )
+        given = files.expand(path)
         if given.is_dir():
             some = [str(each) for each in sources.files(given)]
         elif given.exists():
@@ -267,7 +309,7 @@ def _find_weights(
 
 
 def _absolute(path: str) -> str:
-    return str(pathlib.Path(path).expanduser().absolute())
+    return str(files.expand(path).absolute())
 
 
 def _check_sizes(source: sources.Source, config: configs.Config) -> None:
@@ -319,6 +361,12 @@ def _claim(
             f"`workdir` {directory} holds something else than a run. Choose "
             "another."
         ) from None
+    kind = "comparison" if (directory / COMPARISON).exists() else "run"
+    if kind != ("comparison" if way else "run"):
+        raise errors.UserError(
+            f"`workdir` {directory} holds an unfinished {kind}. Choose "
+            "another, or remove it."
+        )
     config = configs.anywhere(config)
     if earlier != config:
         changed = [

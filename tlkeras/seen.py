@@ -27,10 +27,12 @@ class Seen:
     """The pictures of a run.
 
     splits: train, validation, test or unused, by the hash of the pixels.
-    training: how many images of each label it learned from.
+    paths: the same by the image's path. training: how many images of each
+    label it learned from.
     """
 
     splits: Mapping[str, str]
+    paths: Mapping[str, str]
     training: Mapping[str, int]
 
     def known(self, pixels: str) -> bool:
@@ -56,14 +58,17 @@ def read(model: str | os.PathLike) -> Seen | None:
     model: the directory of a run, or its model.keras; None where the list is
     not beside it. Raises `UserError` where the list is damaged.
     """
-    path = pathlib.Path(model).expanduser()
+    path = files.expand(model)
     path = (path if path.is_dir() else path.parent) / _FILE
     if not path.exists():
         return None
-    with path.open(
-        encoding="utf-8", errors="surrogateescape", newline=""
-    ) as stream:
-        rows = list(csv.reader(stream))
+    try:
+        with path.open(
+            encoding="utf-8", errors="surrogateescape", newline=""
+        ) as stream:
+            rows = list(csv.reader(stream))
+    except (OSError, csv.Error):
+        rows = []
     known = all(len(row) == 4 and row[2] in _ORDER for row in rows[1:])
     if not known or tuple(rows[:1]) != (list(_HEADER),):
         raise errors.UserError(
@@ -78,5 +83,6 @@ def read(model: str | os.PathLike) -> Seen | None:
         splits.setdefault(pixels, split)
     return Seen(
         splits,
+        {row[0]: row[2] for row in rows[1:]},
         collections.Counter(row[1] for row in rows[1:] if row[2] == "train"),
     )

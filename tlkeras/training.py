@@ -177,11 +177,11 @@ def _fit(
             progress=progress,
         )
     views = 0
-    live_seconds = 0.0
+    stored = 0.0
     if cached is not None:
         # What is frozen is not even in the graph.
         views = len(feed.views.training)
-        live_seconds = (time.perf_counter() - began) / views
+        stored = time.perf_counter() - began
         with spread.scope():
             learner, feed = models.above(model, cut), cached
     with spread.scope():
@@ -198,7 +198,7 @@ def _fit(
         steps=feed.steps_per_epoch,
         views_cached=views,
         cached_at=_place(cut),
-        live_seconds=live_seconds,
+        live_seconds=stored / max(1, views),
     )
     try:
         learner.fit(
@@ -250,6 +250,7 @@ def _fit(
         history=tuple(watch.history),
         views_cached=views,
         cached_at=_place(cut) if views else "",
+        activations_seconds=stored,
     )
 
 
@@ -279,6 +280,7 @@ def _solve(
             "features of all images, but they are not stored. Give more of "
             "--feature_memory_gb and --feature_cache_gb, or another solver."
         )
+    stored = time.perf_counter() - began
     layer = model.get_layer("head").get_layer("logits")
     parts = _parts(model, phase)
     before = models.state(model)
@@ -327,6 +329,7 @@ def _solve(
         history=(epoch,),
         views_cached=views,
         cached_at=_place(None),
+        activations_seconds=stored,
         l2=solution.strength,
     )
 

@@ -222,7 +222,7 @@ def export_model(
 
 def _config(model: str | os.PathLike) -> configs.Config | None:
     """Returns the settings of the run that `model` is from, if there are."""
-    path = pathlib.Path(model).expanduser()
+    path = files.expand(model)
     path = path if path.is_dir() else path.parent
     try:
         return configs.build(configs.read(path / "config.toml"))
@@ -249,17 +249,8 @@ def _choose(given: _Given, split: str) -> tuple[list[int], list[str]]:
             "is scored."
         )
     indices = everything if split == "all" else _split(given, split)
-    new = 0
-    if given.own and given.seen is not None and split != "all":
-        new = sum(
-            bool(pixels) and pixels not in given.seen.splits
-            for pixels in given.pixels(everything)
-        )
-    if new and not given.has(split):
-        notes.append(
-            f"{new} images were not there when the model was trained and are "
-            "in no split; --split=all scores all."
-        )
+    if given.own and split != "all" and not given.has(split):
+        notes += _changes(given, split)
     if given.own and split in ("train", "validation"):
         return indices, notes
     known = 0
@@ -272,6 +263,30 @@ def _choose(given: _Given, split: str) -> tuple[list[int], list[str]]:
             "better than new images would give."
         )
     return indices, notes
+
+
+def _changes(given: _Given, split: str) -> list[str]:
+    """Returns what came to the data of a run since, and what is gone."""
+    if given.seen is None:
+        return []
+    there = set(given.pixels(range(len(given.source.examples)))) - {""}
+    notes = []
+    new = len(there - set(given.seen.splits))
+    if new:
+        notes.append(
+            f"{new} pictures were not there when the model was trained and "
+            "are in no split; --split=all scores all."
+        )
+    mine = {
+        pixels for pixels, name in given.seen.splits.items() if name == split
+    }
+    gone = len(mine - there)
+    if gone:
+        notes.append(
+            f"{gone} of the {len(mine)} pictures of the {split} split are no "
+            "longer there, or cannot be read."
+        )
+    return notes
 
 
 def _unseen(
@@ -319,12 +334,19 @@ def _split(given: _Given, split: str) -> list[int]:
         ]
     everything = range(len(given.source.examples))
     if given.own and given.seen is not None:
+        # What cannot be read any more is known by its name, and left out and
+        # told like all such images.
         return [
             index
             for index, pixels in zip(
                 everything, given.pixels(everything), strict=True
             )
-            if given.seen.splits.get(pixels) == split
+            if split
+            == (
+                given.seen.splits.get(pixels)
+                if pixels
+                else given.seen.paths.get(given.source.examples[index].path)
+            )
         ]
     # Only the pixels tell; images that cannot be read count nowhere.
     hashes = given.pixels(everything)

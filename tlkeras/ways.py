@@ -72,12 +72,14 @@ class Settings:
 
     seeds: trainings of each way; the first seed is that of the settings.
     drop: `none`, or `clear` to leave a way after a seed that it clearly loses.
+    solved: whether heads that are fine-tuned are solved first.
     """
 
     names: tuple[str, ...]
     seeds: int
     budget: "Budget"
     drop: str
+    solved: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,28 +101,26 @@ def resolve(
     path: a TOML file or the name of a recipe; '' is none. Raises `UserError`
     as `config.resolve` does, and for what the ways decide.
     """
+    decided = (*DECIDED, "phases")
     for name in given:
-        if name in (*DECIDED, "phases"):
+        if name in decided:
             raise errors.UserError(
                 f"`{name}` is decided by each way that is compared. Leave it "
                 "out; `strategies` and `budget` say what is compared."
             )
-        if name in ONE_PROCESS:
+    config = configs.resolve(path, given, without=decided)
+    for name in ONE_PROCESS:
+        if getattr(config, name) != getattr(configs.Config(), name):
             raise errors.UserError(
                 f"`{name}` cannot be given here: a comparison runs in one "
                 "process. Leave it out."
             )
     values = configs.read(path) if path else {}
-    decided = [name for name in values if name in (*DECIDED, "phases")]
-    shared = {
-        name: value for name, value in values.items() if name not in decided
-    }
-    config = configs.build({**shared, **given}, str(path))
-    sentences = [
+    return config, [
         f"`{name}` of {path} is not used: each way decides it."
-        for name in decided
+        for name in values
+        if name in decided
     ]
-    return config, sentences
 
 
 def budget(text: str) -> Budget:
@@ -176,11 +176,12 @@ def choose(text: str, *, pretrained: bool) -> tuple[str, ...]:
 
 
 def settings(
-    names: str, seeds: int, allowed: str, drop: str, *, pretrained: bool
+    base: configs.Config, names: str, seeds: int, allowed: str, drop: str
 ) -> Settings:
     """Returns what is compared, checked; as the flags of their names say.
 
-    Raises `UserError` for what is not allowed.
+    base: the settings that all ways share. Raises `UserError` for what is not
+    allowed, and where `base` contradicts one of the ways.
     """
     if type(seeds) is not int or not 1 <= seeds <= 100:
         raise errors.UserError(
@@ -190,9 +191,15 @@ def settings(
         raise errors.UserError(
             f"`drop` must be one of none, clear. Received: {drop!r}."
         )
-    return Settings(
-        choose(names, pretrained=pretrained), seeds, budget(allowed), drop
-    )
+    chosen = choose(names, pretrained=base.weights != "none")
+    for way in chosen:
+        try:
+            config(base, way, seed=base.seed)
+        except errors.UserError as error:
+            raise errors.UserError(
+                f"way {way} of `strategies`: {error} Or leave the way out."
+            ) from None
+    return Settings(chosen, seeds, budget(allowed), drop, solves(base))
 
 
 def config(
@@ -247,10 +254,17 @@ def split(
 
     solved: whether the head of two phases is, as `solves` tells. It then takes
     none of the steps, and its phase counts as one epoch; else it gets half.
-    images: for training.
+    images: for training. Raises `UserError` for a budget of too many epochs.
     """
     steps = allowed.steps or _STEPS[images < _FEW_IMAGES]
     epochs = max(1, round(steps / steps_per_epoch))
+    most = int(configs.settings()["epochs"].rule.high)
+    if epochs > most:
+        raise errors.UserError(
+            f"`budget` must be at most {most * steps_per_epoch:,} steps for "
+            f"these images, {most:,} epochs of {steps_per_epoch:,}. Received: "
+            f"{steps}."
+        )
     if phases(way) == 1:
         return (epochs,)
     if solved:

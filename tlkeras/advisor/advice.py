@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from tlkeras import errors
 from tlkeras import model as models
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
@@ -63,12 +64,26 @@ def give(
         progress=progress,
     )
     train = data.positions("train")
+    groups = [data.groups[index] for index in train]
+    if len(set(groups)) < 2:
+        raise errors.UserError(
+            f"all {len(train)} training images of {data.name} are of one "
+            "group, or equal, so that none could be asked of a classifier "
+            "that has not seen it. Give finer groups, or more images."
+        )
+    notes = data.notes
+    if data.skipped:
+        path, reason = data.skipped[0]
+        notes += (
+            f"{len(data.skipped)} images cannot be read and are left out, "
+            f"first {path}: {reason}",
+        )
     with batches.user_errors():
         found = evidences.gather(
             base,
             lambda chosen: data.images.rows(data.rows[train[chosen]]),
             data.targets[train],
-            groups=[data.groups[index] for index in train],
+            groups=groups,
             sizes=data.sizes[train],
             classifier=weight_sources.classifier(base, subject.weights),
             max_images=max_images,
@@ -82,7 +97,7 @@ def give(
         subject.weights,
         found,
         None if far is None else textbook.scenario(found.size.images, far),
-        data.notes,
+        notes,
     )
 
 

@@ -6,6 +6,7 @@ import pathlib
 
 from tlkeras import catalog
 from tlkeras import errors
+from tlkeras import files
 
 MODEL = "model.keras"
 # Files of PyTorch.
@@ -23,7 +24,7 @@ def weights(setting: str) -> pathlib.Path | None:
     """
     if setting in ("imagenet", "none"):
         return None
-    path = pathlib.Path(setting).expanduser()
+    path = files.expand(setting)
     if not path.exists():
         raise errors.UserError(
             "`weights` must be imagenet, none, a weights file or the directory"
@@ -71,7 +72,7 @@ def model(setting: str | os.PathLike) -> pathlib.Path:
 
     Raises `UserError` where there is none.
     """
-    given = pathlib.Path(setting).expanduser()
+    given = files.expand(setting)
     found = given / MODEL if given.is_dir() else given
     if not found.is_file():
         what = f"holds no {MODEL}" if given.is_dir() else "does not exist"

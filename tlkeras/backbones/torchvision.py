@@ -155,6 +155,20 @@ def assign(
     made.set_weights([values[path] for path in variables])
 
 
+def classifier(
+    name: str, arrays: Mapping[str, np.ndarray]
+) -> list[tuple[str, np.ndarray]]:
+    """Returns the classifier of a network among torchvision's `arrays`.
+
+    As names and arrays in Keras' form, as many as there are.
+    """
+    return [
+        (row.keras, _changed(row, arrays[row.torch]))
+        for row in table(name)
+        if row.classifier and row.torch in arrays
+    ]
+
+
 def torch_shape(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the shape in torchvision of what has `shape` in Keras."""
     if row.change == "kernel":

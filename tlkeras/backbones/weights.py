@@ -59,7 +59,9 @@ def classifier(
     path = locate.weights(weights)
     if path is None:
         return None
-    if path.suffix == ".keras":
+    if path.suffix in locate.TORCH:
+        rest = torchvision.classifier(made.backbone, torchvision.read(path))
+    elif path.suffix == ".keras":
         model = open_model(path)
         if any(isinstance(layer, base.Base) for layer in model.layers):
             head = model.get_layer("head")

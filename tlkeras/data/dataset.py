@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import hashlib
 import os
 
 import numpy as np
@@ -145,6 +146,18 @@ def prepare(
         groups=tuple(splits.together(hashes, groups)),
         sizes=np.array([[facts[row].width, facts[row].height] for row in rows]),
     )
+
+
+def digest(dataset: Dataset) -> str:
+    """Returns a word for the images, their order, their labels and splits."""
+    words = [
+        *dataset.labels,
+        *dataset.hashes,
+        *dataset.splits,
+        *map(str, dataset.targets),
+    ]
+    text = "\n".join(words).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def counts(dataset: Dataset) -> dict[str, dict[str, int]]:

@@ -49,6 +49,8 @@ def verdict(row: Mapping[str, Any]) -> str:
         for name in ("behind", "high", "low")
     )
     told = f"{points:+.1f} points ({low:+.1f} to {high:+.1f})"
+    if row["dropped"]:
+        return f"dropped, worse on the validation images: {told}"
     if not against["distinguishable"]:
         return f"not distinguishable: {told}"
     return f"{told}, p = {against['p']:.2g}"
@@ -63,13 +65,21 @@ def conclusion(report: Mapping[str, Any]) -> str:
             f"{leader} is best on the validation images. With one seed no "
             "difference between ways can be claimed: give --seeds=3."
         )
+    left = [row["way"] for row in rows if row["dropped"]]
     equal = [
         row["way"]
         for row in rows[1:]
-        if not row["against_leader"]["distinguishable"]
+        if not (row["dropped"] or row["against_leader"]["distinguishable"])
     ]
+    dropped = f" {', '.join(left)} dropped out on the way." if left else ""
+    if len(left) == len(rows) - 1:
+        return f"{leader} is best on the validation images.{dropped}"
     if not equal:
-        return f"{leader} is best, and the test images tell it from all others."
+        others = "all others that stayed" if left else "all others"
+        return (
+            f"{leader} is best, and the test images tell it from {others}."
+            f"{dropped}"
+        )
     told = f"{leader} is best on the validation images. The test images do not "
     told += f"tell it from {', '.join(equal)}."
     if cheapest != leader:
@@ -79,7 +89,7 @@ def conclusion(report: Mapping[str, Any]) -> str:
             f"{progresses.duration(seconds[cheapest])} of training in the "
             f"place of {progresses.duration(seconds[leader])}."
         )
-    return told
+    return told + dropped
 
 
 def budget(given: Mapping[str, Any]) -> str:
