@@ -41,9 +41,10 @@ class Comparison:
         """The larger of both, which is what a claim stands on.
 
         1 for one seed: the images alone tell two trained models apart, but not
-        two ways to train. Where seeds move the accuracy of 200 images by 1.5
-        points, they find a difference between a way and itself in 36 of 100
-        cases, and both tests together in 5 (simulated, three seeds).
+        two ways to train. Where seeds move the accuracy of 300 images by 6
+        points, they find a difference between a way and itself in 52 of 100
+        cases, and both tests together in 5 (simulated, three seeds; see
+        benchmarks/claims.md).
         """
         if self.p_seeds is None:
             return 1.0
