@@ -126,6 +126,20 @@ class TestBuild:
         assert "\n" not in str(caught.value)
         assert keras.config.dtype_policy().name == "float32"
 
+    @pytest.mark.parametrize(
+        ("setting", "value"),
+        [
+            ("dropout", 1.5),
+            ("image_size", "big"),
+            ("head_initializer", "foo"),
+            ("head_units", 0),
+            ("l2", -1.0),
+        ],
+    )
+    def test_values_are_those_of_the_settings(self, setting, value):
+        with pytest.raises(errors.UserError, match=f"`{setting}` must be"):
+            build(**{setting: value})
+
     def test_one_class_is_none(self):
         with pytest.raises(errors.UserError, match="at least 2. Received: 1"):
             models.build_classifier(1)

@@ -1,9 +1,11 @@
 """Advice from images to words: on the command line, and from Python."""
 
+import csv
 import json
 import pathlib
 
 import pytest
+from conftest import write_digits
 
 import tlkeras
 
@@ -40,6 +42,42 @@ def test_settings_of_training_are_refused(photos):
         tlkeras.advise(f"folder:{photos}", epochs=3)
     with pytest.raises(tlkeras.UserError, match="or --weights=none"):
         tlkeras.advise(f"folder:{photos}", backbone="SmallResNet")
+
+
+def advise(data, **settings):
+    return tlkeras.advise(
+        data,
+        **{
+            "backbone": "SmallResNet",
+            "weights": "none",
+            "image_size": 16,
+            "quiet": True,
+            **settings,
+        },
+    )
+
+
+def test_images_that_cannot_be_read_are_told(photos):
+    found = advise(f"folder:{photos}")
+    assert "1 images cannot be read and are left out" in found.notes[-1]
+    assert "broken.png" in found.notes[-1]
+
+
+def test_one_group_cannot_be_parted(tmp_path):
+    rows = [("path", "label", "split", "group")]
+    for split, first in (("train", 0), ("validation", 20), ("test", 30)):
+        labels = write_digits(tmp_path / split, {0: "a", 1: "b"}, 8, first)
+        rows += [(path, each, split, split) for path, each in labels.items()]
+    with open(tmp_path / "a.csv", "w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    with pytest.raises(tlkeras.UserError, match="are of one group"):
+        advise(f"csv:{tmp_path}/a.csv")
+
+
+@pytest.mark.parametrize("most", [1, -5, "100", 2.5])
+def test_the_number_of_images_is_checked(photos, most):
+    with pytest.raises(tlkeras.UserError, match="`max_images` must be"):
+        advise(f"folder:{photos}", max_images=most)
 
 
 @pytest.mark.shared

@@ -10,6 +10,7 @@ import time
 import h5py
 import keras
 import numpy as np
+import parity
 import pytest
 
 from tlkeras import catalog
@@ -17,6 +18,7 @@ from tlkeras import errors
 from tlkeras import model as models
 from tlkeras import saving
 from tlkeras.backbones import locate
+from tlkeras.backbones import torchvision
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 
@@ -217,6 +219,26 @@ class TestClassifier:
         assert kernel.shape == (1, 1, 256, 1000)
         np.testing.assert_allclose(
             found(features)[0], kernel[0, 0].sum(axis=0) + bias, rtol=1e-4
+        )
+
+    def test_of_torchvision(self, tmp_path, monkeypatch):
+        """Read from names and arrays as PyTorch would read them."""
+        full = parity.whole("ResNet18", 64)
+        drawn = parity.draw(full, "ResNet18")
+        torchvision.assign(full, "ResNet18", drawn, "here")
+        monkeypatch.setattr(locate, "_has_torch", lambda: True)
+        monkeypatch.setattr(torchvision, "read", lambda path: drawn)
+        path = tmp_path / "resnet18.pth"
+        path.touch()
+        made = models.build_base("ResNet18", weights=str(path), image_size=64)
+        scaled = parity.images(64)
+        np.testing.assert_allclose(
+            weights.classifier(made, str(path))(
+                made.network.predict(scaled, verbose=0)
+            ),
+            full.predict(scaled, verbose=0),
+            rtol=1e-4,
+            atol=1e-5,
         )
 
     @pytest.mark.parametrize(
