@@ -35,9 +35,10 @@ def member(tmp_path):
         }
         phase = {
             "seconds": seconds,
-            "activations_seconds": stored,
+            "shared_seconds": stored,
             "views_cached": 2 if way == "head" else 0,
             "cached_at": "end" if way == "head" else "",
+            "settings": {"solver": "adam"},
             "trainable_parameters": 1,
             "rolled_back": False,
         }

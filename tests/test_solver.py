@@ -122,3 +122,32 @@ def test_few_images():
     found = solve(features, np.array([0, 1]), classes=2)
     logits = features @ found.kernel + found.bias
     assert logits.argmax(axis=1).tolist() == [0, 1]
+
+
+def test_the_same_problem_is_solved_once(digits, monkeypatch):
+    features, targets = digits
+    features, targets = features[:80], targets[:80]
+    solved = []
+    solve_anew = solver._solve
+
+    def counted(*arguments):
+        solved.append(arguments)
+        return solve_anew(*arguments)
+
+    monkeypatch.setattr(solver, "_solve", counted)
+    monkeypatch.setattr(solver, "_solutions", {})
+    first = solve(features, targets, l2=1e-2)
+    again = solve(features.copy(), targets.copy(), l2=1e-2)
+    assert len(solved) == 1
+    assert np.array_equal(first.kernel, again.kernel)
+    for change in (
+        {"l2": 1e-3},
+        {"l2": 1e-2, "weights": np.arange(80) + 1.0},
+        {"l2": 1e-2, "classes": 11},
+    ):
+        count = len(solved)
+        solve(features, targets, **change)
+        assert len(solved) == count + 1
+    for power in range(3, 9):
+        solve(features, targets, l2=10.0**-power)
+    assert len(solver._solutions) == solver._REMEMBERED

@@ -269,9 +269,9 @@ def _paced(
         if result.phase.solver == "adam" and result.history:
             # The validation of an epoch costs no more than training would.
             epoch = result.history[-1].seconds * validated
-        # Activations are there when the members run: who asks for them first
-        # would else have less time.
-        once = result.seconds - result.activations_seconds
+        # Activations and solutions are there when the members run: who asks
+        # for them first would else have less time.
+        once = result.seconds - result.shared_seconds
         paces.append((max(0.0, once - _TRIAL * epoch), epoch))
     found = ways.pace(settings.budget.seconds, paces)
     expected = sum(

@@ -37,27 +37,27 @@ class Member:
     right: Mapping[str, np.ndarray]
     history: tuple[Mapping[str, float], ...]
 
-    def stored(self) -> dict[tuple[str, int], float]:
-        """Returns the seconds that activations took, by cut and views."""
+    def shared(self) -> dict[tuple[str, ...], float]:
+        """Returns the seconds for what other members find, by what it is."""
         return {
-            (phase["cached_at"], phase["views_cached"]): phase[
-                "activations_seconds"
-            ]
+            (
+                phase["cached_at"],
+                str(phase["views_cached"]),
+                phase["settings"]["solver"],
+            ): phase["shared_seconds"]
             for phase in self.report["phases"]
             if phase["views_cached"]
         }
 
-    def seconds(self, costs: Mapping[tuple[str, int], float]) -> float:
+    def seconds(self, costs: Mapping[tuple[str, ...], float]) -> float:
         """Returns seconds of training, without reading, scoring and saving.
 
-        costs: of activations, as `stored` has them. Whichever way comes first
-        computes what others then find, so each is charged the same.
+        costs: as `shared` has them. Whichever way comes first computes what
+        others then find, so each is charged the same.
         """
         phases = self.report["phases"]
-        own = sum(
-            each["seconds"] - each["activations_seconds"] for each in phases
-        )
-        return own + sum(costs[each] for each in self.stored())
+        own = sum(each["seconds"] - each["shared_seconds"] for each in phases)
+        return own + sum(costs[each] for each in self.shared())
 
 
 def load(directory: pathlib.Path, way: str, seed: int) -> Member:
@@ -154,9 +154,9 @@ def report(
     """
     order = _order(members, names)
     leader = order[0]
-    costs: dict[tuple[str, int], float] = {}
+    costs: dict[tuple[str, ...], float] = {}
     for member in members:
-        for place, seconds in member.stored().items():
+        for place, seconds in member.shared().items():
             costs[place] = max(seconds, costs.get(place, 0.0))
     # A way that was dropped has fewer seeds; all of each are used.
     best = _answers(members, leader, "test")
@@ -224,7 +224,7 @@ def _against(found: paired.Comparison, p: float) -> dict[str, Any]:
 def _row(
     own: Sequence[Member],
     score: records.Score,
-    costs: Mapping[tuple[str, int], float],
+    costs: Mapping[tuple[str, ...], float],
 ) -> dict[str, Any]:
     """Returns what all members of a way, `own`, came to."""
     first = own[0].report

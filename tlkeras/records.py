@@ -127,7 +127,8 @@ class PhaseResult:
     momentum: BatchNorm's momentum in this phase; 0 where statistics are held.
     views_cached: stored views of an image; 0 where the base ran live.
     cached_at: the layer whose activations were stored.
-    activations_seconds: of `seconds`, those until all of them were there.
+    shared_seconds: of `seconds`, those for what others find computed: stored
+      activations, and the solution on them.
     l2: strength of the penalty that a solved head was found with.
     """
 
@@ -147,7 +148,7 @@ class PhaseResult:
     rolled_back: bool = False
     views_cached: int = 0
     cached_at: str = ""
-    activations_seconds: float = 0.0
+    shared_seconds: float = 0.0
     l2: float = 0.0
 
 

@@ -250,7 +250,7 @@ def _fit(
         history=tuple(watch.history),
         views_cached=views,
         cached_at=_place(cut) if views else "",
-        activations_seconds=stored,
+        shared_seconds=stored,
     )
 
 
@@ -329,7 +329,7 @@ def _solve(
         history=(epoch,),
         views_cached=views,
         cached_at=_place(None),
-        activations_seconds=stored,
+        shared_seconds=stored + seconds,
         l2=solution.strength,
     )
 

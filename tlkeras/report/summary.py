@@ -90,7 +90,7 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
         "momentum": result.momentum,
         "views_cached": result.views_cached,
         "cached_at": result.cached_at,
-        "activations_seconds": result.activations_seconds,
+        "shared_seconds": result.shared_seconds,
         "l2": result.l2,
         "settings": dataclasses.asdict(result.phase),
     }
