@@ -23,7 +23,7 @@ LEVELS = (
         "paired",
         "seen",
     ),
-    ("training", "export", "doctor", "advisor"),
+    ("training", "export", "doctor", "advisor", "selection"),
     ("schedule",),
     ("report",),
     ("outcomes", "ranking", "using"),
