@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import gc
 import os
 import zipfile
 
@@ -225,6 +226,24 @@ class TestCompile:
         with h5py.File(tmp_path / "model.weights.h5") as file:
             assert "layers" in file
             assert "optimizer" not in file
+
+    def test_no_graph_of_a_step_stays(self):
+        """A process that trains often would grow by each of them."""
+
+        def graphs() -> int:
+            gc.collect()
+            return sum(
+                type(each).__name__ == "FuncGraph"
+                and each.name.startswith("one_step_on")
+                for each in gc.get_objects()
+            )
+
+        model = tiny.classifier()
+        before = graphs()
+        fit(model, phase("all"))
+        fit(model, phase("none"))
+        del model
+        assert graphs() <= before
 
     def test_a_missing_part_is_told(self):
         with pytest.raises(errors.UserError, match="Did you mean conv2"):

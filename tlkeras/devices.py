@@ -1,8 +1,10 @@
 """What computes here, and the number format that suits it."""
 
+import contextlib
 import functools
 import importlib.metadata
 import platform
+from collections.abc import Iterator
 
 import keras
 
@@ -55,6 +57,30 @@ def leave_to_keras() -> None:
             f"{keras.backend.backend()}. Start anew, and before TensorFlow's "
             "first operation call tf.config.set_visible_devices([], 'GPU')."
         ) from None
+
+
+@contextlib.contextmanager
+def forgetting_steps() -> Iterator[None]:
+    """Frees the graphs of the training steps that the block traces.
+
+    Keras' step on TensorFlow sums its gradients by a function that brings a
+    gradient of its own. TensorFlow (2.21) registers that under a new name each
+    time, for as long as the process lives, and with it the whole graph and
+    what it holds. Nothing asks for it once the step is traced.
+    """
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    from tensorflow.python.framework import ops
+
+    known = ops.gradient_registry._registry
+    before = set(known)
+    try:
+        yield
+    finally:
+        for name in set(known) - before:
+            if name.startswith("CustomGradient-"):
+                del known[name]
 
 
 def environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.special
 
 from tlkeras import cache
+from tlkeras import devices
 from tlkeras import distribution
 from tlkeras import errors
 from tlkeras import graph
@@ -201,20 +202,23 @@ def _fit(
         live_seconds=stored / max(1, views),
     )
     try:
-        learner.fit(
-            spread.place(
-                feed.train(first_epoch, phase.epochs), feed, feed.train_images
-            ),
-            epochs=phase.epochs,
-            steps_per_epoch=feed.steps_per_epoch,
-            validation_data=spread.place(
-                feed.validation, feed, feed.validation_images
-            ),
-            validation_steps=feed.validation_steps,
-            callbacks=[watch, *callbacks],
-            shuffle=False,
-            verbose=0,
-        )
+        with devices.forgetting_steps():
+            learner.fit(
+                spread.place(
+                    feed.train(first_epoch, phase.epochs),
+                    feed,
+                    feed.train_images,
+                ),
+                epochs=phase.epochs,
+                steps_per_epoch=feed.steps_per_epoch,
+                validation_data=spread.place(
+                    feed.validation, feed, feed.validation_images
+                ),
+                validation_steps=feed.validation_steps,
+                callbacks=[watch, *callbacks],
+                shuffle=False,
+                verbose=0,
+            )
     except KeyboardInterrupt:
         if spread.team.processes > 1:
             # The others are elsewhere, and no step can be taken without them.
