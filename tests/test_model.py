@@ -373,7 +373,7 @@ class TestSeeds:
 
     def test_without_torch_says_what_it_needs(self, monkeypatch):
         monkeypatch.setattr(locate, "_has_torch", lambda: False)
-        with pytest.raises(errors.UserError, match=r"tlkeras\[torch\]"):
+        with pytest.raises(errors.UserError, match="pip install torch"):
             models.initialize_model(7, True, True, backbone="squeezenet1_0")
 
     def test_set_parameter_requires_grad(self, small):

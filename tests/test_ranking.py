@@ -103,3 +103,27 @@ def test_a_clear_loser_on_validation_is_found(member):
     ]
     assert ranking.losers(members, ("whole", "head")) == ["head"]
     assert ranking.losers(members[:1] * 2, ("whole",)) == []
+
+
+def test_the_advice_is_what_to_take(member):
+    members = [
+        member(way, seed, 0.8, seconds=seconds)
+        for seed in range(2)
+        for way, seconds in (("whole", 20.0), ("head", 2.0))
+    ]
+    found = told(members, ("whole", "head"), 2)
+    assert (found["leader"], found["cheapest_as_good"]) == ("whole", "head")
+    said = comparison.conclusion(found)
+    assert said.startswith("Take head: it learns in 2.0 s in the place of 20 s")
+    assert "equal on the validation images" in said
+    found = told(members, ("head", "whole"), 2)
+    assert comparison.conclusion(found).startswith("Take head: best on the")
+
+
+def test_why_seeds_are_in_the_way_is_said(member):
+    members = [member("whole", seed, 0.9) for seed in range(2)]
+    members += [member("head", 0, 0.85), member("head", 1, 0.55)]
+    row = told(members, ("whole", "head"), 2)["ways"][1]
+    assert row["against_leader"]["p_images"] < 0.05
+    assert not row["against_leader"]["distinguishable"]
+    assert "which the seeds could have made" in comparison.verdict(row)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import importlib.util
 import io
 import logging
 import os
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _check_backend()
         status = _dispatch(arguments)
         sys.stdout.flush()
         return status
@@ -89,6 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def configuration(values: flags.FlagValues) -> configs.Config:
     """Returns the settings: defaults, overruled by a file, then by flags."""
     return configs.resolve(values.config, _given(values))
+
+
+def _check_backend() -> None:
+    """Raises `UserError` where Keras could not be imported on its backend."""
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend not in ("tensorflow", "jax"):
+        raise errors.UserError(
+            "the environment variable KERAS_BACKEND must be tensorflow or jax. "
+            f"Received: {backend}."
+        )
+    if importlib.util.find_spec(backend) is None:
+        raise errors.UserError(
+            f"the environment variable KERAS_BACKEND is {backend}, which is "
+            f"not installed: pip install {backend}."
+        )
 
 
 def _dispatch(arguments: list[str]) -> int:

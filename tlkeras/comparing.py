@@ -123,7 +123,7 @@ def _claim(
         except ValueError:
             found = {}
         changed = {name for name in wanted if found.get(name) != wanted[name]}
-        what = "of other ways, seeds or budgets"
+        what = f"with other settings ({', '.join(sorted(changed))})"
         if changed == {"images"}:
             what = "whose images were other ones: some were added or changed"
         if changed:

@@ -53,6 +53,11 @@ def choose(given: Given, split: str) -> tuple[list[int], list[str]]:
             "is scored."
         )
     indices = everything if split == "all" else _split(given, split)
+    if split != "all" and not (given.own or given.has(split)):
+        notes.append(
+            f"The data says nothing of a {split} split: it was divided as "
+            "`tlkeras train` would divide it."
+        )
     if given.own and split != "all" and not given.has(split):
         notes += _changes(given, split)
     if given.own and split in ("train", "validation"):

@@ -1,6 +1,7 @@
 """Tables on the terminal."""
 
 import pathlib
+import shlex
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -162,6 +163,12 @@ def comparison(report: Mapping[str, Any]) -> None:
         ),
     )
     print(words.conclusion(report))
+    place = shlex.quote(words.again(report))
+    print(
+        f"use it: tlkeras predict --model={place} photos/\n"
+        "make a whole run of it, with a report and a SavedModel: tlkeras train "
+        f"--config={place}/config.toml"
+    )
 
 
 def _marks(row: Mapping[str, Any]) -> str:

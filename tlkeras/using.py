@@ -76,9 +76,12 @@ def evaluate(
     classifier = saving.load(model)
     known = set(classifier.labels)
     if known.isdisjoint(source.labels):
+        lower = {label.lower() for label in source.labels}
+        case = " They differ in upper and lower case."
         raise errors.UserError(
             f"the model knows the classes {_few(classifier.labels)}; "
             f"{source.name} has {_few(source.labels)}. None is the same."
+            f"{case if lower & {each.lower() for each in known} else ''}"
         )
     trained = _config(model)
     own = trained is not None and _real(trained.data) == _real(source.name)

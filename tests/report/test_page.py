@@ -129,6 +129,7 @@ def report(labels=FIVE, phases=None, **changes):
             "groups": 23,
             "across_given_splits": 0,
             "under_two_labels": 0,
+            "alike_across_splits": 0,
         },
         "notes": ["The split is a hash of the pixels."],
     } | changes.pop("data", {})
@@ -317,6 +318,7 @@ def test_warnings_stand_before_the_story():
                 "groups": 5,
                 "across_given_splits": 4,
                 "under_two_labels": 1,
+                "alike_across_splits": 0,
             }
         },
     )

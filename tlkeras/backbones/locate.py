@@ -11,9 +11,7 @@ from tlkeras import files
 MODEL = "model.keras"
 # Files of PyTorch.
 TORCH = (".pth", ".pt")
-_NO_TORCH = (
-    "PyTorch to be read, which is not installed: pip install 'tlkeras[torch]'."
-)
+_NO_TORCH = "PyTorch to be read, which is not installed: pip install torch."
 
 
 def weights(setting: str) -> pathlib.Path | None:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import markupsafe
 
 from tlkeras import files
 from tlkeras import progress as progresses
+from tlkeras import ranking
 from tlkeras.report import comparison_plots
 from tlkeras.report import templates
 
@@ -30,6 +32,7 @@ def render(report: Mapping[str, Any]) -> str:
             row for row in rows if row["way"] == report["cheapest_as_good"]
         ),
         conclusion=conclusion(report),
+        again=again(report),
         budget=budget(report["budget"]),
         duration=progresses.duration,
         costs=markupsafe.Markup(comparison_plots.costs(rows)),
@@ -52,6 +55,8 @@ def verdict(row: Mapping[str, Any]) -> str:
     if row["dropped"]:
         return f"dropped, worse on the validation images: {told}"
     if not against["distinguishable"]:
+        if against["p_images"] < ranking.CLAIMED and row["seeds"] > 1:
+            return f"{told}, which the seeds could have made"
         return f"not distinguishable: {told}"
     return f"{told}, p = {against['p']:.2g}"
 
@@ -76,20 +81,44 @@ def conclusion(report: Mapping[str, Any]) -> str:
         return f"{leader} is best on the validation images.{dropped}"
     if not equal:
         others = "all others that stayed" if left else "all others"
+        return f"Take {leader}: the test images tell it from {others}.{dropped}"
+    seconds = {row["way"]: row["seconds"] for row in rows}
+    others = f"tell {leader} from {', '.join(equal)}"
+    if cheapest == leader:
         return (
-            f"{leader} is best, and the test images tell it from {others}."
-            f"{dropped}"
+            f"Take {leader}: best on the validation images, and the cheapest "
+            f"of equals. Neither test images nor seeds {others}.{dropped}"
         )
-    told = f"{leader} is best on the validation images. The test images do not "
-    told += f"tell it from {', '.join(equal)}."
-    if cheapest != leader:
-        seconds = {row["way"]: row["seconds"] for row in rows}
-        told += (
-            f" The cheapest of these is {cheapest}: "
-            f"{progresses.duration(seconds[cheapest])} of training in the "
-            f"place of {progresses.duration(seconds[leader])}."
+    short, long = (
+        progresses.duration(seconds[way]) for way in (cheapest, leader)
+    )
+    return (
+        f"Take {cheapest}: it learns in {short} in the place of {long} of "
+        f"{leader}, {_ahead(rows, cheapest)}, and what there is of test images "
+        f"and seeds does not {others}.{dropped}"
+    )
+
+
+def _ahead(rows: Sequence[Mapping[str, Any]], cheapest: str) -> str:
+    """Returns how the leader, the first of `rows`, is ahead of `cheapest`."""
+    validation = {row["way"]: row["validation_accuracy"] for row in rows}
+    points = 100 * (rows[0]["validation_accuracy"] - validation[cheapest])
+    if points < 0.05:
+        return (
+            "which is equal on the validation images but for a lower "
+            "cross-entropy"
         )
-    return told + dropped
+    return f"which is {points:.1f} points ahead on the validation images"
+
+
+def again(report: Mapping[str, Any]) -> str:
+    """Returns the directory of a member of the way that is to be taken."""
+    row = next(
+        row
+        for row in report["ways"]
+        if row["way"] == report["cheapest_as_good"]
+    )
+    return row["members"][0]["directory"]
 
 
 def budget(given: Mapping[str, Any]) -> str:
