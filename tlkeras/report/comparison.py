@@ -71,44 +71,38 @@ def conclusion(report: Mapping[str, Any]) -> str:
             "difference between ways can be claimed: give --seeds=3."
         )
     left = [row["way"] for row in rows if row["dropped"]]
-    equal = [
-        row["way"]
-        for row in rows[1:]
-        if not (row["dropped"] or row["against_leader"]["distinguishable"])
-    ]
     dropped = f" {', '.join(left)} dropped out on the way." if left else ""
-    if len(left) == len(rows) - 1:
-        return f"{leader} is best on the validation images.{dropped}"
+    equal = [row["way"] for row in rows[1:] if row["as_good"]]
     if not equal:
-        others = "all others that stayed" if left else "all others"
-        return f"Take {leader}: the test images tell it from {others}.{dropped}"
-    seconds = {row["way"]: row["seconds"] for row in rows}
-    others = f"tell {leader} from {', '.join(equal)}"
+        return (
+            f"Take {leader}: it is best on the validation images, and no other "
+            f"way is as good on the test images.{dropped}"
+        )
+    same = f"the test images do not tell it from {', '.join(equal)}"
     if cheapest == leader:
         return (
-            f"Take {leader}: best on the validation images, and the cheapest "
-            f"of equals. Neither test images nor seeds {others}.{dropped}"
+            f"Take {leader}: it is best on the validation images, {same}, and "
+            f"it is the cheapest of these.{dropped}"
         )
+    seconds = {row["way"]: row["seconds"] for row in rows}
     short, long = (
         progresses.duration(seconds[way]) for way in (cheapest, leader)
     )
     return (
-        f"Take {cheapest}: it learns in {short} in the place of {long} of "
-        f"{leader}, {_ahead(rows, cheapest)}, and what there is of test images "
-        f"and seeds does not {others}.{dropped}"
+        f"Take {cheapest}: it learns in {short}, {leader} in {long}. {leader} "
+        f"is {_ahead(rows, cheapest)}, but {same}.{dropped}"
     )
 
 
-def _ahead(rows: Sequence[Mapping[str, Any]], cheapest: str) -> str:
-    """Returns how the leader, the first of `rows`, is ahead of `cheapest`."""
+def _ahead(rows: Sequence[Mapping[str, Any]], way: str) -> str:
+    """Returns how the leader, the first of `rows`, is ahead of `way`."""
     validation = {row["way"]: row["validation_accuracy"] for row in rows}
-    points = 100 * (rows[0]["validation_accuracy"] - validation[cheapest])
+    points = 100 * (rows[0]["validation_accuracy"] - validation[way])
     if points < 0.05:
         return (
-            "which is equal on the validation images but for a lower "
-            "cross-entropy"
+            "equal on the validation images, with a lower cross-entropy there"
         )
-    return f"which is {points:.1f} points ahead on the validation images"
+    return f"{points:.1f} points ahead on the validation images"
 
 
 def again(report: Mapping[str, Any]) -> str:
