@@ -642,3 +642,27 @@ def test_predict_evaluate_and_export_make_no_noise(trained, photos, tmp_path):
         "served",
     }
     assert not tree(temporary)
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("numpy", "must be tensorflow or jax. Received: numpy"),
+        ("jax", "KERAS_BACKEND is jax, which is not installed"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_one_line(backend, message, tmp_path):
+    # An import hook in the place of a machine without it.
+    (tmp_path / "jax.py").write_text(
+        "raise ModuleNotFoundError('No module named jax', name='jax')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "tlkeras", "train", "--data=builtin:digits"],
+        cwd=tmp_path,
+        env=environment(KERAS_BACKEND=backend, PYTHONPATH=str(tmp_path)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

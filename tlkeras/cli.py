@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib.metadata
-import importlib.util
 import io
 import logging
 import os
@@ -80,6 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "jax":
+            return _fail(
+                "the environment variable KERAS_BACKEND is jax, which is not "
+                "installed: pip install jax.",
+                2,
+            )
         if not _is_memory(error):
             raise
         return _fail(
@@ -94,17 +99,12 @@ def configuration(values: flags.FlagValues) -> configs.Config:
 
 
 def _check_backend() -> None:
-    """Raises `UserError` where Keras could not be imported on its backend."""
+    """Raises `UserError` where Keras would compute on something else."""
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend not in ("tensorflow", "jax"):
         raise errors.UserError(
             "the environment variable KERAS_BACKEND must be tensorflow or jax. "
             f"Received: {backend}."
-        )
-    if importlib.util.find_spec(backend) is None:
-        raise errors.UserError(
-            f"the environment variable KERAS_BACKEND is {backend}, which is "
-            f"not installed: pip install {backend}."
         )
 
 
