@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
-import tomli_w
-
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import records
@@ -443,6 +441,9 @@ def anywhere(config: Config) -> Config:
 
 def to_toml(config: Config) -> str:
     """Returns `anywhere(config)` as TOML; `build` reads back an equal one."""
+    # Models are built also where nobody writes settings.
+    import tomli_w
+
     values = {
         name: getattr(config, name)
         for name, setting in settings().items()
