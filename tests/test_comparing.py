@@ -7,12 +7,14 @@ import pytest
 from conftest import write_digits
 
 from tlkeras import cli
+from tlkeras import comparing
 from tlkeras import door
 from tlkeras import errors
 from tlkeras import experiment
 from tlkeras import files
 from tlkeras import ranking
 from tlkeras import schedule
+from tlkeras import ways
 
 SHARED = {
     "backbone": "SmallResNet",
@@ -212,24 +214,20 @@ def test_two_at_once_do_not_share_a_directory(trained, photos, tmp_path):
     assert not list((tmp_path / "c").iterdir())
 
 
-def test_steps_are_those_of_the_way_with_most(photos, trained, tmp_path):
-    found = door.compare(
-        f"folder:{photos}",
-        weights=str(trained.directory),
-        strategies="feature_extraction,fine_tuning",
-        head="mlp",
+def test_steps_are_those_of_the_way_with_most():
+    settings = ways.Settings(
+        ("feature_extraction", "fine_tuning"),
         seeds=1,
-        budget=1,
-        workdir=tmp_path / "c",
-        cache_dir=str(tmp_path / "cache"),
-        **SHARED,
+        budget=ways.Budget(1),
+        drop="none",
+        solved=False,
     )
-    steps = [
-        sum(phase["steps"] for phase in json.loads(path.read_text())["phases"])
-        for path in found.directory.glob("members/*/report.json")
-    ]
-    assert sorted(steps) == [7, 14]
-    assert found.report["budget"]["steps_each"] == 14
+    epochs = {"feature_extraction": (1,), "fine_tuning": (1, 1)}
+    found = comparing._allowed(settings, 7, epochs)
+    assert (found["epochs_each"], found["steps_each"]) == (2, 14)
+    # A solved head takes no steps.
+    settings = dataclasses.replace(settings, solved=True)
+    assert comparing._allowed(settings, 7, epochs)["steps_each"] == 7
 
 
 @pytest.fixture
@@ -308,7 +306,7 @@ def test_seconds_become_epochs(trained, photos, tmp_path):
         weights=str(trained.directory),
         strategies=("feature_extraction", "converged_head"),
         seeds=1,
-        budget="2s",
+        budget="1s",
         workdir=tmp_path / "c",
         cache_dir=str(tmp_path / "cache"),
         **SHARED,
