@@ -21,8 +21,8 @@ from absl import app
 from absl import flags
 
 import tlkeras
-from tlkeras import paired
-from tlkeras import ranking
+from tlkeras.comparison import ranking
+from tlkeras.comparison import significance
 
 _DATA = flags.DEFINE_string("data", "builtin:digits", "as of tlkeras train")
 _BACKBONE = flags.DEFINE_string("backbone", "MobileNetV2", "network")
@@ -163,7 +163,7 @@ def _claims(right: np.ndarray, size: int) -> tuple[float, float]:
 
 
 def _claimed(one: np.ndarray, other: np.ndarray) -> tuple[bool, bool]:
-    found = paired.compare(one, other, draws=1000)
+    found = significance.compare(one, other, draws=1000)
     return found.p < ranking.CLAIMED, found.p_images < ranking.CLAIMED
 
 

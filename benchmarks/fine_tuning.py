@@ -19,11 +19,11 @@ import numpy as np
 from absl import app
 from absl import flags
 
-from tlkeras import model as models
 from tlkeras import records
-from tlkeras import training
 from tlkeras.data import batches
 from tlkeras.data import images as image_stores
+from tlkeras.models import classifier as classifiers
+from tlkeras.training import phase as one_phase
 
 _DATA = flags.DEFINE_string("data", "", "labelled images; none is noise")
 _WEIGHTS = flags.DEFINE_string("weights", "none", "of the base; or a file")
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     del arguments
     with tempfile.TemporaryDirectory() as folder:
         feed, classes = _noise() if not _DATA.value else _real(folder)
-        found = measuring.in_turn(
+        found = measuring.main_first(
             {
                 "bare fit": lambda repeat: _bare(feed, classes),
                 "tlkeras": lambda repeat: _tlkeras(feed, classes),
@@ -56,8 +56,8 @@ def main(arguments: list[str]) -> None:
 def _bare(feed: batches.Feed, classes: int) -> measuring.Parts:
     model = _build(classes)
     clock = measuring.Clock()
-    models.unfreeze(model, _UNFREEZE.value)
-    training.compile(model, _phase(), _EPOCHS.value * feed.steps_per_epoch)
+    classifiers.unfreeze(model, _UNFREEZE.value)
+    one_phase.compile(model, _phase(), _EPOCHS.value * feed.steps_per_epoch)
     model.fit(
         feed.train(0, _EPOCHS.value),
         epochs=_EPOCHS.value,
@@ -73,7 +73,7 @@ def _bare(feed: batches.Feed, classes: int) -> measuring.Parts:
 def _tlkeras(feed: batches.Feed, classes: int) -> measuring.Parts:
     model = _build(classes)
     clock = measuring.Clock()
-    training.fit(
+    one_phase.fit(
         model,
         _phase(),
         feed,
@@ -84,8 +84,10 @@ def _tlkeras(feed: batches.Feed, classes: int) -> measuring.Parts:
     parts = clock.parts()
     # Of what the phase adds, the copies: one before it, one where an epoch is
     # the best so far.
-    parts["copy"] = measuring.seconds(lambda: models.state(model))
-    parts["copied"] = sum(each.nbytes for each in models.state(model)) / 1e6
+    parts["copy"] = measuring.seconds(lambda: classifiers.state(model))
+    parts["copied"] = (
+        sum(each.nbytes for each in classifiers.state(model)) / 1e6
+    )
     return parts
 
 
@@ -102,7 +104,7 @@ def _phase() -> records.Phase:
 
 def _build(classes: int) -> keras.Model:
     keras.utils.set_random_seed(0)
-    return models.build_classifier(
+    return classifiers.build_classifier(
         classes,
         backbone=_BACKBONE.value,
         weights=_WEIGHTS.value,

@@ -33,8 +33,8 @@ from absl import flags
 from matplotlib import figure as figure_module
 from matplotlib.backends import backend_agg
 
-from tlkeras import ways as all_ways
 from tlkeras.advisor import textbook
+from tlkeras.comparison import candidates
 
 _INPUT = flags.DEFINE_string("input", "benchmarks/grid.csv", "of grid.py")
 _OUTPUT = flags.DEFINE_string(
@@ -66,7 +66,7 @@ _EVIDENCE = {
     "last_linear": "linear probe, last stage",
     "middle_linear": "linear probe, middle stage",
     "last_neighbours": "nearest neighbours, last stage",
-    "last_affinity": "linear probe less that of random weights",
+    "last_pretraining_gain": "linear probe less that of random weights",
     "last_random_linear": "linear probe of random weights",
     "curve": "learning curve: all less half of the images",
 }
@@ -163,7 +163,7 @@ def read(rows: Sequence[Mapping[str, str]]) -> list[Cell]:
         def column(way, name, seeds=seeds, table=table):
             return np.array([float(table[way][seed][name]) for seed in seeds])
 
-        names = [name for name in all_ways.NAMES if name in table]
+        names = [name for name in candidates.NAMES if name in table]
         cells.append(
             Cell(
                 data,
@@ -553,7 +553,7 @@ def _plot_accuracy(
 
 def _plot_gaps(cells: Sequence[Cell], path: pathlib.Path) -> None:
     """Draws what fine-tuning wins against four pieces of evidence."""
-    shown = ("images", "distance", "last_linear", "last_affinity")
+    shown = ("images", "distance", "last_linear", "last_pretraining_gain")
     figure = figure_module.Figure((12.5, 3.5), layout="constrained")
     backend_agg.FigureCanvasAgg(figure)
     data = sorted({cell.data for cell in cells})

@@ -30,14 +30,14 @@ import tensorflow as tf
 from absl import app
 from absl import flags
 
-from tlkeras import catalog
-from tlkeras import config as configs
-from tlkeras import evaluation
 from tlkeras import experiment
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
+from tlkeras.backbones import catalog
 from tlkeras.data import sources
+from tlkeras.scoring import metrics
+from tlkeras.settings import config as configs
 
 _DATA = flags.DEFINE_string("data", None, "labelled images", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "imagenet", "of the base; or a file")
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     for index in range(len(source.examples)):
         # So that the first to be measured does not read from a cold disk.
         source.read(index)
-    found = measuring.in_turn(
+    found = measuring.main_first(
         {
             "guide": lambda repeat: _guide(row, splits[repeat], repeat),
             "tlkeras": lambda repeat: _tlkeras(row, splits[repeat], repeat),
@@ -393,7 +393,7 @@ def _show(found: dict[str, list[measuring.Parts]], splits: list[Split]) -> None:
 def _accuracy(measured: list[measuring.Parts], images: int) -> str:
     right = sum(round(each["accuracy"] * images) for each in measured)
     total = images * len(measured)
-    low, high = evaluation.wilson(right, total)
+    low, high = metrics.wilson(right, total)
     return f"{100 * right / total:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 

@@ -21,14 +21,14 @@ import numpy as np
 from absl import app
 from absl import flags
 
-from tlkeras import cache
-from tlkeras import graph
-from tlkeras import model as models
 from tlkeras import records
-from tlkeras import training
 from tlkeras.backbones import base as bases
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
+from tlkeras.models import classifier as classifiers
+from tlkeras.models import graph
+from tlkeras.training import phase as one_phase
+from tlkeras.training import row_store
 
 _DATA = flags.DEFINE_string("data", None, "labelled images", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "imagenet", "of the base; or a file")
@@ -44,7 +44,7 @@ _EPOCHS = flags.DEFINE_integer(
     "epochs", 10, "of tuning, at least 2", lower_bound=2
 )
 _RATE = flags.DEFINE_float("learning_rate", 1e-4, "Adam's highest rate")
-_MEMORY = cache.Storage("memory", memory_bytes=8e9)
+_MEMORY = row_store.Storage("memory", memory_bytes=8e9)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "how often each is measured")
 
 
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
             data, batch_size=_BATCH.value, augment=_AUGMENT.value
         )
         start, head = _train_head(data, feed)
-        cut, unfreeze = models.find_cut(
+        cut, unfreeze = classifiers.find_cut(
             bases.of(_build(data)).network, _UNFREEZE.value
         )
         if cut is None:
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
                 "--unfreeze must leave some of the base frozen. Received: "
                 f"{_UNFREEZE.value}."
             )
-        found = measuring.in_turn(
+        found = measuring.main_first(
             {
                 "live": lambda repeat: _phase(data, feed, start, unfreeze),
                 "cached": lambda repeat: _phase(
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
 
 def _build(data: datasets.Dataset) -> keras.Model:
     keras.utils.set_random_seed(0)
-    return models.build_classifier(
+    return classifiers.build_classifier(
         len(data.labels),
         backbone=_BACKBONE.value,
         weights=_WEIGHTS.value,
@@ -96,7 +96,7 @@ def _train_head(
 ) -> tuple[list[np.ndarray], records.Score]:
     """Returns the state of a classifier whose head has been trained."""
     model = _build(data)
-    result = training.fit(
+    result = one_phase.fit(
         model,
         records.Phase("head", "none", _HEAD_EPOCHS.value, 1e-3),
         feed,
@@ -104,7 +104,7 @@ def _train_head(
         storage=_MEMORY,
         progress=measuring.QUIET,
     )
-    return models.state(model), result.score
+    return classifiers.state(model), result.score
 
 
 def _tuning(unfreeze: str) -> records.Phase:
@@ -123,12 +123,12 @@ def _phase(
     feed: batches.Feed,
     start: list[np.ndarray],
     unfreeze: str,
-    storage: cache.Storage = cache.NOWHERE,
+    storage: row_store.Storage = row_store.NOWHERE,
 ) -> measuring.Parts:
     model = _build(data)
-    models.restore(model, start)
+    classifiers.restore(model, start)
     clock = measuring.Clock()
-    result = training.fit(
+    result = one_phase.fit(
         model,
         _tuning(unfreeze),
         feed,
@@ -160,10 +160,10 @@ def _bare(
 ) -> measuring.Parts:
     """Tunes the suffix on arrays of the images as they are, not mirrored."""
     model = _build(data)
-    models.restore(model, start)
+    classifiers.restore(model, start)
     base = bases.of(model)
-    models.unfreeze(base, _UNFREEZE.value)
-    cut, _ = models.find_cut(base.network, _UNFREEZE.value)
+    classifiers.unfreeze(base, _UNFREEZE.value)
+    cut, _ = classifiers.find_cut(base.network, _UNFREEZE.value)
     prefix, suffix = graph.split(base.network, cut)
     began = time.perf_counter()
 
@@ -191,7 +191,7 @@ def _bare(
     learner = keras.Model(inputs, model.get_layer("head")(features))
     clock = measuring.Clock()
     steps = _EPOCHS.value * feed.steps_per_epoch
-    training.compile(learner, _tuning(_UNFREEZE.value), steps)
+    one_phase.compile(learner, _tuning(_UNFREEZE.value), steps)
     targets = {split: data.targets[data.positions(split)] for split in stored}
     history = learner.fit(
         stored["train"],

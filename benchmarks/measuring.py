@@ -28,7 +28,7 @@ from absl import logging
 
 import tlkeras
 from tlkeras import progress as progresses
-from tlkeras import tables
+from tlkeras.report import terminal
 
 if TYPE_CHECKING:
     from tlkeras.data import batches
@@ -39,7 +39,7 @@ QUIET = progresses.Progress(quiet=True)
 Parts = dict[str, float]
 
 
-def in_turn(
+def main_first(
     alternatives: Mapping[str, Callable[[int], Parts]], repeats: int
 ) -> dict[str, list[Parts]]:
     """Returns what each alternative came to, `repeats` times.
@@ -199,7 +199,7 @@ def show(
     for line in circumstances():
         print(line)
     print()
-    tables.show(header, rows, right=tuple(header[1:]))
+    terminal.show(header, rows, right=tuple(header[1:]))
     for note in ("", *notes) if notes else ():
         print(note)
 

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
         stored = prepare("first")  # traces
         filling = measuring.seconds(lambda: prepare("again"))
         decoding = prepare("none", store_bytes=0)
-        found = measuring.in_turn(
+        found = measuring.main_first(
             {
                 "tlkeras, from its store": lambda repeat: _ours(stored),
                 "tlkeras, decoding": lambda repeat: _ours(decoding),

@@ -16,8 +16,8 @@ from absl import app
 from absl import flags
 
 import tlkeras
-from tlkeras import evaluation
-from tlkeras import tables
+from tlkeras.report import terminal
+from tlkeras.scoring import metrics
 
 _DATA = flags.DEFINE_string("data", None, "labelled images", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "imagenet", "of the base")
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
                 file=sys.stderr,
                 flush=True,
             )
-        low, high = evaluation.wilson(right, images)
+        low, high = metrics.wilson(right, images)
         rows.append(
             (
                 strategy,
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> None:
                 f"{statistics.median(seconds):.0f} s",
             )
         )
-    tables.show(
+    terminal.show(
         ("strategy", "accuracy", "95 % interval", "test images", "median time"),
         rows,
         right=("accuracy", "95 % interval", "test images", "median time"),

@@ -33,10 +33,10 @@ from absl import app
 from absl import flags
 from torch.utils import flop_counter
 
-from tlkeras import model as models
 from tlkeras import records
-from tlkeras import training
 from tlkeras.backbones import base as bases
+from tlkeras.models import classifier as classifiers
+from tlkeras.training import phase as one_phase
 
 _NETWORKS = flags.DEFINE_list(
     "networks", ["ResNet50", "EfficientNetV2B0"], "which to train"
@@ -147,7 +147,7 @@ def _measure(
     bare, work = _compile(ours)
     work["torch_flops"] = _torch_flops(theirs)
     step = _torch_step(theirs)
-    found = measuring.in_turn(
+    found = measuring.main_first(
         {
             "tlkeras": functools.partial(_ours, ours, bare),
             "PyTorch": functools.partial(_theirs, step),
@@ -326,7 +326,7 @@ def _torch_flops(classifier: torch_networks.Classifier) -> float:
 def _build(name: str, precision: str) -> keras.Model:
     """Returns our classifier, ready to fine-tune all of it."""
     keras.utils.set_random_seed(0)
-    model = models.build_classifier(
+    model = classifiers.build_classifier(
         _CLASSES,
         backbone=name,
         weights="none",
@@ -340,9 +340,9 @@ def _build(name: str, precision: str) -> keras.Model:
         if len(variable.shape) == 1:
             noise = generator.uniform(-0.2, 0.2, variable.shape)
             variable.assign(variable + noise)
-    models.unfreeze(model)
+    classifiers.unfreeze(model)
     phase = records.Phase("finetune", "all", 2, _RATE)
-    training.compile(model, phase, _STEPS.value)
+    one_phase.compile(model, phase, _STEPS.value)
     return model
 
 

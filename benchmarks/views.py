@@ -19,7 +19,7 @@ from absl import app
 from absl import flags
 
 import tlkeras
-from tlkeras import evaluation
+from tlkeras.scoring import metrics
 
 _DATA = flags.DEFINE_multi_string(
     "data", None, "labelled images; may be given several times", required=True
@@ -103,7 +103,7 @@ def _rows(data: str, found: dict[str, list[dict]]) -> list[tuple[str, ...]]:
         tests = [report["test"]["accuracy"] for report in reports]
         images = sum(test["n"] for test in tests)
         right = sum(round(test["value"] * test["n"]) for test in tests)
-        low, high = evaluation.wilson(right, images)
+        low, high = metrics.wilson(right, images)
         difference = statistics.mean(
             test["value"] - other
             for test, other in zip(tests, live, strict=True)

@@ -11,11 +11,11 @@ import PIL.Image
 import pytest
 import sklearn.datasets
 
-from tlkeras import config
 from tlkeras import files
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras import records
+from tlkeras.settings import config as configs
 
 # Sorted as they are here; neither ASCII nor in the order of the digits.
 LABELS = ("null", "zwölf", "二")
@@ -42,15 +42,15 @@ PHASES = (
         "unfreeze": "all",
         "epochs": 6,
         "learning_rate": 3e-3,
-        "statistics": "learned",
+        "batch_norm": "training",
         "schedule": "cosine",
     },
 )
 
 
-def small(**settings: object) -> config.Config:
+def small(**settings: object) -> configs.Config:
     """Returns `SMALL` with other settings, ready for `plan.make`."""
-    return config.build({**SMALL, **settings})
+    return configs.build({**SMALL, **settings})
 
 
 def flags(**settings: object) -> list[str]:
@@ -58,7 +58,7 @@ def flags(**settings: object) -> list[str]:
     return [f"--{key}={value}" for key, value in {**SMALL, **settings}.items()]
 
 
-def run(settings: config.Config, workdir: str | os.PathLike):
+def run(settings: configs.Config, workdir: str | os.PathLike):
     """Returns the run of these settings in `workdir`, made in this process."""
     from tlkeras import experiment
 
@@ -139,26 +139,26 @@ def trained(photos, tmp_path_factory):
     values = {key: SMALL[key] for key in SMALL if key != "strategy"}
     settings = {**values, "data": f"folder:{photos}", "phases": PHASES}
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    return run(config.build(settings), workdir)
+    return run(configs.build(settings), workdir)
 
 
 @pytest.fixture
 def no_export(monkeypatch) -> None:
     """Lets a run write a SavedModel without TensorFlow: 3 s less."""
-    from tlkeras import export
+    from tlkeras.export import saved_model
 
-    def saved_model(classifier, directory, *, samples):
+    def write(classifier, directory, *, samples):
         with files.replacing(directory) as temporary:
             temporary.mkdir()
-        return export.Verified(len(samples), 0.0)
+        return saved_model.Verified(len(samples), 0.0)
 
-    monkeypatch.setattr(export, "saved_model", saved_model)
+    monkeypatch.setattr(saved_model, "write", write)
 
 
 @pytest.fixture
 def no_training(monkeypatch, no_export) -> list[records.Phase]:
     """Lets phases end untrained; returns the list of those that were."""
-    from tlkeras import training
+    from tlkeras.training import phase as one_phase
 
     phases = []
 
@@ -173,7 +173,7 @@ def no_training(monkeypatch, no_export) -> list[records.Phase]:
             phase, score, 1, 1, 7, 1.0, "budget", 99, 2, 0, 0.0, (epoch,)
         )
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(one_phase, "fit", fit)
     return phases
 
 

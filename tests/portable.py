@@ -37,7 +37,7 @@ SPREAD = {
     "head": (21, {"unfreeze": "none"}),
     "solved": (21, {"unfreeze": "none", "solver": "logistic"}),
     "part": (21, {"unfreeze": "from:conv2"}),
-    "learned": (21, {"unfreeze": "all", "statistics": "learned"}),
+    "learned": (21, {"unfreeze": "all", "batch_norm": "training"}),
     "one left": (17, {"unfreeze": "all"}),
 }
 
@@ -113,46 +113,46 @@ def smoke(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """As `runs`, and a phase on noise that computes in bfloat16."""
     import keras
 
-    from tlkeras import distribution
+    from tlkeras.training import placement as placements
 
     found = runs(settings)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        mixed = phase(21, {"unfreeze": "all"}, distribution.ALONE)
+        mixed = phase(21, {"unfreeze": "all"}, placements.SINGLE)
     finally:
         keras.config.set_dtype_policy("float32")
     return {"runs": found, "mixed": mixed}
 
 
-def spread(phases: list[str], **places: Any) -> dict[str, Any]:
+def placement(phases: list[str], **places: Any) -> dict[str, Any]:
     """Runs phases on one device, and as the settings `places` say."""
-    from tlkeras import config
-    from tlkeras import distribution
-    from tlkeras import processes
+    from tlkeras.machine import processes
+    from tlkeras.settings import config as configs
+    from tlkeras.training import placement as placements
 
-    given = config.build(places)
-    team = processes.join(
+    given = configs.build(places)
+    group = processes.join(
         given.distribute,
         coordinator=given.coordinator,
         num_processes=given.num_processes,
         process_id=given.process_id,
     )
-    several = distribution.start(given.distribute, team)
+    several = placements.start(given.distribute, group)
     answers = {
         name: [
             phase(images, changes, each)
-            for each in (distribution.ALONE, several)
+            for each in (placements.SINGLE, several)
         ]
         for name, (images, changes) in SPREAD.items()
         if name in phases
     }
-    told = team.from_first(b"process 0" if team.first else b"")
-    team.part()
+    told = group.broadcast(b"process 0" if group.is_main else b"")
+    group.disconnect()
     return {
         "phases": answers,
         "devices": several.devices,
         "kind": several.kind,
-        "first": team.first,
+        "first": group.is_main,
         "told": told.decode(),
     }
 
@@ -162,9 +162,9 @@ def phase(images: int, changes: dict[str, Any], where: Any) -> dict[str, Any]:
     import keras
     import tiny
 
-    from tlkeras import cache
     from tlkeras import records
-    from tlkeras import training
+    from tlkeras.training import phase as one_phase
+    from tlkeras.training import row_store
 
     with where.scope():
         model = tiny.classifier(dropout=0.0)
@@ -176,7 +176,7 @@ def phase(images: int, changes: dict[str, Any], where: Any) -> dict[str, Any]:
     targets = np.arange(images + 9) % tiny.CLASSES
     pixels = generator.integers(0, 60, (images + 9, tiny.SIZE, tiny.SIZE, 3))
     pixels += 60 * targets[:, None, None, None]
-    result = training.fit(
+    result = one_phase.fit(
         model,
         records.Phase("test", epochs=2, learning_rate=1e-2, **changes),
         tiny.of(
@@ -188,8 +188,8 @@ def phase(images: int, changes: dict[str, Any], where: Any) -> dict[str, Any]:
             shares=where.shares,
         ),
         first_epoch=0,
-        spread=where,
-        storage=cache.Storage("memory", memory_bytes=1e9),
+        placement=where,
+        storage=row_store.Storage("memory", memory_bytes=1e9),
         progress=tiny.QUIET,
     )
     return {
@@ -220,9 +220,9 @@ def main(function: str, devices: str, arguments: str) -> None:
         )
     values = json.loads(arguments)
     with contextlib.redirect_stdout(sys.stderr):
-        found = {"runs": runs, "smoke": smoke, "spread": spread}[function](
-            **values
-        )
+        found = {"runs": runs, "smoke": smoke, "placement": placement}[
+            function
+        ](**values)
     print(json.dumps(found))
 
 

@@ -20,14 +20,14 @@ from conftest import small
 from conftest import tree
 from conftest import write_digits
 
-from tlkeras import catalog
-from tlkeras import checkpoint
 from tlkeras import cli
-from tlkeras import config
 from tlkeras import files
 from tlkeras import plan
 from tlkeras import progress
-from tlkeras import training
+from tlkeras.backbones import catalog
+from tlkeras.settings import config as configs
+from tlkeras.training import checkpoint
+from tlkeras.training import phase as one_phase
 
 COMMANDS = tuple(cli._COMMANDS)
 
@@ -286,7 +286,7 @@ def places(trained, photos, tmp_path_factory) -> dict[str, str]:
         progress=quiet,
     )
     files.write_text(
-        half.directory / "config.toml", config.to_toml(half.config)
+        half.directory / "config.toml", configs.to_toml(half.config)
     )
     shutil.copytree(root / "half", root / "compared")
     (root / "compared" / plan.COMPARISON).write_text("{}")
@@ -470,7 +470,7 @@ def test_a_flag_without_effect_is_said(places, monkeypatch, capsys):
     def fail(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr(training, "fit", fail)
+    monkeypatch.setattr(one_phase, "fit", fail)
     words = "train --data=folder:{photos} {small} --head_epochs=3"
     cli.main(words.format(**places).split())
     printed = capsys.readouterr()

@@ -14,17 +14,17 @@ from conftest import small
 from conftest import tree
 from conftest import write_digits
 
-from tlkeras import checkpoint
 from tlkeras import cli
-from tlkeras import config
 from tlkeras import errors
-from tlkeras import evaluation
 from tlkeras import experiment
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras import records
-from tlkeras import saving
-from tlkeras import training
+from tlkeras.models import saving
+from tlkeras.scoring import metrics
+from tlkeras.settings import config as configs
+from tlkeras.training import checkpoint
+from tlkeras.training import phase as one_phase
 
 FILES = {
     "config.toml",
@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     trained, tmp_path, monkeypatch
 ):
     # What a run leaves as its config.toml makes the same run again.
-    settings = config.resolve(trained.directory / "config.toml")
+    settings = configs.resolve(trained.directory / "config.toml")
     with monkeypatch.context() as patch:
         kill_after(1, patch)
         with pytest.raises(Killed):
@@ -163,13 +163,13 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     assert left == {"config.toml", checkpoint._NAME}
     (tmp_path / "run" / ".123-predictions.csv").touch()
     phases = []
-    fit = training.fit
+    fit = one_phase.fit
 
     def watched(model, phase, *arguments, **options):
         phases.append(phase.name)
         return fit(model, phase, *arguments, **options)
 
-    monkeypatch.setattr(training, "fit", watched)
+    monkeypatch.setattr(one_phase, "fit", watched)
     resumed = run(settings, tmp_path / "run")
     assert phases == ["whole"]
     assert set(os.listdir(tmp_path / "run")) == FILES
@@ -216,7 +216,7 @@ def test_a_run_that_failed_in_its_first_phase_leaves_nothing(
         quiet.begin("head 1/2", 7)
         raise errors.UserError("no")
 
-    monkeypatch.setattr(training, "fit", fail)
+    monkeypatch.setattr(one_phase, "fit", fail)
     (tmp_path / "there").mkdir()
     for workdir in ("there", "new/deep/run"):
         settings = small(data=f"folder:{photos}")
@@ -232,7 +232,7 @@ def test_a_config_left_by_a_kill_in_the_first_phase_confuses_nobody(
 ):
     settings = small(data=f"folder:{photos}")
     made = plan.make(settings, tmp_path, progress=progress.Progress())
-    (tmp_path / "config.toml").write_text(config.to_toml(made.config))
+    (tmp_path / "config.toml").write_text(configs.to_toml(made.config))
     run(settings, tmp_path)
     assert "going on" not in capsys.readouterr().out
     assert set(os.listdir(tmp_path)) == FILES
@@ -243,7 +243,7 @@ def test_a_full_disk_keeps_the_phases_and_leaves_no_half_file(
     photos, tmp_path, monkeypatch, no_training
 ):
     settings = small(data=f"folder:{photos}")
-    predictions_rows = evaluation.predictions_rows
+    predictions_rows = metrics.predictions_rows
 
     def full(*arguments, **options):
         header, found = predictions_rows(*arguments, **options)
@@ -255,7 +255,7 @@ def test_a_full_disk_keeps_the_phases_and_leaves_no_half_file(
         return header, some()
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "predictions_rows", full)
+        patch.setattr(metrics, "predictions_rows", full)
         with pytest.raises(errors.UserError, match="No space left on device"):
             run(settings, tmp_path)
     left = set(os.listdir(tmp_path))
@@ -339,14 +339,14 @@ def test_settings_reach_the_network(photos, tmp_path, no_training):
 def test_images_a_step_are_no_more_than_there_are(
     photos, tmp_path, monkeypatch, no_training, each, batch_size
 ):
-    fit = training.fit
+    fit = one_phase.fit
     sizes = []
 
     def noted(model, phase, feed, **options):
         sizes.append((feed.batch_size, feed.steps_per_epoch))
         return fit(model, phase, feed, **options)
 
-    monkeypatch.setattr(training, "fit", noted)
+    monkeypatch.setattr(one_phase, "fit", noted)
     settings = small(
         data=f"folder:{photos}", images_per_class=each, batch_size="auto"
     )
@@ -355,7 +355,7 @@ def test_images_a_step_are_no_more_than_there_are(
     assert images == 3 * each
     assert sizes == [(batch_size, -(-images // batch_size))]
     # What was asked for stays what it was.
-    written = config.resolve(tmp_path / "run" / "config.toml")
+    written = configs.resolve(tmp_path / "run" / "config.toml")
     assert written.batch_size == "auto"
     above = small(
         data=f"folder:{photos}", images_per_class=each, batch_size=images + 1
@@ -388,7 +388,7 @@ def test_a_full_memory_is_one_line(
     def fail(*arguments, **options):
         raise error
 
-    monkeypatch.setattr(training, "fit", fail)
+    monkeypatch.setattr(one_phase, "fit", fail)
     status = cli.main(
         [
             "train",

@@ -2,9 +2,10 @@ import pytest
 from absl import flags
 
 from tlkeras import cli
-from tlkeras import config
 from tlkeras import errors
-from tlkeras import options
+from tlkeras import flags as command_flags
+from tlkeras.settings import commands
+from tlkeras.settings import config as configs
 
 
 def parse(*words: str) -> flags.FlagValues:
@@ -12,18 +13,18 @@ def parse(*words: str) -> flags.FlagValues:
 
 
 def test_every_setting_is_a_flag_with_its_default_and_help():
-    values = options.train()
-    text = options.describe(values)
-    for name, setting in config.settings().items():
+    values = command_flags.make(commands.TRAIN)
+    text = command_flags.describe(values)
+    for name, setting in configs.settings().items():
         assert values[name].default == setting.default
         assert f"--{name}=" in text
         assert setting.rule.help
-    assert set(values) == {*config.settings(), "config", "workdir"}
+    assert set(values) == {*configs.settings(), "config", "workdir"}
 
 
 @pytest.mark.parametrize("command", cli._COMMANDS)
 def test_help_fits_a_terminal(command):
-    text = options.describe(cli._COMMANDS[command].flags())
+    text = command_flags.describe(cli._COMMANDS[command].flags())
     assert max(map(len, text.splitlines()), default=0) <= 80
 
 

@@ -13,9 +13,9 @@ import portable
 import pytest
 import tensorflow as tf
 
-from tlkeras import door
-from tlkeras import export
-from tlkeras import model as models
+from tlkeras import api
+from tlkeras.export import saved_model
+from tlkeras.models import classifier as classifiers
 
 pytest.importorskip("jax", reason="JAX is not installed")
 
@@ -28,7 +28,7 @@ def place(tmp_path_factory) -> pathlib.Path:
     """A directory with weights that all start from."""
     place = tmp_path_factory.mktemp("backends")
     keras.utils.set_random_seed(0)
-    base = models.build_base("SmallResNet", weights="none", image_size=16)
+    base = classifiers.build_base("SmallResNet", weights="none", image_size=16)
     base.network.save_weights(place / "base.weights.h5")
     return place
 
@@ -66,7 +66,9 @@ def both(photos, place):
     with pytest.MonkeyPatch.context() as patch:
         # The tests of the export have that of TensorFlow.
         patch.setattr(
-            export, "saved_model", lambda *each, **more: export.Verified(8, 0.0)
+            saved_model,
+            "saved_model",
+            lambda *each, **more: saved_model.Verified(8, 0.0),
         )
         return on_both("smoke", photos, place, "float32")
 
@@ -94,7 +96,7 @@ def check_export(place: pathlib.Path, photos: pathlib.Path, precision) -> None:
     np.testing.assert_allclose(
         answer["probabilities"][0],
         portable.numbers(run)["probabilities"][0],
-        atol=export._TOLERANCE[precision],
+        atol=saved_model._TOLERANCE[precision],
     )
 
 
@@ -117,7 +119,7 @@ def test_what_it_saved_opens_on_tensorflow(both, place, photos):
     numbers = portable.numbers(run)["probabilities"]
     with open(run / "predictions.csv", newline="") as stream:
         path = list(csv.reader(stream))[1][0]
-    (answer,) = door.load(run).predict([photos / path])
+    (answer,) = api.load(run).predict([photos / path])
     np.testing.assert_allclose(answer["probabilities"], numbers[0], atol=1e-4)
 
 
@@ -160,16 +162,16 @@ def test_claims_best_epoch_and_interrupt_hold_on_jax():
         "TestBestEpoch::test_is_restored_bit_for_bit",
         "TestEnd::test_interrupt_within_a_step[0]",
     )
-    on_jax(*[f"tests/test_training.py::{test}" for test in tests])
+    on_jax(*[f"tests/training/test_phase.py::{test}" for test in tests])
 
 
 @pytest.mark.slow
 def test_the_tests_of_training_hold_on_jax():
     on_jax(
-        "tests/test_training.py",
-        "tests/test_schedule.py",
-        "tests/test_checkpoint.py",
-        "tests/test_saving.py",
-        "tests/test_predicting.py",
-        "tests/test_model.py",
+        "tests/training/test_phase.py",
+        "tests/training/test_phases.py",
+        "tests/training/test_checkpoint.py",
+        "tests/models/test_saving.py",
+        "tests/scoring/test_predicting.py",
+        "tests/models/test_classifier.py",
     )

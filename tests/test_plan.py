@@ -8,11 +8,11 @@ from conftest import small
 from conftest import tree
 from conftest import write_digits
 
-from tlkeras import config
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import plan
 from tlkeras import progress
+from tlkeras.settings import config as configs
 
 QUIET = progress.Progress(quiet=True)
 
@@ -131,7 +131,7 @@ def test_a_batch_of_more_images_than_there_are(photos):
 def leave(directory, *names: str, **settings) -> None:
     """Writes what a run with these settings leaves behind at first."""
     made = make(directory, data="builtin:digits", **settings)
-    files.write_text(directory / "config.toml", config.to_toml(made.config))
+    files.write_text(directory / "config.toml", configs.to_toml(made.config))
     for name in names:
         (directory / name).mkdir()
 

@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 from tlkeras import cli
-from tlkeras import config
+from tlkeras.settings import config as configs
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,6 +55,6 @@ def test_continuous_integration_runs_the_readme_command():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")))
 def test_every_recipe_is_valid_and_says_how_to_run_it(path):
     text = path.read_text(encoding="utf-8")
-    built = config.build(tomllib.loads(text), path.name)
+    built = configs.build(tomllib.loads(text), path.name)
     assert built.data
     assert f"tlkeras train --config={path.stem}" in text

@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from tlkeras import errors
 from tlkeras import records
 
 NAN = math.nan
@@ -74,20 +73,3 @@ class TestImproved:
             records.Score(new, 1.0, images), records.Score(old, 1.0, images)
         )
         assert found == wanted
-
-
-class TestUnfreeze:
-    @pytest.mark.parametrize(
-        "value", ["none", "all", "stages:1", "stages:12", "from:block_3/add"]
-    )
-    def test_allowed(self, value):
-        assert records.check_unfreeze(value) == value
-
-    @pytest.mark.parametrize(
-        "value",
-        ["", "None", "stages", "stages:0", "stages:-1", "stages:1.5", "from:"],
-    )
-    def test_told(self, value):
-        with pytest.raises(errors.UserError) as caught:
-            records.check_unfreeze(value)
-        assert f"Received: {value!r}." in str(caught.value)

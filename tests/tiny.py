@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 
-from tlkeras import model as models
 from tlkeras import progress as progresses
 from tlkeras.backbones import base as bases
 from tlkeras.data import batches
 from tlkeras.data import images as image_stores
+from tlkeras.models import classifier as classifiers
 
 SIZE = 8
 CLASSES = 3
@@ -40,10 +40,10 @@ def classifier(seed: int = 0, *, dropout: float = 0.5) -> keras.Model:
         network(dropout), backbone="tiny", scaling="tf", name="base"
     )
     images = keras.Input((SIZE, SIZE, 3))
-    head = models.build_head(4, CLASSES, dropout=dropout)
+    head = classifiers.build_head(4, CLASSES, dropout=dropout)
     model = keras.Model(images, head(base(images)))
     base.owned_by(model)
-    models.freeze(base)
+    classifiers.freeze(base)
     return model
 
 

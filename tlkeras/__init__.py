@@ -11,41 +11,41 @@ __version__ = "0.1.0"
 
 # Public name: (module, name there).
 _PUBLIC = {
-    "Classifier": ("tlkeras.door", "Classifier"),
+    "Classifier": ("tlkeras.api", "Classifier"),
     "Run": ("tlkeras.experiment", "Run"),
     "UserError": ("tlkeras.errors", "UserError"),
-    "advise": ("tlkeras.door", "advise"),
-    "build_classifier": ("tlkeras.model", "build_classifier"),
-    "compare": ("tlkeras.door", "compare"),
-    "freeze": ("tlkeras.model", "freeze"),
-    "initialize_model": ("tlkeras.model", "initialize_model"),
-    "load": ("tlkeras.door", "load"),
+    "advise": ("tlkeras.api", "advise"),
+    "build_classifier": ("tlkeras.models.classifier", "build_classifier"),
+    "compare": ("tlkeras.api", "compare"),
+    "freeze": ("tlkeras.models.classifier", "freeze"),
+    "initialize_model": ("tlkeras.models.classifier", "initialize_model"),
+    "load": ("tlkeras.api", "load"),
     "set_parameter_requires_grad": (
-        "tlkeras.model",
+        "tlkeras.models.classifier",
         "set_parameter_requires_grad",
     ),
-    "split": ("tlkeras.graph", "split"),
-    "train": ("tlkeras.door", "train"),
-    "unfreeze": ("tlkeras.model", "unfreeze"),
+    "split": ("tlkeras.models.graph", "split"),
+    "train": ("tlkeras.api", "train"),
+    "unfreeze": ("tlkeras.models.classifier", "unfreeze"),
 }
 __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
-    from tlkeras.door import Classifier as Classifier
-    from tlkeras.door import advise as advise
-    from tlkeras.door import compare as compare
-    from tlkeras.door import load as load
-    from tlkeras.door import train as train
+    from tlkeras.api import Classifier as Classifier
+    from tlkeras.api import advise as advise
+    from tlkeras.api import compare as compare
+    from tlkeras.api import load as load
+    from tlkeras.api import train as train
     from tlkeras.errors import UserError as UserError
     from tlkeras.experiment import Run as Run
-    from tlkeras.graph import split as split
-    from tlkeras.model import build_classifier as build_classifier
-    from tlkeras.model import freeze as freeze
-    from tlkeras.model import initialize_model as initialize_model
-    from tlkeras.model import (
+    from tlkeras.models.classifier import build_classifier as build_classifier
+    from tlkeras.models.classifier import freeze as freeze
+    from tlkeras.models.classifier import initialize_model as initialize_model
+    from tlkeras.models.classifier import (
         set_parameter_requires_grad as set_parameter_requires_grad,
     )
-    from tlkeras.model import unfreeze as unfreeze
+    from tlkeras.models.classifier import unfreeze as unfreeze
+    from tlkeras.models.graph import split as split
 
 
 def __getattr__(name: str) -> object:

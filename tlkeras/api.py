@@ -8,19 +8,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkeras import comparing
-from tlkeras import config as configs
 from tlkeras import errors
-from tlkeras import evaluation
 from tlkeras import experiment
-from tlkeras import options
 from tlkeras import plan as plans
-from tlkeras import predicting
 from tlkeras import progress as progresses
-from tlkeras import rules
-from tlkeras import saving
-from tlkeras import ways
 from tlkeras.advisor import advice as advices
+from tlkeras.advisor import subject as subjects
+from tlkeras.comparison import candidates
+from tlkeras.comparison import comparing
+from tlkeras.models import saving
+from tlkeras.scoring import metrics
+from tlkeras.scoring import predicting
+from tlkeras.settings import commands
+from tlkeras.settings import config as configs
+from tlkeras.settings import setting as setting_rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Classifier:
 
     model: keras.Model
     labels: tuple[str, ...]
-    saved: saving.Classifier = dataclasses.field(repr=False)
+    saved: saving.TrainedModel = dataclasses.field(repr=False)
 
     def predict(
         self, images: str | np.ndarray | Sequence[str | np.ndarray]
@@ -65,9 +66,7 @@ class Classifier:
                 "score": float(scores.max()),
                 "probabilities": scores,
             }
-            for name, scores in zip(
-                names, evaluation.softmax(logits), strict=True
-            )
+            for name, scores in zip(names, metrics.softmax(logits), strict=True)
         ]
 
     def _of_files(self, paths: Sequence[str]) -> np.ndarray:
@@ -127,9 +126,9 @@ def compare(
     Raises `UserError` for whatever the caller can mend.
     """
     given = {**settings, "data": data} if data else settings
-    built, unused = ways.resolve(config, given)
+    built, unused = candidates.resolve(config, given)
     names = strategies if isinstance(strategies, str) else ",".join(strategies)
-    asked = ways.settings(built, names, seeds, str(budget), drop)
+    asked = candidates.settings(built, names, seeds, str(budget), drop)
     progress = progresses.Progress(quiet=quiet, brief=True)
     for sentence in unused:
         progress.say(sentence)
@@ -153,17 +152,17 @@ def advise(
     Raises `UserError` for whatever the caller can mend.
     """
     for name in settings:
-        if name not in options.ADVISE:
+        if name not in commands.ADVISE_READS:
             raise errors.UserError(
                 f"unknown setting `{name}`."
-                f"{errors.nearest(name, options.ADVISE)} Known are "
-                f"{', '.join(options.ADVISE)}, max_images, quiet."
+                f"{errors.nearest(name, commands.ADVISE_READS)} Known are "
+                f"{', '.join(commands.ADVISE_READS)}, max_images, quiet."
             )
-    rules.check(options.MAX_IMAGES, max_images, "")
+    setting_rules.check(commands.MAX_IMAGES, max_images, "")
     progress = progresses.Progress(quiet=quiet)
     config = configs.build({**settings, "data": data})
     return advices.give(
-        plans.subject(config, progress=progress),
+        subjects.make(config, progress=progress),
         max_images=max_images,
         progress=progress,
     )

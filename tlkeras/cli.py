@@ -16,12 +16,15 @@ from typing import Any
 
 from absl import flags
 
-from tlkeras import config as configs
 from tlkeras import errors
 from tlkeras import files
-from tlkeras import options
+from tlkeras import flags as command_flags
 from tlkeras import records
 from tlkeras.data import sources
+from tlkeras.export import formats
+from tlkeras.settings import commands
+from tlkeras.settings import config as configs
+from tlkeras.settings import setting as setting_rules
 
 if TYPE_CHECKING:
     from tlkeras import progress as progresses
@@ -46,9 +49,13 @@ class _Command:
 
     usage: str
     summary: str
-    flags: Callable[[], flags.FlagValues]
+    settings: tuple[setting_rules.Setting, ...]
     run: Callable[[flags.FlagValues, list[str]], int]
     takes_paths: bool = False
+
+    def flags(self) -> flags.FlagValues:
+        """Returns the flags, all at their defaults."""
+        return command_flags.make(self.settings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,7 +136,7 @@ def _dispatch(arguments: list[str]) -> int:
     command = _COMMANDS[name]
     if any(each in helps[:3] for each in rest):
         print(f"tlkeras {name} {command.usage}\n\n{command.summary}\n")
-        print(options.describe(command.flags()))
+        print(command_flags.describe(command.flags()))
         return 0
     values, positional = _parse(name, rest)
     if positional and not command.takes_paths:
@@ -191,10 +198,10 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
 
 def _compare(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
-    from tlkeras import ways
+    from tlkeras.comparison import candidates
 
-    config, unused = ways.resolve(values.config, _given(values))
-    asked = ways.settings(
+    config, unused = candidates.resolve(values.config, _given(values))
+    asked = candidates.settings(
         config, values.strategies, values.seeds, values.budget, values.drop
     )
     progress = _progress(brief=True)
@@ -202,12 +209,12 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
         plan = plans.make(
             config, values.workdir, way="compare", progress=progress
         )
-        from tlkeras import comparing
-        from tlkeras import tables
+        from tlkeras.comparison import comparing
+        from tlkeras.report import terminal
     for sentence in unused:
         progress.say(sentence)
     found = comparing.run(plan, asked, progress=progress)
-    tables.comparison(found.report)
+    terminal.comparison(found.report)
     return 0
 
 
@@ -219,12 +226,12 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     table = _output_file(values, "csv")
     plans.check_outputs(paths, csv=table)
     with _quiet():
-        from tlkeras import tables
-        from tlkeras import using
-    prediction = using.predict(values.model, paths, progress=_progress())
+        from tlkeras.report import terminal
+        from tlkeras.scoring import evaluate as evaluation
+    prediction = evaluation.predict(values.model, paths, progress=_progress())
     if table:
-        using.write_predictions(prediction, table)
-    tables.predictions(prediction, values.csv)
+        evaluation.write_predictions(prediction, table)
+    terminal.predictions(prediction, values.csv)
     for path, reason in prediction.failed:
         _fail(f"{path}: {reason}", 2)
     return 2 if prediction.failed else 0
@@ -244,9 +251,9 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
             progress=progress,
         )
         plans.check_outputs(plans.inputs(source), csv=table, json=metrics)
-        from tlkeras import tables
-        from tlkeras import using
-    judgement = using.evaluate(
+        from tlkeras.report import terminal
+        from tlkeras.scoring import evaluate as evaluation
+    result = evaluation.evaluate(
         values.model,
         source,
         split=values.split,
@@ -254,10 +261,10 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
         progress=progress,
     )
     if table:
-        using.write_predictions(judgement, table)
+        evaluation.write_predictions(result, table)
     if metrics:
-        using.write_judgement(judgement, metrics)
-    tables.judgement(judgement)
+        evaluation.write_metrics(result, metrics)
+    terminal.scores(result)
     return 0
 
 
@@ -267,8 +274,7 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
     plans.check_model(values.model)
     directory = plans.new_directory(values.output, "output")
     with _quiet():
-        from tlkeras import using
-    verified = using.export_model(values.model, directory)
+        verified = formats.export(values.model, directory, values.format)
     print(
         f"{values.output}: a SavedModel that answers as the model on "
         f"{verified.images} photographs (largest difference "
@@ -278,9 +284,9 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import tables
+    from tlkeras.report import terminal
 
-    tables.backbones()
+    terminal.backbones()
     return 0
 
 
@@ -299,26 +305,24 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
             progress=progress,
         )
         plans.check_outputs(plans.inputs(source), **places)
-        from tlkeras import doctor
-        from tlkeras import remedy
-        from tlkeras import tables
+        from tlkeras.check import audit
+        from tlkeras.check import fix as fixes
         from tlkeras.report import checkup as page
-    found = doctor.check(
+        from tlkeras.report import terminal
+    found = audit.check(
         source,
         image_size=size,
         max_pixels=values.max_pixels,
         keep=files.cache_directory(values.cache_dir),
         progress=progress,
     )
-    tables.checkup(found)
+    terminal.checkup(found)
     page.write(places["html"], found)
     print(f"page: {places['html']}")
     if "json" in places:
-        files.write_json(places["json"], doctor.to_json(found))
+        files.write_json(places["json"], audit.to_json(found))
     if "fix" in places:
-        images = remedy.write(
-            found.source.examples, found.remedy, places["fix"]
-        )
+        images = fixes.write(found.source.examples, found.remedy, places["fix"])
         print(
             f"{images:,} of {len(found.facts):,} images: "
             f"--data=csv:{places['fix']}"
@@ -333,16 +337,18 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
     written = _output_file(values, "json")
     progress = _progress()
     with _quiet():
-        subject = plans.subject(config, progress=progress)
+        from tlkeras.advisor import subject as subjects
+
+        subject = subjects.make(config, progress=progress)
         plans.check_outputs(plans.inputs(subject.source), json=written)
-        from tlkeras import tables
         from tlkeras.advisor import advice as advices
+        from tlkeras.report import terminal
     advice = advices.give(
         subject, max_images=values.max_images, progress=progress
     )
-    tables.evidence(advice)
+    terminal.evidence(advice)
     if not values.evidence_only:
-        tables.textbook(advice)
+        terminal.textbook(advice)
     if written:
         files.write_json(
             written,
@@ -352,16 +358,18 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _cache(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import cache
-    from tlkeras import tables
     from tlkeras.data import facts
+    from tlkeras.report import terminal
+    from tlkeras.training import row_store
 
     directory = files.cache_directory(values.cache_dir)
     if values.clear:
         facts.clear(directory)
-        cache.trim(directory / cache.FOLDER, 0)
-    tables.kept(
-        directory, facts.kept(directory), cache.kept(directory / cache.FOLDER)
+        row_store.trim(directory / row_store.FOLDER, 0)
+    terminal.kept(
+        directory,
+        facts.kept(directory),
+        row_store.kept(directory / row_store.FOLDER),
     )
     return 0
 
@@ -430,59 +438,57 @@ _COMMANDS = {
     "train": _Command(
         "--data=... [--config=FILE] [--SETTING=VALUE ...]",
         "Trains a classifier and writes the run's directory.",
-        options.train,
+        commands.TRAIN,
         _train,
     ),
     "compare": _Command(
         "--data=... [--strategies=...] [--seeds=3] [--budget=...]",
         "Compares several ways on one data set, with one budget.",
-        options.compare,
+        commands.COMPARE,
         _compare,
     ),
     "evaluate": _Command(
         "--model=RUN --data=...",
         "Scores a model on labelled images.",
-        options.evaluate,
+        commands.EVALUATE,
         _evaluate,
     ),
     "predict": _Command(
         "--model=RUN [--csv=FILE] PATHS...",
         "Labels image files, folders or globs.",
-        options.predict,
+        commands.PREDICT,
         _predict,
         takes_paths=True,
     ),
     "check": _Command(
         "--data=... [--json=FILE] [--fix=FILE]",
         "Looks for what is wrong with labelled images; status 1 if there is.",
-        options.check,
+        commands.CHECK,
         _check,
     ),
     "advise": _Command(
         "--data=... [--backbone=...] [--evidence_only] [--json=FILE]",
         "Measures what speaks for which way, without training.",
-        options.advise,
+        commands.ADVISE,
         _advise,
     ),
     "export": _Command(
         "--model=RUN --output=DIRECTORY",
         "Writes a model for serving.",
-        options.export,
+        commands.export(formats.NAMES),
         _export,
     ),
     "cache": _Command(
         "[--clear]",
         "Lists what is kept between runs, or removes it.",
-        options.cache,
+        commands.CACHE,
         _cache,
     ),
-    "backbones": _Command(
-        "", "Lists the networks.", options.nothing, _backbones
-    ),
+    "backbones": _Command("", "Lists the networks.", (), _backbones),
     "demo": _Command(
         "[--workdir=DIRECTORY]",
         "Shows what transfer is worth, on digits, without a network.",
-        options.demo,
+        commands.DEMO,
         _demo,
     ),
 }

@@ -8,13 +8,13 @@ compared with training from scratch on the same few.
 import os
 import pathlib
 
-from tlkeras import config as configs
 from tlkeras import experiment
 from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
-from tlkeras import tables
 from tlkeras.report import comparison_plots
+from tlkeras.report import terminal
+from tlkeras.settings import config as configs
 
 _IMAGES_PER_CLASS = 5
 _COMMON = {
@@ -79,7 +79,7 @@ def run(
         f"What the transfer is worth: digits 5 to 9 after {_IMAGES_PER_CLASS} "
         f"training images each, on {images} test images"
     )
-    tables.show(
+    terminal.show(
         ("way", "accuracy", "95 % interval", "training"),
         [
             (

@@ -16,28 +16,28 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkeras import cache
-from tlkeras import checkpoint
-from tlkeras import config as configs
-from tlkeras import devices
-from tlkeras import distribution
 from tlkeras import errors
-from tlkeras import evaluation
-from tlkeras import export
 from tlkeras import files
-from tlkeras import model as models
-from tlkeras import outcomes
 from tlkeras import plan as plans
-from tlkeras import predicting
 from tlkeras import progress as progresses
 from tlkeras import records
-from tlkeras import saving
-from tlkeras import schedule
+from tlkeras import run_directory
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import locate
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.data import images as image_stores
+from tlkeras.export import saved_model
+from tlkeras.machine import devices
+from tlkeras.models import classifier as classifiers
+from tlkeras.models import saving
+from tlkeras.scoring import metrics
+from tlkeras.scoring import predicting
+from tlkeras.settings import config as configs
+from tlkeras.training import checkpoint
+from tlkeras.training import phases as all_phases
+from tlkeras.training import placement as placements
+from tlkeras.training import row_store
 
 # How many images the export is checked on.
 _SAMPLES = 8
@@ -61,7 +61,7 @@ class Untrained:
     """A classifier before its phases, and the devices it was built on."""
 
     model: keras.Model
-    spread: distribution.Spread
+    placement: placements.Placement
 
 
 def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
@@ -71,7 +71,7 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     if no phase has ended then, nothing is left. Ctrl-C in a phase keeps the
     best so far.
     """
-    if not plan.team.first:
+    if not plan.group.is_main:
         # Only the first process writes; what is stored here goes at the end.
         with tempfile.TemporaryDirectory() as name, batches.user_errors():
             place = pathlib.Path(name)
@@ -82,13 +82,13 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
     began = time.perf_counter()
     directory = plan.directory
     with (
-        nothing_half_done(directory, progress, ended=ended),
+        undo_on_error(directory, progress, ended=ended),
         batches.user_errors(),
     ):
         start, data = _begin(plan, progress)
         outcome = learn(plan, start, data, progress=progress)
         progress.say("exporting and checking the export")
-        exported = export.saved_model(
+        exported = saved_model.write(
             outcome.classifier,
             directory / "saved_model" / "1",
             samples=_samples(plan, data),
@@ -99,12 +99,12 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
             f"{exported.largest_difference:.1g})."
         )
         seconds = time.perf_counter() - began
-        report = outcomes.summarise(
+        report = run_directory.summarise(
             plan, data, outcome, seconds=seconds, notes=[note]
         )
-        outcomes.write_tables(plan, data, outcome)
-        outcomes.write_page(plan, data, outcome, report)
-        outcomes.finish(plan, report)
+        run_directory.write_tables(plan, data, outcome)
+        run_directory.write_page(plan, data, outcome, report)
+        run_directory.finish(plan, report)
     _say_result(report, directory, progress)
     return Run(directory, report)
 
@@ -116,11 +116,11 @@ def _begin(
 
     The classifier comes first: whether it can be built is known sooner.
     """
-    if plan.team.processes > 1:
-        plan.team.agree(_digests(plan))
+    if plan.group.processes > 1:
+        plan.group.agree(_digests(plan))
     start = build(plan)
     data = read(plan, progress=progress)
-    plan.team.agree({"images": datasets.digest(data)})
+    plan.group.agree({"images": datasets.digest(data)})
     progress.say(f"run {plan.directory}")
     say_data(data, [*data.notes, *_check_phases(plan, start.model)], progress)
     return start, data
@@ -135,14 +135,16 @@ def build(plan: plans.Plan) -> Untrained:
     config = plan.config
     devices.leave_to_keras()
     keras.utils.set_random_seed(config.seed)
-    spread = distribution.start(config.distribute, plan.team)
-    if plan.team.processes > 1 and plan.weights == "imagenet":
+    placement = placements.start(config.distribute, plan.group)
+    if plan.group.processes > 1 and plan.weights == "imagenet":
         # One after the other, since several on a host download to one file.
-        plan.team.in_turn(
-            lambda: models.build_base(plan.row.name, image_size=plan.image_size)
+        plan.group.main_first(
+            lambda: classifiers.build_base(
+                plan.row.name, image_size=plan.image_size
+            )
         )
-    with spread.scope():
-        model = models.build_classifier(
+    with placement.scope():
+        model = classifiers.build_classifier(
             len(plan.source.labels),
             backbone=plan.row.name,
             weights=plan.weights,
@@ -155,7 +157,7 @@ def build(plan: plans.Plan) -> Untrained:
             precision=devices.precision(config.precision),
         )
     _check_phases(plan, model)
-    return Untrained(model, spread)
+    return Untrained(model, placement)
 
 
 def read(
@@ -166,7 +168,7 @@ def read(
     Raises `UserError` where they cannot be.
     """
     config = plan.config
-    return plan.team.together(
+    return plan.group.run_on_all(
         lambda: datasets.prepare(
             plan.source,
             shape=_shape(plan),
@@ -188,7 +190,7 @@ def learn(
     *,
     whole: bool = False,
     progress: progresses.Progress,
-) -> outcomes.Outcome:
+) -> run_directory.Outcome:
     """Trains a classifier as `plan` says, scores and saves it.
 
     config.toml comes first and a checkpoint after each phase, so that a killed
@@ -199,23 +201,23 @@ def learn(
     """
     results = _train(plan, start, data, progress, whole=whole)
     progress.detail("scoring and saving")
-    classifier = saving.Classifier(start.model, data.labels, _shape(plan))
+    classifier = saving.TrainedModel(start.model, data.labels, _shape(plan))
     path = plan.directory / "model.keras"
     saving.save(path, classifier)
-    if start.spread.kind != "none":
+    if start.placement.kind != "none":
         # Weights on several devices are in the way of all that follows:
         # `predict` and export by one process, or in one graph.
         classifier = saving.load(path)
-    batch_size = images_a_step(plan.config, data, start.spread.devices)
+    batch_size = images_a_step(plan.config, data, start.placement.devices)
     answers = {}
     for split in ("validation", "test"):
         began = time.perf_counter()
         answers[split] = _answers(classifier, data, split, batch_size, progress)
         scoring = len(answers[split]) / (time.perf_counter() - began)
     notes = _check_phases(plan, start.model)
-    if start.spread.kind != "none":
-        notes += (start.spread.text(batch_size),)
-    return outcomes.Outcome(
+    if start.placement.kind != "none":
+        notes += (start.placement.text(batch_size),)
+    return run_directory.Outcome(
         classifier,
         results,
         answers,
@@ -238,32 +240,29 @@ def _train(
     def after_phase(results: tuple[records.PhaseResult, ...]) -> None:
         if whole and results[-1].stopped == "interrupted":
             raise KeyboardInterrupt
-        if team.first:
+        if group.is_main:
             checkpoint.save(directory, model, results)
 
-    config, directory, team = plan.config, plan.directory, plan.team
-    model, spread = start.model, start.spread
-    batch_size = images_a_step(config, data, spread.devices)
-    progress.detail(spread.text(batch_size))
-    if team.first:
+    config, directory, group = plan.config, plan.directory, plan.group
+    model, placement = start.model, start.placement
+    batch_size = images_a_step(config, data, placement.devices)
+    progress.detail(placement.text(batch_size))
+    if group.is_main:
         files.write_text(directory / "config.toml", configs.to_toml(config))
-    feed = _feed(config, data, batch_size, spread)
-    checkpoint.share(directory, team.from_first)
-    results = schedule.run(
+    feed = _feed(config, data, batch_size, placement)
+    checkpoint.share(directory, group.broadcast)
+    results = all_phases.run(
         model,
         plan.strategy,
-        records.Evidence(
-            feed.train_images, feed.validation_images, len(data.labels)
-        ),
         feed,
-        spread=spread,
+        placement=placement,
         storage=_storage(plan),
         progress=progress,
         done=_resume(directory, model, progress),
         after_phase=after_phase,
         callbacks=lambda phase: _callbacks(plan, phase),
     )
-    team.part()
+    group.disconnect()
     return results
 
 
@@ -287,15 +286,15 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _storage(plan: plans.Plan) -> cache.Storage:
+def _storage(plan: plans.Plan) -> row_store.Storage:
     config = plan.config
     mode = config.feature_cache
-    if plan.team.processes > 1 and mode != "off":
+    if plan.group.processes > 1 and mode != "off":
         # All must compute the same, whatever the first finds on its disk.
         mode = "memory"
-    return cache.Storage(
+    return row_store.Storage(
         mode=mode,
-        directory=plan.cache / cache.FOLDER,
+        directory=plan.cache / row_store.FOLDER,
         memory_bytes=config.feature_memory_gb * 1e9,
         disk_bytes=config.feature_cache_gb * 1e9,
     )
@@ -312,7 +311,7 @@ def ended(directory: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def nothing_half_done(
+def undo_on_error(
     directory: pathlib.Path,
     progress: progresses.Progress,
     *,
@@ -349,7 +348,7 @@ def _check_phases(plan: plans.Plan, model: keras.Model) -> tuple[str, ...]:
     for phase in plan.strategy.planned:
         if phase.unfreeze == "none":
             continue
-        _, exact = models.find_cut(network, phase.unfreeze)
+        _, exact = classifiers.find_cut(network, phase.unfreeze)
         if exact != phase.unfreeze:
             notes.append(
                 f"Phase {phase.name}: {phase.unfreeze} lies inside a block, so "
@@ -404,7 +403,7 @@ def _feed(
     config: configs.Config,
     data: datasets.Dataset,
     batch_size: int,
-    spread: distribution.Spread,
+    placement: placements.Placement,
 ) -> batches.Feed:
     weights = np.ones(len(data.labels))
     if config.class_weights == "balanced":
@@ -419,7 +418,7 @@ def _feed(
         seed=config.seed,
         class_weights=weights,
         cached_views=config.cached_views,
-        shares=spread.shares,
+        shares=placement.shares,
     )
 
 
@@ -433,14 +432,14 @@ def _part(data: datasets.Dataset, split: str) -> batches.Part:
 def _callbacks(
     plan: plans.Plan, phase: records.Phase
 ) -> tuple[keras.callbacks.Callback, ...]:
-    if not plan.config.tensorboard or not plan.team.first:
+    if not plan.config.tensorboard or not plan.group.is_main:
         return ()
     place = plan.directory / "tensorboard" / phase.name
     return (keras.callbacks.TensorBoard(place, write_graph=False),)
 
 
 def _answers(
-    classifier: saving.Classifier,
+    classifier: saving.TrainedModel,
     data: datasets.Dataset,
     split: str,
     batch_size: int,
@@ -457,14 +456,14 @@ def _answers(
         what=f"predicting {split}",
         progress=progress,
     )
-    return evaluation.softmax(logits)
+    return metrics.softmax(logits)
 
 
 def _quality(
     probabilities: np.ndarray, data: datasets.Dataset, split: str
 ) -> dict[str, Any]:
     commonest = np.bincount(data.targets[data.positions("train")]).argmax()
-    return evaluation.metrics(
+    return metrics.compute(
         probabilities,
         data.targets[data.positions(split)],
         data.labels,
@@ -506,7 +505,7 @@ def _say_result(
     directory: pathlib.Path,
     progress: progresses.Progress,
 ) -> None:
-    progress.say(f"test {evaluation.sentence(report['test'])}")
+    progress.say(f"test {metrics.sentence(report['test'])}")
     for warning in report["test"]["warnings"]:
         progress.say(f"  {warning}")
     if report["interrupted"]:

@@ -115,7 +115,7 @@ def alone(path: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unnamed(
+def temporary_file(
     path: str | os.PathLike, suffix: str
 ) -> Iterator[tuple[pathlib.Path, IO[bytes]]]:
     """Yields a new file in the directory `path`, to be moved to its name.

@@ -12,17 +12,17 @@ import pathlib
 import re
 from collections.abc import Iterable
 
-from tlkeras import catalog
-from tlkeras import config as configs
 from tlkeras import errors
 from tlkeras import files
-from tlkeras import metadata
-from tlkeras import processes
 from tlkeras import progress as progresses
-from tlkeras import strategies
+from tlkeras.backbones import catalog
 from tlkeras.backbones import locate
 from tlkeras.data import sources
 from tlkeras.data import splits
+from tlkeras.machine import processes
+from tlkeras.models import metadata
+from tlkeras.settings import config as configs
+from tlkeras.settings import strategies
 
 # What a comparison keeps in its directory, and a run does not.
 COMPARISON = "compare_settings.json"
@@ -47,26 +47,7 @@ class Plan:
     strategy: strategies.Strategy
     source: sources.Source
     cache: pathlib.Path
-    team: processes.Team = processes.ALONE
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """What advice is asked about; the settings are those of `train`.
-
-    image_size: side in pixels. cache: what is kept between runs.
-    """
-
-    source: sources.Source
-    row: catalog.Backbone
-    weights: str
-    image_size: int
-    resize: str
-    images_per_class: int | str
-    max_pixels: int
-    seed: int
-    split_seed: int
-    cache: pathlib.Path
+    group: processes.ProcessGroup = processes.SINGLE
 
 
 def make(
@@ -84,28 +65,30 @@ def make(
     Of several processes it returns when all have one. Raises `UserError` for
     whatever is wrong and can be known already.
     """
-    team = processes.join(
+    group = processes.join(
         config.distribute,
         coordinator=config.coordinator,
         num_processes=config.num_processes,
         process_id=config.process_id,
     )
-    if not team.first:
+    if not group.is_main:
         progress.silence()
-    return team.in_turn(lambda: _make(config, workdir, way, team, progress))
+    return group.main_first(
+        lambda: _make(config, workdir, way, group, progress)
+    )
 
 
 def _make(
     config: configs.Config,
     workdir: str | os.PathLike,
     way: str,
-    team: processes.Team,
+    group: processes.ProcessGroup,
     progress: progresses.Progress,
 ) -> Plan:
     row, size = image_size(config.backbone, config.image_size)
     strategy = config.strategy_phases()
     weights = config.weights if strategy.pretrained else "none"
-    file = _find_weights(weights, row, "--strategy=scratch")
+    file = find_weights(weights, row, "--strategy=scratch")
     config = dataclasses.replace(
         config,
         data=sources.absolute(config.data),
@@ -115,11 +98,13 @@ def _make(
         cache_dir=_absolute(config.cache_dir) if config.cache_dir else "",
     )
     # Opening a source may take a download, so it comes last.
-    directory = _claim(config, workdir, way) if team.first else pathlib.Path()
+    directory = (
+        _claim(config, workdir, way) if group.is_main else pathlib.Path()
+    )
     source = sources.open(
         config.data, data_dir=config.data_dir, progress=progress
     )
-    _check_sizes(source, config)
+    check_sizes(source, config)
     return Plan(
         config,
         directory,
@@ -129,37 +114,7 @@ def _make(
         strategy,
         source,
         files.cache_directory(config.cache_dir),
-        team,
-    )
-
-
-def subject(
-    config: configs.Config, *, progress: progresses.Progress
-) -> Subject:
-    """Returns what advice is asked about; writes nothing.
-
-    Raises `UserError` for whatever is wrong and can be known already.
-    """
-    row, size = image_size(config.backbone, config.image_size)
-    _find_weights(config.weights, row, "--weights=none")
-    cache = files.cache_directory(config.cache_dir)
-    source = sources.open(
-        sources.absolute(config.data),
-        data_dir=config.data_dir,
-        progress=progress,
-    )
-    _check_sizes(source, config)
-    return Subject(
-        source,
-        row,
-        config.weights,
-        size,
-        config.resize,
-        config.images_per_class,
-        config.max_pixels,
-        config.seed,
-        config.split_seed,
-        cache,
+        group,
     )
 
 
@@ -299,7 +254,7 @@ def new_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
     return directory
 
 
-def _find_weights(
+def find_weights(
     weights: str, row: catalog.Backbone, instead: str
 ) -> pathlib.Path | None:
     """Returns the file that `weights` stand for, None for a word."""
@@ -312,7 +267,7 @@ def _absolute(path: str) -> str:
     return str(files.expand(path).absolute())
 
 
-def _check_sizes(source: sources.Source, config: configs.Config) -> None:
+def check_sizes(source: sources.Source, config: configs.Config) -> None:
     """Raises `UserError` where a class is too small for its splits.
 
     Which images are equal, and so count as one, is known only when they are

@@ -102,9 +102,7 @@ class Progress:
         would then cost with a live base.
         """
         self.live_seconds = live_seconds
-        if phase in self.planned:
-            # What stood before it was done by an earlier, killed run.
-            del self.planned[: self.planned.index(phase) + 1]
+        self._forget_planned(phase)
         self.phase = phase
         self.steps = steps
         # Seconds of the epochs so far, with their validation.
@@ -121,8 +119,7 @@ class Progress:
         self, phase: records.Phase, parameters: int, views: int
     ) -> None:
         """Says that the head is solved for, on stored features."""
-        if phase in self.planned:
-            del self.planned[: self.planned.index(phase) + 1]
+        self._forget_planned(phase)
         self.say(
             f"phase {phase.name}: {parameters:,} parameters are solved for "
             f"(base: {phase.unfreeze}){_cached_text(views, 'its end')}"
@@ -195,6 +192,15 @@ class Progress:
         seconds = time.perf_counter() - self.began
         rest = (self.total - self.count) * seconds / self.count
         return f"  {_clock(rest):>5} left" if seconds > 1 else ""
+
+    def _forget_planned(self, phase: records.Phase) -> None:
+        """Takes `phase` off the phases to come, and those before it.
+
+        They were finished by an earlier run that was killed.
+        """
+        names = [each.name for each in self.planned]
+        if phase.name in names:
+            del self.planned[: names.index(phase.name) + 1]
 
     def _left_text(self, epoch: float, done: float) -> str:
         """Returns the time left, of this phase and of those planned.

@@ -2,11 +2,6 @@
 
 import dataclasses
 import math
-import re
-
-from tlkeras import errors
-
-_UNFREEZE = re.compile(r"none|all|stages:[1-9][0-9]*|from:.+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +12,8 @@ class Phase:
       `stages:N` (the N topmost stages) or `from:LAYER`.
     epochs: passes over the training images, at most.
     learning_rate: Adam's rate, at its highest.
-    statistics: `held` calls the base in inference mode (BatchNorm keeps its
-      moving statistics, dropout is off); `learned` calls what of it learns in
+    batch_norm: `frozen` calls the base in inference mode (BatchNorm keeps its
+      moving statistics, dropout is off); `training` calls what of it learns in
       training mode.
     schedule: `constant`, or `cosine` with a linear warm-up to zero at the end.
     warmup: share of the phase's steps, in [0, 1), that cosine warms up.
@@ -31,25 +26,11 @@ class Phase:
     unfreeze: str
     epochs: int
     learning_rate: float
-    statistics: str = "held"
+    batch_norm: str = "frozen"
     schedule: str = "constant"
     warmup: float = 0.1
     patience: int = 5
     solver: str = "adam"
-
-
-def check_unfreeze(value: str) -> str:
-    """Returns `value` if it is a way to say what of a base learns.
-
-    Raises `UserError` otherwise; whether the base has that many stages, or
-    that layer, is known only when it is built.
-    """
-    if not _UNFREEZE.fullmatch(value):
-        raise errors.UserError(
-            "`unfreeze` must be none, all, stages:N with N of at least 1, or "
-            f"from:LAYER. Received: {value!r}."
-        )
-    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +105,7 @@ class PhaseResult:
       the weights are those of before.
     learning: how many variables were to learn; `unmoved`, how many of them
       are bit-equal to their start.
-    momentum: BatchNorm's momentum in this phase; 0 where statistics are held.
+    momentum: BatchNorm's momentum in this phase; 0 where it is frozen.
     views_cached: stored views of an image; 0 where the base ran live.
     cached_at: the layer whose activations were stored.
     shared_seconds: of `seconds`, those for what others find computed: stored
@@ -150,12 +131,3 @@ class PhaseResult:
     cached_at: str = ""
     shared_seconds: float = 0.0
     l2: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Evidence:
-    """What is known of the data before a phase is chosen."""
-
-    train_images: int
-    validation_images: int
-    classes: int

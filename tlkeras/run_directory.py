@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tlkeras import checkpoint
-from tlkeras import config as configs
-from tlkeras import devices
-from tlkeras import evaluation
 from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import records
-from tlkeras import saving
-from tlkeras import seen
 from tlkeras.data import dataset as datasets
+from tlkeras.machine import devices
+from tlkeras.models import saving
 from tlkeras.report import page
 from tlkeras.report import summary
+from tlkeras.scoring import metrics
+from tlkeras.scoring import used_images
+from tlkeras.settings import config as configs
+from tlkeras.training import checkpoint
 
 # How many mistakes are shown.
 _MISTAKES = 24
@@ -35,7 +35,7 @@ class Outcome:
     second split that was scored, with nothing traced in it.
     """
 
-    classifier: saving.Classifier
+    classifier: saving.TrainedModel
     results: tuple[records.PhaseResult, ...]
     answers: Mapping[str, np.ndarray]
     quality: Mapping[str, dict[str, Any]]
@@ -105,10 +105,10 @@ def write_tables(
         directory / "labels.txt", "".join(f"{each}\n" for each in data.labels)
     )
     files.write_csv(directory / "skipped.csv", ("path", "reason"), data.skipped)
-    seen.write(directory, data)
+    used_images.write(directory, data)
     splits = ("test", "validation")
     positions = np.concatenate([data.positions(split) for split in splits])
-    header, rows = evaluation.predictions_rows(
+    header, rows = metrics.predictions_rows(
         [data.paths[each] for each in positions],
         np.concatenate([answers[split] for split in splits]),
         data.labels,

@@ -103,7 +103,7 @@ def test_real_images(data, scenario):
     assert found.scenario.number == scenario
     last = found.evidence.depths[-1]
     photographs = data in ("hymenoptera", "flowers")
-    assert last.affinity.low > 0.2 or not photographs
+    assert last.pretraining_gain.low > 0.2 or not photographs
     assert found.evidence.source is None
     # Ten seconds beside the passes, of a machine that others share: twenty.
     assert found.evidence.cost.probes < 20

@@ -1,7 +1,7 @@
 import pytest
 
-from tlkeras import catalog
 from tlkeras.advisor import costs
+from tlkeras.backbones import catalog
 
 
 @pytest.mark.parametrize("family", costs._MEASURED)

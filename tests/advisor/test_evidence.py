@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tiny
 
-from tlkeras import graph
-from tlkeras import model as models
 from tlkeras.advisor import evidence
 from tlkeras.advisor import passes
 from tlkeras.advisor import probe
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import small
+from tlkeras.models import classifier as classifiers
+from tlkeras.models import graph
 
 
 def drawn(images: int = 50, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +176,7 @@ def test_random_weights_are_no_better_than_themselves():
     )
     found = gather(at_random, pixels, targets, seed=7)
     for depth in found.depths:
-        assert depth.affinity.value == 0
+        assert depth.pretraining_gain.value == 0
         assert depth.linear == depth.random_linear
         assert depth.neighbours == depth.random_neighbours
 
@@ -184,8 +184,12 @@ def test_random_weights_are_no_better_than_themselves():
 def test_affinity_is_the_difference(found):
     for depth in found.depths:
         gain = depth.linear.value - depth.random_linear.value
-        assert depth.affinity.value == pytest.approx(gain)
-        assert depth.affinity.low < depth.affinity.value < depth.affinity.high
+        assert depth.pretraining_gain.value == pytest.approx(gain)
+        assert (
+            depth.pretraining_gain.low
+            < depth.pretraining_gain.value
+            < depth.pretraining_gain.high
+        )
 
 
 def test_counts(found):
@@ -286,7 +290,7 @@ def test_a_row_has_the_same_columns_for_all_networks(found):
     ],
 )
 def test_all_kinds_of_networks(name):
-    base = models.build_base(name, weights="none", image_size=96)
+    base = classifiers.build_base(name, weights="none", image_size=96)
     for layer in base.network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.moving_variance.assign(2 * layer.moving_variance)

@@ -1,7 +1,7 @@
 import pytest
 
-from tlkeras import strategies
 from tlkeras.advisor import textbook
+from tlkeras.settings import strategies
 
 
 @pytest.mark.parametrize(

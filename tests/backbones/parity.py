@@ -15,7 +15,7 @@ import pathlib
 import keras
 import numpy as np
 
-from tlkeras import catalog
+from tlkeras.backbones import catalog
 from tlkeras.backbones import torchvision as mapping
 
 GOLDEN = pathlib.Path(__file__).with_name("torchvision_logits.json")

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlkeras import model as models
 from tlkeras.backbones import base as bases
+from tlkeras.models import classifier as classifiers
 
 KERAS = tuple(map(int, keras.version().split(".")[:2]))
 # From Keras 3.16 on, the guide's way holds (keras PR 23364).
@@ -27,12 +27,12 @@ def network() -> keras.Model:
     return keras.Model(images, features)
 
 
-def held(inner: keras.Model, statistics: str = "held") -> bases.Base:
+def held(inner: keras.Model, batch_norm: str = "frozen") -> bases.Base:
     return bases.Base(
         inner,
         backbone="test",
         scaling="none",
-        statistics=statistics,
+        batch_norm=batch_norm,
         name="base",
     )
 
@@ -88,7 +88,7 @@ class TestFit:
     def test_learned_statistics_move(self):
         inner = network()
         before = statistics_of(inner), seed_of(inner)
-        call = held(inner, "learned")
+        call = held(inner, "training")
         distance = distance_in_fit(call, inner, pixels())
         assert all(
             new != old
@@ -99,7 +99,7 @@ class TestFit:
 
     def test_learned_is_inference_outside_of_fit(self):
         inner = network()
-        call = held(inner, "learned")
+        call = held(inner, "training")
         before = statistics_of(inner)
         entry = keras.Input((SIZE, SIZE, 3))
         found = keras.Model(entry, call(entry)).predict(pixels(), verbose=0)
@@ -182,7 +182,7 @@ def _identity() -> keras.layers.Layer:
 
 class TestSaving:
     def test_opens_after_the_import_and_says_so_before(self, tmp_path):
-        model = models.build_classifier(
+        model = classifiers.build_classifier(
             3,
             backbone="SmallResNet",
             weights="none",
@@ -197,7 +197,7 @@ try:
     keras.saving.load_model("model.keras")
 except TypeError as error:
     print(error)
-import tlkeras.model
+import tlkeras.models.classifier
 model = keras.saving.load_model("model.keras")
 assert model.get_layer("base").backbone == "SmallResNet"
 logits = model.predict(numpy.load("images.npy"), verbose=0)
@@ -212,7 +212,7 @@ numpy.save("logits.npy", logits)
         assert done.returncode == 0, done.stderr
         # Some, such as Keras 3.8, import what the file names by themselves.
         if done.stdout or KERAS >= (3, 15):
-            assert "import tlkeras.model" in done.stdout
+            assert "import tlkeras.models.classifier" in done.stdout
             assert "tlkeras.load" in done.stdout
         np.testing.assert_array_equal(
             np.load(tmp_path / "logits.npy"),
@@ -220,9 +220,9 @@ numpy.save("logits.npy", logits)
         )
 
     def test_keeps_its_settings(self):
-        base = held(network(), "learned")
+        base = held(network(), "training")
         again = bases.Base.from_config(base.get_config())
-        assert again.statistics == "learned"
+        assert again.batch_norm == "training"
         assert again.scaling == "none"
         assert again.backbone == "test"
         assert [layer.name for layer in again.network.layers] == [

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 import tlkeras
-from tlkeras import catalog
+from tlkeras.backbones import catalog
 
 OWN = tuple(
     row

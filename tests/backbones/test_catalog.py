@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from tlkeras import catalog
 from tlkeras import errors
+from tlkeras.backbones import catalog
 
 KERAS_ROWS = tuple(
     row
@@ -341,7 +341,7 @@ def test_find_guesses_nothing_where_nothing_is_near(wrong):
 
 def test_the_catalogue_imports_no_keras():
     code = (
-        "import sys, tlkeras.catalog; "
+        "import sys, tlkeras.backbones.catalog; "
         "sys.exit(any(name in sys.modules for name in "
         "('keras', 'tensorflow', 'numpy')))"
     )

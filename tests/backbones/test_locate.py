@@ -2,8 +2,8 @@
 
 import pytest
 
-from tlkeras import catalog
 from tlkeras import errors
+from tlkeras.backbones import catalog
 from tlkeras.backbones import locate
 
 

@@ -18,16 +18,16 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from tlkeras import cache
-from tlkeras import catalog
-from tlkeras import export
-from tlkeras import graph
-from tlkeras import model as models
 from tlkeras import records
-from tlkeras import saving
-from tlkeras import training
 from tlkeras.backbones import base as bases
+from tlkeras.backbones import catalog
 from tlkeras.data import images as image_stores
+from tlkeras.export import saved_model
+from tlkeras.models import classifier as classifiers
+from tlkeras.models import graph
+from tlkeras.models import saving
+from tlkeras.training import phase as one_phase
+from tlkeras.training import row_store
 
 LABELS = ("a", "b", "c")
 IMAGES = 8
@@ -45,7 +45,7 @@ PHASES = (
     records.Phase("head", "none", 2, 1e-3),
     records.Phase("stage", "stages:1", 2, 1e-4),
     records.Phase("whole", "all", 2, 1e-5),
-    records.Phase("learned", "all", 2, 1e-5, statistics="learned"),
+    records.Phase("training", "all", 2, 1e-5, batch_norm="training"),
 )
 
 
@@ -81,7 +81,7 @@ def check_split(network: keras.Model, size: int) -> None:
     wanted = np.asarray(network(pixels, training=False))
     assert np.isfinite(wanted).all()
     assert not np.array_equal(*wanted)
-    cut, _ = models.find_cut(network, "stages:1")
+    cut, _ = classifiers.find_cut(network, "stages:1")
     below, above = graph.split(network, cut)
     found = above(below(pixels, training=False), training=False)
     assert np.array_equal(np.asarray(found), wanted)
@@ -92,12 +92,12 @@ def check_phase(model: keras.Model, phase: records.Phase, size: int) -> None:
     network = bases.of(model).network
     before = contents(network)
     # `fit` itself raises if one bit of what is frozen has moved.
-    result = training.fit(
+    result = one_phase.fit(
         model,
         phase,
         tiny.feed(IMAGES, size=size, batch_size=IMAGES * 2 // STEPS),
         first_epoch=0,
-        storage=cache.Storage("memory", memory_bytes=1e9),
+        storage=row_store.Storage("memory", memory_bytes=1e9),
         progress=tiny.QUIET,
     )
     assert result.stopped == "budget"
@@ -112,9 +112,9 @@ def check_phase(model: keras.Model, phase: records.Phase, size: int) -> None:
     assert not trained, "a phase leaves the base frozen"
     statistics = {path for path in before if "/moving_" in path}
     assert bool(moved - statistics) == (phase.unfreeze != "none")
-    learned = phase.statistics == "learned" and bool(statistics)
+    learned = phase.batch_norm == "training" and bool(statistics)
     assert bool(moved & statistics) == learned
-    cut, _ = models.find_cut(network, "stages:1")
+    cut, _ = classifiers.find_cut(network, "stages:1")
     if phase.name == "stage":
         below = {
             each.path
@@ -137,7 +137,7 @@ def test_from_building_to_serving(row, directory):
     keras.utils.set_random_seed(0)
     # Some take a single pixel, on which no stage differs from another.
     size = max(row.smallest_size, LOWEST)
-    model = models.build_classifier(
+    model = classifiers.build_classifier(
         len(LABELS), backbone=row.name, weights="none", image_size=size
     )
     check_split(bases.of(model).network, size)
@@ -155,7 +155,7 @@ def test_from_building_to_serving(row, directory):
     assert not np.array_equal(wanted[0], wanted[1])
     shape = image_stores.Shape(size, "stretch")
     saving.save(
-        directory / "model.keras", saving.Classifier(model, LABELS, shape)
+        directory / "model.keras", saving.TrainedModel(model, LABELS, shape)
     )
     opened = saving.load(directory / "model.keras")
     assert opened.labels == LABELS
@@ -166,7 +166,7 @@ def test_from_building_to_serving(row, directory):
     assert np.array_equal(found, wanted)
 
     # The writer compares all answers of both signatures with the model's.
-    verified = export.saved_model(
+    verified = saved_model.write(
         opened,
         directory / "saved_model" / "1",
         samples=[tf.io.encode_png(each).numpy() for each in pixels],

@@ -7,8 +7,8 @@ import numpy as np
 import parity
 import pytest
 
-from tlkeras import catalog
 from tlkeras import errors
+from tlkeras.backbones import catalog
 from tlkeras.backbones import locate
 from tlkeras.backbones import torchvision as mapping
 from tlkeras.backbones import weights

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tlkeras import catalog
+from tlkeras.backbones import catalog
 from tlkeras.backbones import small
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import parity
 import pytest
 
-from tlkeras import catalog
 from tlkeras import errors
-from tlkeras import model as models
-from tlkeras import saving
+from tlkeras.backbones import catalog
 from tlkeras.backbones import locate
 from tlkeras.backbones import torchvision
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
+from tlkeras.models import classifier as classifiers
+from tlkeras.models import saving
 
 SHARED = pathlib.Path(__file__).parents[2] / ".." / "shared" / "weights"
 SMALL = "SmallResNet"
@@ -111,13 +111,15 @@ class TestFiles:
         assert same(load("MobileNet-0.25", tmp_path / "full.h5"), full)
 
     def test_run_directory(self, tmp_path):
-        model = models.build_classifier(
+        model = classifiers.build_classifier(
             2, backbone=SMALL, weights="none", image_size=16
         )
         randomized(model)
         saving.save(
             tmp_path / "model.keras",
-            saving.Classifier(model, ("a", "b"), image_stores.Shape(16, "pad")),
+            saving.TrainedModel(
+                model, ("a", "b"), image_stores.Shape(16, "pad")
+            ),
         )
         wanted = model.get_layer("base").network
         assert same(load(SMALL, tmp_path, 24), wanted)
@@ -179,7 +181,7 @@ class TestClassifier:
     )
     def test_of_a_file(self, base, full, tmp_path, name):
         save(full, tmp_path / name)
-        made = models.build_base(
+        made = classifiers.build_base(
             SMALL, weights=str(tmp_path / name), image_size=24
         )
         pixels = np.random.default_rng(0).random((2, 24, 24, 3))
@@ -192,12 +194,14 @@ class TestClassifier:
 
     def test_of_a_run(self, tmp_path):
         model = randomized(
-            models.build_classifier(
+            classifiers.build_classifier(
                 2, backbone=SMALL, weights="none", image_size=16, head="mlp"
             )
         )
         model.save(tmp_path / "model.keras")
-        made = models.build_base(SMALL, weights=str(tmp_path), image_size=16)
+        made = classifiers.build_base(
+            SMALL, weights=str(tmp_path), image_size=16
+        )
         features = np.ones([3, 128], np.float32)
         np.testing.assert_allclose(
             weights.classifier(made, str(tmp_path))(features),
@@ -210,7 +214,7 @@ class TestClassifier:
             constructed("MobileNet-0.25", input_shape=(32, 32, 3))
         )
         full.save(tmp_path / "full.h5")
-        made = models.build_base(
+        made = classifiers.build_base(
             "MobileNet-0.25", weights=str(tmp_path / "full.h5"), image_size=32
         )
         found = weights.classifier(made, str(tmp_path / "full.h5"))
@@ -230,7 +234,9 @@ class TestClassifier:
         monkeypatch.setattr(torchvision, "read", lambda path: drawn)
         path = tmp_path / "resnet18.pth"
         path.touch()
-        made = models.build_base("ResNet18", weights=str(path), image_size=64)
+        made = classifiers.build_base(
+            "ResNet18", weights=str(path), image_size=64
+        )
         scaled = parity.images(64)
         np.testing.assert_allclose(
             weights.classifier(made, str(path))(
@@ -246,7 +252,7 @@ class TestClassifier:
     )
     def test_is_absent(self, base, tmp_path, name):
         save(base, tmp_path / name)
-        made = models.build_base(
+        made = classifiers.build_base(
             SMALL, weights=str(tmp_path / name), image_size=24
         )
         assert weights.classifier(made, str(tmp_path / name)) is None
@@ -258,7 +264,7 @@ class TestClassifier:
         keras.Model(base.input, keras.layers.Dense(7)(x)).save(
             tmp_path / "some.h5"
         )
-        made = models.build_base(
+        made = classifiers.build_base(
             SMALL, weights=str(tmp_path / "some.h5"), image_size=24
         )
         assert weights.classifier(made, str(tmp_path / "some.h5")) is None
@@ -308,7 +314,7 @@ class TestMisfit:
         )
 
     def test_a_run_of_another_network(self, tmp_path):
-        model = models.build_classifier(
+        model = classifiers.build_classifier(
             2, backbone=SMALL, weights="none", image_size=16
         )
         model.save(tmp_path / "model.keras")

@@ -10,13 +10,13 @@ import numpy as np
 import pictures
 import pytest
 
-from tlkeras import doctor
 from tlkeras import errors
-from tlkeras import remedy
+from tlkeras.check import audit
+from tlkeras.check import fix as fixes
 from tlkeras.data import images
 from tlkeras.data import sources
 
-SHARED = pathlib.Path(__file__).parents[1] / ".." / "shared" / "data"
+SHARED = pathlib.Path(__file__).parents[2] / ".." / "shared" / "data"
 SIZE = 64
 MAX_PIXELS = images.Shape(1, "pad").max_pixels
 
@@ -39,13 +39,13 @@ def clean(folder: str, first: int, each: int = 24) -> dict[str, bytes]:
     }
 
 
-def write(checkup: doctor.Checkup, place: os.PathLike) -> int:
+def write(checkup: audit.Checkup, place: os.PathLike) -> int:
     """Writes the data set without what is doubtful; returns its images."""
-    return remedy.write(checkup.source.examples, checkup.remedy, place)
+    return fixes.write(checkup.source.examples, checkup.remedy, place)
 
 
-def check(source: sources.Source, keep: os.PathLike) -> doctor.Checkup:
-    return doctor.check(
+def check(source: sources.Source, keep: os.PathLike) -> audit.Checkup:
+    return audit.check(
         source,
         image_size=SIZE,
         max_pixels=MAX_PIXELS,
@@ -54,7 +54,7 @@ def check(source: sources.Source, keep: os.PathLike) -> doctor.Checkup:
     )
 
 
-def found(checkup: doctor.Checkup, root: pathlib.Path) -> dict[str, set]:
+def found(checkup: audit.Checkup, root: pathlib.Path) -> dict[str, set]:
     """Returns the groups of files of each finding, by its name."""
     paths = [
         str(pathlib.Path(example.path).relative_to(root))
@@ -134,7 +134,7 @@ def sick(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def checked(sick, tmp_path_factory) -> doctor.Checkup:
+def checked(sick, tmp_path_factory) -> audit.Checkup:
     return check(pictures.opened(sick), tmp_path_factory.mktemp("keep"))
 
 
@@ -199,7 +199,7 @@ def test_what_is_said_of_each(checked, sick):
 
 
 def test_json_holds_what_was_found(checked, sick):
-    values = json.loads(json.dumps(doctor.to_json(checked)))
+    values = json.loads(json.dumps(audit.to_json(checked)))
     assert values["schema"] == 1
     assert values["data"] == f"folder:{sick}"
     assert (values["images"], values["readable"]) == (76, 73)
@@ -228,7 +228,7 @@ def test_a_clean_folder_needs_nothing(tmp_path):
     checkup = check(pictures.opened(tmp_path / "a b"), tmp_path / "keep")
     assert checkup.findings == ()
     assert checkup.decisions == 0
-    assert checkup.remedy == remedy.Remedy(frozenset(), ("",) * 48)
+    assert checkup.remedy == fixes.Remedy(frozenset(), ("",) * 48)
     assert write(checkup, tmp_path / "new.csv") == 48
 
 
@@ -236,7 +236,7 @@ def test_the_user_s_files_stay_as_they_are(sick, tmp_path):
     before = digests(sick)
     checkup = check(pictures.opened(sick), tmp_path / "keep")
     write(checkup, tmp_path / "fixed.csv")
-    doctor.to_json(checkup)
+    audit.to_json(checkup)
     assert digests(sick) == before
 
 
@@ -246,8 +246,8 @@ def rows_of(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def mended(
-    checkup: doctor.Checkup, place: pathlib.Path, keep: os.PathLike
-) -> tuple[doctor.Checkup, list[dict[str, str]]]:
+    checkup: audit.Checkup, place: pathlib.Path, keep: os.PathLike
+) -> tuple[audit.Checkup, list[dict[str, str]]]:
     """Returns what the remedy comes to, when it is checked in its turn."""
     count = write(checkup, place)
     rows = rows_of(place)
@@ -533,7 +533,7 @@ class TestWhatCannotBeSplit:
 
 
 def test_the_limit_of_pixels_is_followed(sick, tmp_path):
-    checkup = doctor.check(
+    checkup = audit.check(
         pictures.opened(sick),
         image_size=SIZE,
         max_pixels=40 * 90 - 1,
@@ -552,7 +552,7 @@ def test_names_that_a_table_cannot_hold(tmp_path):
         {**clean("a", 0, 4), **clean("b", 100, 4), f"a/{latin}": png(50)},
     )
     checkup = check(pictures.opened(tmp_path / "x"), tmp_path / "keep")
-    assert doctor.to_json(checkup)["images"] == 9
+    assert audit.to_json(checkup)["images"] == 9
     with pytest.raises(errors.UserError, match="not UTF-8") as caught:
         write(checkup, tmp_path / "a.csv")
     assert "\n" not in str(caught.value)
@@ -608,7 +608,7 @@ def test_an_empty_remedy_is_refused(tmp_path):
     with pytest.raises(errors.UserError, match="would be empty"):
         write(checkup, tmp_path / "a.csv")
     assert not (tmp_path / "a.csv").exists()
-    assert doctor.to_json(checkup)["left_out"] == [
+    assert audit.to_json(checkup)["left_out"] == [
         f"{root}/a/1.png",
         f"{root}/b/1.png",
     ]

@@ -2,75 +2,82 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tlkeras import config
 from tlkeras import errors
-from tlkeras import ways
+from tlkeras.comparison import candidates
+from tlkeras.settings import config as configs
+from tlkeras.settings import strategies
 
 
 def test_a_budget_is_of_steps_or_of_seconds():
-    assert ways.budget("auto") == ways.Budget()
-    assert ways.budget("600") == ways.Budget(steps=600)
-    assert ways.budget("90s") == ways.Budget(seconds=90)
+    assert candidates.budget("auto") == candidates.Budget()
+    assert candidates.budget("600") == candidates.Budget(steps=600)
+    assert candidates.budget("90s") == candidates.Budget(seconds=90)
 
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "1.5", "5m", "s", "10 s"])
 def test_other_budgets_are_refused(text):
     with pytest.raises(errors.UserError, match="`budget` must be auto"):
-        ways.budget(text)
+        candidates.budget(text)
 
 
 def test_all_ways_have_names_of_their_own_settings():
-    base = config.build({"augment": "none"})
+    base = configs.build({"augment": "none"})
     made = {
-        name: ways.config(base, name, seed=3, epochs=(4, 5))
-        for name in ways.NAMES
+        name: candidates.config(base, name, seed=3, epochs=(4, 5))
+        for name in strategies.NAMES
     }
-    assert len(set(made.values())) == len(ways.NAMES)
+    assert {name: each.strategy for name, each in made.items()} == {
+        name: name for name in strategies.NAMES
+    }
     assert {each.seed for each in made.values()} == {3}
     assert {each.augment for each in made.values()} == {"none"}
     assert made["scratch"].weights == "none"
     assert made["scratch"].epochs == 4
-    assert made["converged_head"].head_solver == "logistic"
-    assert made["last_stage"].unfreeze == "stages:1"
+    assert made["fine_tuning"].head_epochs == 4
     assert made["fine_tuning"].finetune_epochs == 5
-    assert made["fine_tuning_low"].finetune_learning_rate == pytest.approx(
-        made["fine_tuning"].finetune_learning_rate / 10
-    )
+
+
+def test_all_leaves_out_what_would_be_trained_twice():
+    solved = candidates.choose("all", configs.build({}))
+    assert set(strategies.NAMES) - set(solved) == {"converged_head"}
+    for settings in ({"head_solver": "adam"}, {"feature_cache": "off"}):
+        trained = candidates.choose("all", configs.build(settings))
+        assert trained == strategies.NAMES
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("scratch", "two different ways"),
-        ("scratch,scratch", "two different ways"),
+        ("scratch", "two different strategies"),
+        ("scratch,scratch", "two different strategies"),
         ("scratch,finetuning", "Did you mean fine_tuning"),
         ("", "must be all, or some of"),
     ],
 )
 def test_a_wrong_choice_of_ways_is_refused(text, words):
     with pytest.raises(errors.UserError, match=words):
-        ways.choose(text, pretrained=True)
+        candidates.choose(text, configs.build({}))
 
 
 def test_without_weights_there_is_nothing_to_compare():
     for text in ("all", "scratch,fine_tuning"):
         with pytest.raises(errors.UserError, match="--weights"):
-            ways.choose(text, pretrained=False)
+            candidates.choose(text, configs.build({"weights": "none"}))
 
 
 @given(some.integers(1, 5000), some.integers(1, 500))
 def test_all_ways_get_the_same_steps(steps, steps_per_epoch):
     epochs = max(1, round(steps / steps_per_epoch))
-    for name in ways.NAMES:
+    for name in strategies.NAMES:
         for solved in (True, False):
-            found = ways.split(
+            found = candidates.split(
                 name,
-                ways.Budget(steps=steps),
+                candidates.Budget(steps=steps),
                 solved=solved,
                 images=1000,
                 steps_per_epoch=steps_per_epoch,
             )
-            assert len(found) == ways.phases(name)
+            assert len(found) == candidates.phases(name)
             if solved:
                 # What comes before the last is a solved head.
                 assert found[-1] == epochs
@@ -79,24 +86,11 @@ def test_all_ways_get_the_same_steps(steps, steps_per_epoch):
                 assert sum(found) == max(epochs, len(found))
 
 
-def test_what_is_fine_tuned_starts_from_a_solved_head_where_it_can():
-    for values, solver in (
-        ({}, "logistic"),
-        ({"head": "mlp"}, "adam"),
-        ({"feature_cache": "off"}, "adam"),
-    ):
-        base = config.build({"data": "folder:photos", **values})
-        for way in ("last_stage", "fine_tuning", "fine_tuning_low"):
-            assert ways.config(base, way, seed=0).head_solver == solver
-        way = ways.config(base, "feature_extraction", seed=0)
-        assert way.head_solver == "adam"
-
-
 def test_without_a_budget_the_steps_are_those_of_big_transfer():
     few, many = (
-        ways.split(
+        candidates.split(
             "scratch",
-            ways.Budget(),
+            candidates.Budget(),
             solved=True,
             images=images,
             steps_per_epoch=steps,
@@ -108,24 +102,24 @@ def test_without_a_budget_the_steps_are_those_of_big_transfer():
 
 def test_seconds_become_epochs_by_a_trial():
     # 10 s before and after the epochs, each of 5 s.
-    assert ways.pace(60, [(10.0, 5.0)]) == (10,)
-    assert ways.pace(1, [(10.0, 5.0)]) == (1,)
+    assert candidates.pace(60, [(10.0, 5.0)]) == (10,)
+    assert candidates.pace(1, [(10.0, 5.0)]) == (1,)
     # Tiny images are not trained on for ever.
-    assert ways.pace(60, [(0.0, 1e-6)]) == (1000,)
+    assert candidates.pace(60, [(0.0, 1e-6)]) == (1000,)
     # A solved head takes no epochs, and leaves what it does not need.
-    assert ways.pace(60, [(2.0, 0.0)]) == (1,)
-    assert ways.pace(60, [(2.0, 0.0), (10.0, 5.0)]) == (1, 9)
+    assert candidates.pace(60, [(2.0, 0.0)]) == (1,)
+    assert candidates.pace(60, [(2.0, 0.0), (10.0, 5.0)]) == (1, 9)
     # One that is trained has half.
-    assert ways.pace(60, [(2.0, 1.0), (10.0, 5.0)]) == (29, 3)
+    assert candidates.pace(60, [(2.0, 1.0), (10.0, 5.0)]) == (29, 3)
 
 
 def test_several_processes_of_a_file_are_refused(tmp_path):
     (tmp_path / "a.toml").write_text("num_processes = 2\nprocess_id = 0\n")
     with pytest.raises(errors.UserError, match="`num_processes` cannot be"):
-        ways.resolve(tmp_path / "a.toml", {})
+        candidates.resolve(tmp_path / "a.toml", {})
 
 
 def test_a_mistake_of_the_call_is_not_blamed_on_the_file(tmp_path):
     (tmp_path / "a.toml").write_text("seed = 3\n")
     with pytest.raises(errors.UserError, match="^`dropout` must be"):
-        ways.resolve(tmp_path / "a.toml", {"dropout": 7})
+        candidates.resolve(tmp_path / "a.toml", {"dropout": 7})

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from conftest import write_digits
 
+from tlkeras import api
 from tlkeras import cli
-from tlkeras import comparing
-from tlkeras import door
 from tlkeras import errors
 from tlkeras import experiment
 from tlkeras import files
-from tlkeras import ranking
-from tlkeras import schedule
-from tlkeras import ways
+from tlkeras.comparison import candidates
+from tlkeras.comparison import comparing
+from tlkeras.comparison import ranking
+from tlkeras.training import phases as all_phases
 
 SHARED = {
     "backbone": "SmallResNet",
@@ -30,7 +30,7 @@ SHARED = {
 def compared(trained, photos, tmp_path_factory):
     """Two ways that are quick, with two seeds."""
     cache = tmp_path_factory.mktemp("cache")
-    return door.compare(
+    return api.compare(
         f"folder:{photos}",
         weights=str(trained.directory),
         strategies="feature_extraction,scratch",
@@ -45,7 +45,7 @@ def compared(trained, photos, tmp_path_factory):
 def test_a_member_is_what_train_makes_of_its_settings(compared, tmp_path):
     for way in ("feature_extraction", "scratch"):
         member = compared.directory / "members" / f"{way}-seed1"
-        run = door.train(
+        run = api.train(
             config=member / "config.toml", workdir=tmp_path / way, quiet=True
         )
         for name in ("predictions.csv", "config.toml"):
@@ -114,25 +114,25 @@ def test_a_killed_comparison_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "learn", killed)
         with pytest.raises(KeyboardInterrupt):
-            door.compare(f"folder:{photos}", **again)
+            api.compare(f"folder:{photos}", **again)
     assert ran == ["feature_extraction-seed0"]
     assert not (tmp_path / "c" / "compare.json").exists()
     with pytest.raises(errors.UserError, match=r"other settings .budget."):
-        door.compare(f"folder:{photos}", **{**again, "budget": 5})
+        api.compare(f"folder:{photos}", **{**again, "budget": 5})
 
     def noted(plan, *arguments, **options):
         ran.append(plan.directory.name)
         return learn(plan, *arguments, **options)
 
     monkeypatch.setattr(experiment, "learn", noted)
-    found = door.compare(f"folder:{photos}", **again)
+    found = api.compare(f"folder:{photos}", **again)
     assert ran == ["feature_extraction-seed0", "converged_head-seed0"]
     assert (
         "With one seed no difference"
         in (found.directory / "compare.html").read_text()
     )
     with pytest.raises(errors.UserError, match="finished comparison"):
-        door.compare(f"folder:{photos}", **again)
+        api.compare(f"folder:{photos}", **again)
     # What was spent before the kill is spent, too.
     spent = sum(
         json.loads(path.read_text())["seconds"]
@@ -164,22 +164,22 @@ def test_a_comparison_of_other_images_does_not_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(ranking, "load", killed)
         with pytest.raises(KeyboardInterrupt):
-            door.compare(**again)
+            api.compare(**again)
     assert (tmp_path / "c/members/feature_extraction-seed0").exists()
     # Under another name the pictures would be paired in another order.
     first = sorted(rows)[0]
     os.rename(first, f"{os.path.dirname(first)}/zzz.png")
     with pytest.raises(errors.UserError, match="images were other ones"):
-        door.compare(**again)
+        api.compare(**again)
     os.rename(f"{os.path.dirname(first)}/zzz.png", first)
     with pytest.raises(errors.UserError, match="an unfinished comparison"):
-        door.train(
+        api.train(
             workdir=tmp_path / "c",
             strategy="scratch",
             **{name: again[name] for name in (*SHARED, "data", "cache_dir")},
         )
     assert ranking.load is load
-    assert door.compare(**again).report["leader"]
+    assert api.compare(**again).report["leader"]
 
 
 def test_what_fails_before_a_member_leaves_nothing(trained, photos, tmp_path):
@@ -197,7 +197,7 @@ def test_what_fails_before_a_member_leaves_nothing(trained, photos, tmp_path):
         ({"backbone": "MobileNet-0.25", "image_size": 32}, "are those of"),
     ):
         with pytest.raises(errors.UserError, match=message):
-            door.compare(**{**given, **changed})
+            api.compare(**{**given, **changed})
         assert not (tmp_path / "c").exists()
 
 
@@ -205,7 +205,7 @@ def test_two_at_once_do_not_share_a_directory(trained, photos, tmp_path):
     (tmp_path / "c").mkdir()
     with files.alone(tmp_path / "c"):
         with pytest.raises(errors.UserError, match="another process is work"):
-            door.train(
+            api.train(
                 f"folder:{photos}",
                 workdir=tmp_path / "c",
                 strategy="scratch",
@@ -215,10 +215,10 @@ def test_two_at_once_do_not_share_a_directory(trained, photos, tmp_path):
 
 
 def test_steps_are_those_of_the_way_with_most():
-    settings = ways.Settings(
+    settings = candidates.Settings(
         ("feature_extraction", "fine_tuning"),
         seeds=1,
-        budget=ways.Budget(1),
+        budget=candidates.Budget(1),
         drop="none",
         solved=False,
     )
@@ -235,7 +235,7 @@ def interrupted(monkeypatch):
     """Lets the next phase of a name end by Ctrl-C."""
 
     def interrupt(name):
-        fit = schedule.training.fit
+        fit = all_phases.training.fit
 
         def cut_short(model, phase, *arguments, **options):
             result = fit(model, phase, *arguments, **options)
@@ -244,7 +244,7 @@ def interrupted(monkeypatch):
                 result = dataclasses.replace(result, stopped="interrupted")
             return result
 
-        monkeypatch.setattr(schedule.training, "fit", cut_short)
+        monkeypatch.setattr(all_phases.training, "fit", cut_short)
 
     return interrupt
 
@@ -265,8 +265,8 @@ def test_an_interrupted_phase_is_trained_again(
     # With a budget in seconds that is in the trial.
     interrupted("finetune")
     with pytest.raises(KeyboardInterrupt):
-        door.compare(f"folder:{photos}", **again)
-    found = door.compare(f"folder:{photos}", **again)
+        api.compare(f"folder:{photos}", **again)
+    found = api.compare(f"folder:{photos}", **again)
     report = json.loads(
         (found.directory / "members/last_stage-seed0/report.json").read_text()
     )
@@ -297,11 +297,11 @@ def test_a_mistake_is_one_line(words, message, tmp_path, capsys, monkeypatch):
 
 def test_what_the_ways_decide_is_refused_in_python():
     with pytest.raises(errors.UserError, match="`epochs` is decided by each"):
-        door.compare("builtin:digits", epochs=3)
+        api.compare("builtin:digits", epochs=3)
 
 
 def test_seconds_become_epochs(trained, photos, tmp_path):
-    found = door.compare(
+    found = api.compare(
         f"folder:{photos}",
         weights=str(trained.directory),
         strategies=("feature_extraction", "converged_head"),

@@ -3,7 +3,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from tlkeras import ranking
+from tlkeras.comparison import ranking
 from tlkeras.report import comparison
 
 IMAGES = 200
@@ -70,7 +70,9 @@ def test_a_way_that_was_dropped_is_neither_best_nor_as_good(member):
         assert found["leader"] == "whole"
         assert found["cheapest_as_good"] == "whole"
         assert [row["dropped"] for row in found["ways"]] == [False, True]
-        assert "dropped, worse on" in comparison.verdict(found["ways"][1])
+        assert "dropped, worse on" in comparison.verdict(
+            found["ways"][1], ranking.CLAIMED
+        )
         said = comparison.conclusion(found)
         assert said.startswith("Take whole")
         assert "head dropped out on the way" in said
@@ -126,6 +128,8 @@ def test_why_seeds_are_in_the_way_is_said(member):
     row = told(members, ("whole", "head"), 2)["ways"][1]
     assert row["against_leader"]["p_images"] < 0.05
     assert not row["against_leader"]["distinguishable"]
-    assert "which the seeds could have made" in comparison.verdict(row)
+    assert "which the seeds could have made" in comparison.verdict(
+        row, ranking.CLAIMED
+    )
     # Not claimed to be worse, nor recommended as equal and cheap.
     assert not row["as_good"]

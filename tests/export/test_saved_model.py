@@ -10,11 +10,11 @@ import tensorflow as tf
 from conftest import LABELS
 from conftest import tree
 
-from tlkeras import door
-from tlkeras import evaluation
-from tlkeras import export
-from tlkeras import predicting
-from tlkeras import saving
+from tlkeras import api
+from tlkeras.export import saved_model
+from tlkeras.models import saving
+from tlkeras.scoring import metrics
+from tlkeras.scoring import predicting
 
 # A process that has TensorFlow and nothing else of ours.
 SERVE = """
@@ -70,7 +70,7 @@ def test_the_saved_model_answers_where_only_tensorflow_is(trained, photos):
         check=True,
     )
     by_bytes, by_pixels, failure = json.loads(found.stdout.splitlines()[-1])
-    expected = door.load(trained.directory).predict(paths)
+    expected = api.load(trained.directory).predict(paths)
     for answers in (by_bytes, by_pixels):
         assert answers["label"] == [each["label"] for each in expected]
         np.testing.assert_allclose(
@@ -95,7 +95,7 @@ def test_the_images_signature_takes_any_size(trained, classifier):
         answer = served(images=tf.constant(pixels))
         logits = predicting.predict_arrays(classifier, pixels)
         np.testing.assert_allclose(
-            answer["probabilities"], evaluation.softmax(logits), atol=1e-5
+            answer["probabilities"], metrics.softmax(logits), atol=1e-5
         )
         assert answer["label"].dtype == tf.string
         assert answer["score"].shape == [shape[0]]
@@ -110,7 +110,7 @@ def test_an_export_is_compared_with_the_live_model(
     trained, classifier, samples
 ):
     directory = trained.directory / "saved_model" / "1"
-    verified = export._verify(classifier, directory, samples)
+    verified = saved_model._verify(classifier, directory, samples)
     assert verified.images == len(samples)
     assert 0 <= verified.largest_difference < 1e-5
     assert [note for note in trained.report["notes"] if "SavedModel" in note]
@@ -120,8 +120,10 @@ def test_other_labels_are_seen(trained, classifier, samples):
     directory = trained.directory / "saved_model" / "1"
     for labels in (LABELS[::-1], ("a", "b", "c")):
         other = dataclasses.replace(classifier, labels=labels)
-        with pytest.raises(export.ExportError, match="the SavedModel answers"):
-            export._verify(other, directory, samples)
+        with pytest.raises(
+            saved_model.ExportError, match="the SavedModel answers"
+        ):
+            saved_model._verify(other, directory, samples)
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
@@ -131,19 +133,21 @@ def test_other_weights_are_seen(trained, samples, value):
     kernel.assign(np.full(kernel.shape, value))
     kernel.assign(kernel + np.eye(*kernel.shape))
     directory = trained.directory / "saved_model" / "1"
-    with pytest.raises(export.ExportError, match="probabilities differ by"):
-        export._verify(other, directory, samples)
+    with pytest.raises(
+        saved_model.ExportError, match="probabilities differ by"
+    ):
+        saved_model._verify(other, directory, samples)
 
 
 def test_answers_that_only_float32_rounds_are_equal(
     trained, classifier, samples, monkeypatch
 ):
-    decoder = export.image_stores.decoder(classifier.shape)
+    decoder = saved_model.image_stores.decoder(classifier.shape)
     squares = {each: decoder(each)[1].numpy() for each in samples}
     logits = classifier.model.predict_on_batch(
         np.stack([*squares.values()]).astype(np.float32)
     )
-    rounded = evaluation.softmax(logits).astype(np.float32)
+    rounded = metrics.softmax(logits).astype(np.float32)
 
     def answer(rows):
         return {
@@ -160,7 +164,7 @@ def test_answers_that_only_float32_rounds_are_equal(
         }
     )
     monkeypatch.setattr(tf.saved_model, "load", lambda path: served)
-    verified = export._verify(classifier, trained.directory, samples)
+    verified = saved_model._verify(classifier, trained.directory, samples)
     assert 0 < verified.largest_difference < 1e-7
 
 
@@ -168,15 +172,17 @@ def test_an_export_that_answers_otherwise_leaves_nothing(
     classifier, samples, tmp_path, monkeypatch
 ):
     # The decoder for the live model was made, and is kept, before this.
-    export.image_stores.decoder(classifier.shape)(samples[0])
-    resize = export.decode.resize
+    saved_model.image_stores.decoder(classifier.shape)(samples[0])
+    resize = saved_model.decode.resize
 
     def darker(images, size, policy):
         return resize(images, size, policy) // 2
 
-    monkeypatch.setattr(export.decode, "resize", darker)
-    with pytest.raises(export.ExportError, match="probabilities differ by"):
-        export.saved_model(classifier, tmp_path / "new" / "1", samples=samples)
+    monkeypatch.setattr(saved_model.decode, "resize", darker)
+    with pytest.raises(
+        saved_model.ExportError, match="probabilities differ by"
+    ):
+        saved_model.write(classifier, tmp_path / "new" / "1", samples=samples)
     assert not tree(tmp_path)
 
 
@@ -186,5 +192,5 @@ def test_equal_probabilities_are_no_difference(trained, samples, tmp_path):
     model = saved.model
     kernel, bias = model.layers[-1].get_weights()[-2:]
     model.layers[-1].set_weights([0 * kernel, 0 * bias])
-    found = export.saved_model(saved, tmp_path / "served", samples=samples)
+    found = saved_model.write(saved, tmp_path / "served", samples=samples)
     assert found.largest_difference < 1e-7

@@ -5,7 +5,7 @@ import json
 import keras
 import pytest
 
-from tlkeras import devices
+from tlkeras.machine import devices
 
 
 @pytest.mark.parametrize(

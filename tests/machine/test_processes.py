@@ -8,16 +8,16 @@ import types
 
 import pytest
 
-from tlkeras import config
 from tlkeras import errors
 from tlkeras import plan
-from tlkeras import processes
+from tlkeras.machine import processes
+from tlkeras.settings import config as configs
 
 
 def join(backend: str, monkeypatch, **settings):
     monkeypatch.setattr(processes, "backend", lambda: backend)
     defaults = {
-        name: config.settings()[name].default
+        name: configs.settings()[name].default
         for name in ("distribute", "coordinator", "num_processes", "process_id")
     }
     values = {**defaults, **settings}
@@ -134,13 +134,13 @@ def test_who_this_process_is(settings, environment, wanted, monkeypatch):
 
 
 def test_one_process_is_the_first_and_waits_for_none(monkeypatch):
-    team = join("tensorflow", monkeypatch)
-    assert team == processes.ALONE
-    assert team.first
-    assert team.in_turn(lambda: 7) == team.together(lambda: 7) == 7
-    assert team.from_first(b"abc") == b"abc"
-    team.agree({"images": "x"})
-    team.part()
+    group = join("tensorflow", monkeypatch)
+    assert group == processes.SINGLE
+    assert group.is_main
+    assert group.main_first(lambda: 7) == group.run_on_all(lambda: 7) == 7
+    assert group.broadcast(b"abc") == b"abc"
+    group.agree({"images": "x"})
+    group.disconnect()
 
 
 def test_the_backend_is_known_without_keras(monkeypatch, tmp_path):
@@ -184,20 +184,20 @@ class TestWhereItIsComputed:
     }
 
     def test_is_not_in_the_config_of_a_run(self):
-        built = config.build({**self.PLACES, "seed": 3})
-        text = config.to_toml(built)
+        built = configs.build({**self.PLACES, "seed": 3})
+        text = configs.to_toml(built)
         assert not [name for name in self.PLACES if name in text]
-        assert config.build(config.tomllib.loads(text)) == config.build(
+        assert configs.build(configs.tomllib.loads(text)) == configs.build(
             {"seed": 3}
         )
 
     def test_may_stand_in_a_file_of_ones_own(self, tmp_path):
         (tmp_path / "a.toml").write_text('distribute = "none"')
-        assert config.resolve(tmp_path / "a.toml").distribute == "none"
+        assert configs.resolve(tmp_path / "a.toml").distribute == "none"
 
     def test_does_not_keep_a_run_from_going_on(self, tmp_path, monkeypatch):
-        built = config.build({"data": "builtin:digits", "process_id": 1})
-        (tmp_path / "config.toml").write_text(config.to_toml(built))
+        built = configs.build({"data": "builtin:digits", "process_id": 1})
+        (tmp_path / "config.toml").write_text(configs.to_toml(built))
         assert plan._claim(built, tmp_path, "") == tmp_path
         other = dataclasses.replace(built, seed=1)
         with pytest.raises(errors.UserError, match=r"other settings \(seed\)"):

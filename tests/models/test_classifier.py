@@ -8,18 +8,18 @@ import pytest
 import tiny
 
 from tlkeras import errors
-from tlkeras import graph
-from tlkeras import model as models
-from tlkeras import saving
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import locate
 from tlkeras.backbones import torchvision
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
+from tlkeras.models import classifier as classifiers
+from tlkeras.models import graph
+from tlkeras.models import saving
 
 
 def build(**settings) -> keras.Model:
-    return models.build_classifier(
+    return classifiers.build_classifier(
         3, **{"backbone": "SmallResNet", "weights": "none", **SMALL, **settings}
     )
 
@@ -101,7 +101,7 @@ class TestBuild:
         )
 
     def test_two_classes_are_a_softmax_of_two(self):
-        model = models.build_classifier(
+        model = classifiers.build_classifier(
             2, backbone="SmallResNet", weights="none", **SMALL
         )
         assert model.output_shape == (None, 2)
@@ -142,12 +142,12 @@ class TestBuild:
 
     def test_one_class_is_none(self):
         with pytest.raises(errors.UserError, match="at least 2. Received: 1"):
-            models.build_classifier(1)
+            classifiers.build_classifier(1)
 
 
 class TestHead:
     def test_linear(self):
-        head = models.build_head(8, 3, dropout=0.2, l2=0.1)
+        head = classifiers.build_head(8, 3, dropout=0.2, l2=0.1)
         assert [layer.name for layer in head.layers] == [
             "features",
             "dropout",
@@ -156,7 +156,7 @@ class TestHead:
         assert not np.asarray(head.get_layer("logits").kernel).any()
 
     def test_mlp(self):
-        head = models.build_head(
+        head = classifiers.build_head(
             8, 3, kind="mlp", units=5, initializer="glorot_uniform", dropout=0
         )
         assert [layer.name for layer in head.layers] == [
@@ -168,7 +168,7 @@ class TestHead:
         assert np.asarray(head.get_layer("logits").kernel).all()
 
     def test_penalty(self):
-        head = models.build_head(2, 2, kind="mlp", units=2, l2=0.5)
+        head = classifiers.build_head(2, 2, kind="mlp", units=2, l2=0.5)
         head.set_weights([np.ones(each.shape) for each in head.weights])
         # 0.5 times the squares of two kernels of 2 x 2; biases are free.
         assert sum(map(float, head.losses)) == pytest.approx(4.0)
@@ -176,44 +176,44 @@ class TestHead:
 
 class TestUnfreeze:
     def test_all_and_none(self, small):
-        assert models.unfreeze(small) == "all"
+        assert classifiers.unfreeze(small) == "all"
         assert len(learning(small)) == 20
-        assert models.unfreeze(small, "none") == "none"
+        assert classifiers.unfreeze(small, "none") == "none"
         assert not learning(small)
 
     def test_the_topmost_stages(self, small):
-        assert models.unfreeze(small, "stages:1") == "stages:1"
+        assert classifiers.unfreeze(small, "stages:1") == "stages:1"
         assert sorted(learning(small)) == [
             f"stage3_block1_{part}_{kind}"
             for part in ("1", "2", "skip")
             for kind in ("bn", "conv")
         ]
         # More after less, and less after more.
-        models.unfreeze(small, "stages:2")
+        classifiers.unfreeze(small, "stages:2")
         assert {name[:6] for name in learning(small)} == {"stage2", "stage3"}
-        models.unfreeze(small, "stages:3")
+        classifiers.unfreeze(small, "stages:3")
         assert len(learning(small)) == 20
-        models.unfreeze(small, "stages:1")
+        classifiers.unfreeze(small, "stages:1")
         assert len(learning(small)) == 6
 
     def test_freeze_takes_all_back(self, small):
-        models.unfreeze(small, "stages:1")
-        models.freeze(small)
+        classifiers.unfreeze(small, "stages:1")
+        classifiers.freeze(small)
         assert not learning(small)
         # Behind the base's back.
         bases.of(small).network.trainable = True
-        models.freeze(small)
+        classifiers.freeze(small)
         assert not learning(small)
 
     def test_a_layer_inside_a_block_snaps_to_its_start(self, small):
-        found = models.unfreeze(small, "from:stage3_block1_2_conv")
+        found = classifiers.unfreeze(small, "from:stage3_block1_2_conv")
         assert found == "from:stage3_block1_1_conv"
         assert len(learning(small)) == 6
 
     def test_a_model_is_saved_with_a_part_unfrozen(self, tmp_path):
         model = build(head_initializer="glorot_uniform")
-        bases.of(model).statistics = "learned"
-        models.unfreeze(model, "stages:1")
+        bases.of(model).batch_norm = "training"
+        classifiers.unfreeze(model, "stages:1")
         compile(model)
         fit(model)
         model.save(tmp_path / "model.keras")
@@ -225,25 +225,25 @@ class TestUnfreeze:
         assert len(again.variables) == len(model.variables)
 
     def test_the_first_layers_are_all(self, small):
-        assert models.unfreeze(small, "from:stem_conv") == "all"
+        assert classifiers.unfreeze(small, "from:stem_conv") == "all"
         assert "stem_conv" in learning(small)
 
     def test_every_answer_is_a_fixed_point(self, small):
         network = bases.of(small).network
         cuts = graph.block_cuts(network)
         for layer in network.layers:
-            cut, exact = models.find_cut(network, f"from:{layer.name}")
-            assert models.find_cut(network, exact) == (cut, exact)
+            cut, exact = classifiers.find_cut(network, f"from:{layer.name}")
+            assert classifiers.find_cut(network, exact) == (cut, exact)
             assert cut is None or layer.name not in cut.below
             higher = [each for each in cuts if layer.name not in each.below]
             assert cut is None or cut == higher[-1]
 
     def test_mobilenet_v2(self):
         # Block 5 begins behind the addition of block 4.
-        network = models.build_base(
+        network = classifiers.build_base(
             "MobileNetV2-0.35", weights="none", image_size=32
         ).network
-        cut, exact = models.find_cut(network, "from:block_5_project")
+        cut, exact = classifiers.find_cut(network, "from:block_5_project")
         assert (cut.layer, exact) == ("block_4_add", "from:block_5_expand")
 
     @pytest.mark.parametrize(
@@ -259,12 +259,12 @@ class TestUnfreeze:
     def test_tells_what_is_wrong(self, small, what, message):
         before = learning(small)
         with pytest.raises(errors.UserError, match=message):
-            models.unfreeze(small, what)
+            classifiers.unfreeze(small, what)
         assert learning(small) == before
 
     def test_another_model_has_no_base(self):
         with pytest.raises(ValueError, match="build_classifier"):
-            models.freeze(models.build_head(4, 2))
+            classifiers.freeze(classifiers.build_head(4, 2))
 
 
 class TestCompile:
@@ -282,19 +282,19 @@ class TestCompile:
             path = tmp_path / "model.keras"
             labels = tuple("abc")
             shape = image_stores.Shape(8, "pad")
-            saving.save(path, saving.Classifier(built, labels, shape))
+            saving.save(path, saving.TrainedModel(built, labels, shape))
             model = saving.load(path).model
-        models.freeze(model)
+        classifiers.freeze(model)
         compile(model)
         return model
 
     @pytest.mark.parametrize(
         "change",
         [
-            models.unfreeze,
-            lambda model: models.unfreeze(model, "from:conv2"),
+            classifiers.unfreeze,
+            lambda model: classifiers.unfreeze(model, "from:conv2"),
             lambda model: setattr(bases.of(model), "trainable", True),
-            models.freeze,
+            classifiers.freeze,
             toggle,
         ],
     )
@@ -314,7 +314,7 @@ class TestCompile:
                 fit(model)
 
     def test_then_trains(self, built):
-        models.unfreeze(built)
+        classifiers.unfreeze(built)
         compile(built)
         kernel = bases.of(built).network.get_layer("conv1").kernel
         # The head begins at zero, so the base learns from the second step on;
@@ -333,7 +333,7 @@ class TestSeeds:
 
     @pytest.mark.parametrize("feature_extract", [True, False])
     def test_initialize_model(self, feature_extract):
-        model = models.initialize_model(
+        model = classifiers.initialize_model(
             3,
             feature_extract,
             use_pretrained=False,
@@ -341,8 +341,8 @@ class TestSeeds:
             image_size=16,
         )
         assert bool(learning(model)) == (not feature_extract)
-        learned = "held" if feature_extract else "learned"
-        assert bases.of(model).statistics == learned
+        learned = "frozen" if feature_extract else "training"
+        assert bases.of(model).batch_norm == learned
 
     @pytest.mark.parametrize("feature_extract", [True, False])
     def test_as_the_tutorial_calls_it(self, monkeypatch, feature_extract):
@@ -358,7 +358,7 @@ class TestSeeds:
             made.set_weights([np.ones(each.shape) for each in made.weights])
 
         monkeypatch.setattr(torchvision, "assign", assign)
-        model = models.initialize_model(
+        model = classifiers.initialize_model(
             7, feature_extract, True, backbone="squeezenet1_0"
         )
         base = bases.of(model)
@@ -366,7 +366,7 @@ class TestSeeds:
         assert model.input_shape == (None, 224, 224, 3)
         assert model.output_shape == (None, 7)
         assert bool(learning(model)) == (not feature_extract)
-        assert base.statistics == "held"
+        assert base.batch_norm == "frozen"
         head = model.get_layer("head")
         kernel, bias = head.trainable_variables
         assert (kernel.shape, bias.shape) == ((512, 7), (7,))
@@ -374,13 +374,15 @@ class TestSeeds:
     def test_without_torch_says_what_it_needs(self, monkeypatch):
         monkeypatch.setattr(locate, "_has_torch", lambda: False)
         with pytest.raises(errors.UserError, match="pip install torch"):
-            models.initialize_model(7, True, True, backbone="squeezenet1_0")
+            classifiers.initialize_model(
+                7, True, True, backbone="squeezenet1_0"
+            )
 
     def test_set_parameter_requires_grad(self, small):
-        models.unfreeze(small)
-        models.set_parameter_requires_grad(small, False)
+        classifiers.unfreeze(small)
+        classifiers.set_parameter_requires_grad(small, False)
         assert learning(small)
-        models.set_parameter_requires_grad(small, True)
+        classifiers.set_parameter_requires_grad(small, True)
         assert not learning(small)
         assert small.get_layer("head").trainable_variables
 
@@ -388,16 +390,16 @@ class TestSeeds:
 class TestState:
     def test_holds_weights_and_seeds(self):
         model = tiny.classifier()
-        before = models.state(model)
+        before = classifiers.state(model)
         dropout = model.get_layer("head").get_layer("dropout")
         for variable in model.variables:
             variable.assign(variable + 1)
-        changed = models.state(model)
+        changed = classifiers.state(model)
         assert not any(map(np.array_equal, before, changed))
-        models.restore(model, before)
-        assert all(map(np.array_equal, before, models.state(model)))
+        classifiers.restore(model, before)
+        assert all(map(np.array_equal, before, classifiers.state(model)))
         assert int(dropout.seed_generator.state[1]) == 0
 
     def test_of_another_model(self):
         with pytest.raises(ValueError):
-            models.restore(tiny.classifier(), models.state(build()))
+            classifiers.restore(tiny.classifier(), classifiers.state(build()))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import tiny
 
-from tlkeras import catalog
-from tlkeras import graph
-from tlkeras import model as models
 from tlkeras import records
-from tlkeras import training
 from tlkeras.backbones import base as bases
+from tlkeras.backbones import catalog
 from tlkeras.backbones import weights
+from tlkeras.models import classifier as classifiers
+from tlkeras.models import graph
+from tlkeras.training import phase as one_phase
 
 # Name, side in pixels, number of block cuts, the last cut of each stage. All
 # but the tiny ones are built only with -m slow.
@@ -670,39 +670,39 @@ class TestNasnet:
         ]
 
     def test_has_three_stages(self, nasnet):
-        _, snapped = models.find_cut(nasnet, "stages:3")
+        _, snapped = classifiers.find_cut(nasnet, "stages:3")
         assert snapped == "stages:3"
-        cut, _ = models.find_cut(nasnet, "stages:2")
+        cut, _ = classifiers.find_cut(nasnet, "stages:2")
         assert cut.layer == "normal_concat_3"
-        cut, _ = models.find_cut(nasnet, "stages:1")
+        cut, _ = classifiers.find_cut(nasnet, "stages:1")
         assert cut.layer == "normal_concat_8"
         assert cut.shapes == ((2, 2, 528), (2, 2, 528))
         with pytest.raises(ValueError, match="at most 3 for nasnet_mobile"):
-            models.find_cut(nasnet, "stages:4")
+            classifiers.find_cut(nasnet, "stages:4")
 
     def test_unfreezes_from_the_start_of_a_cell(self, nasnet):
-        cut, exact = models.find_cut(nasnet, "from:normal_conv_1_12")
+        cut, exact = classifiers.find_cut(nasnet, "from:normal_conv_1_12")
         assert cut.layer == "normal_concat_11"
         assert exact == "from:activation_175"
 
     def test_every_answer_is_a_fixed_point(self, nasnet):
         for layer in nasnet.layers[::7]:
-            cut, exact = models.find_cut(nasnet, f"from:{layer.name}")
-            assert models.find_cut(nasnet, exact) == (cut, exact)
+            cut, exact = classifiers.find_cut(nasnet, f"from:{layer.name}")
+            assert classifiers.find_cut(nasnet, exact) == (cut, exact)
             assert cut is None or layer.name not in cut.below
 
-    @pytest.mark.parametrize("statistics", ["held", "learned"])
-    def test_its_last_stage_learns(self, statistics):
-        model = models.build_classifier(
+    @pytest.mark.parametrize("batch_norm", ["frozen", "training"])
+    def test_its_last_stage_learns(self, batch_norm):
+        model = classifiers.build_classifier(
             3, backbone="NASNetMobile", weights="none", image_size=32
         )
         inside = bases.of(model).network
-        cut, _ = models.find_cut(inside, "stages:1")
+        cut, _ = classifiers.find_cut(inside, "stages:1")
         before = {each.path: np.array(each) for each in inside.variables}
         phase = records.Phase(
-            "last", "stages:1", 3, 1e-3, statistics=statistics
+            "last", "stages:1", 3, 1e-3, batch_norm=batch_norm
         )
-        training.fit(
+        one_phase.fit(
             model,
             phase,
             tiny.feed(8, size=32),
@@ -717,7 +717,7 @@ class TestNasnet:
         assert moved
         assert not [path for path in moved if path.split("/")[0] in cut.below]
         held = not any("moving" in path for path in moved)
-        assert held == (statistics == "held")
+        assert held == (batch_norm == "frozen")
 
 
 class TestDescription:

@@ -8,10 +8,10 @@ import pytest
 from conftest import LABELS
 
 from tlkeras import errors
-from tlkeras import metadata
-from tlkeras import saving
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
+from tlkeras.models import metadata
+from tlkeras.models import saving
 
 
 def test_a_model_comes_back_with_what_belongs_to_it(trained, tmp_path):
@@ -45,7 +45,8 @@ def test_the_metadata_say_what_the_model_gives_and_need_no_keras(trained):
     program = (
         "import sys; sys.modules['keras'] = None; "
         "sys.modules['tensorflow'] = None\n"
-        f"from tlkeras import metadata; print(metadata.read({str(file)!r}))"
+        "from tlkeras.models import metadata; "
+        f"print(metadata.read({str(file)!r}))"
     )
     found = subprocess.run(
         [sys.executable, "-c", program],

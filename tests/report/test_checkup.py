@@ -8,7 +8,7 @@ import numpy as np
 import pictures
 import pytest
 
-from tlkeras import doctor
+from tlkeras.check import audit
 from tlkeras.report import checkup as page
 
 # Elements of HTML that have no end tag.
@@ -51,8 +51,8 @@ def png(seed: int) -> bytes:
     return pictures.encode(pictures.photo(seed, 48, 60))
 
 
-def check(root, keep) -> doctor.Checkup:
-    return doctor.check(
+def check(root, keep) -> audit.Checkup:
+    return audit.check(
         pictures.opened(root),
         image_size=64,
         max_pixels=10**6,
@@ -62,7 +62,7 @@ def check(root, keep) -> doctor.Checkup:
 
 
 @pytest.fixture(scope="module")
-def checkup(tmp_path_factory) -> doctor.Checkup:
+def checkup(tmp_path_factory) -> audit.Checkup:
     """A folder whose names are all that a file system permits."""
     root = tmp_path_factory.mktemp("data") / "<i>photos & more"
     contents = {f"{ODD}/{seed}.png": png(seed) for seed in range(4)}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkeras import evaluation
 from tlkeras import records
 from tlkeras.report import comparison_plots
 from tlkeras.report import page
 from tlkeras.report import plots
+from tlkeras.scoring import metrics
 
 FIVE = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 ENVIRONMENT = {"keras": "3.15.1", "device": "CPU <Xeon>"}
@@ -82,7 +82,7 @@ def phase(name="head", **changes):
         "views_cached": 2,
         "learning_rate": 1e-3,
         "unfreeze": "none",
-        "statistics": "held",
+        "batch_norm": "frozen",
     } | changes
 
 
@@ -108,7 +108,7 @@ def quality(labels, images=400, seed=0, strength=3.0):
     targets = random.integers(0, len(labels), images)
     logits = random.normal(size=(images, len(labels)))
     logits[np.arange(images), targets] += strength
-    return evaluation.metrics(evaluation.softmax(logits), targets, labels)
+    return metrics.compute(metrics.softmax(logits), targets, labels)
 
 
 def report(labels=FIVE, phases=None, **changes):
@@ -181,7 +181,7 @@ def test_every_fact_of_the_report_appears():
                 validation_cross_entropy=0.2917,
                 improved=True,
                 learning_rate=3e-5,
-                statistics="learned",
+                batch_norm="training",
                 momentum=0.93,
                 views_cached=0,
             ),
@@ -360,7 +360,7 @@ def test_mistakes_are_shown_as_pictures():
 
 def test_no_mistakes():
     labels = ("a", "b")
-    perfect = evaluation.metrics(
+    perfect = metrics.compute(
         np.eye(2)[[0, 1] * 150], np.array([0, 1] * 150), labels
     )
     text = seen(render(report(labels, test=perfect)))
@@ -370,7 +370,7 @@ def test_no_mistakes():
 def test_what_is_not_perfect_is_not_a_hundred_percent():
     answers = np.zeros(4000, int)
     answers[0] = 1
-    nearly = evaluation.metrics(
+    nearly = metrics.compute(
         np.eye(2)[answers], np.zeros(4000, int), ("a", "b")
     )
     text = seen(render(report(("a", "b"), test=nearly)))
@@ -488,7 +488,7 @@ def test_a_split_without_result(missing):
 
 def test_a_class_without_images_has_a_dash():
     labels = ("a", "b", "c")
-    test = evaluation.metrics(
+    test = metrics.compute(
         np.eye(3)[[0, 1] * 150], np.array([0, 1] * 150), labels
     )
     rows = re.findall(r"<tr>.*?</tr>", render(report(labels, test=test)))

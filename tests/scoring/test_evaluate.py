@@ -15,8 +15,8 @@ from conftest import write_digits
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import progress
-from tlkeras import using
 from tlkeras.data import sources
+from tlkeras.scoring import evaluate as evaluation
 
 QUIET = progress.Progress(quiet=True)
 
@@ -25,8 +25,8 @@ def opened(name: str) -> sources.Source:
     return sources.open(name, progress=QUIET)
 
 
-def evaluate(trained, source, split="auto") -> using.Judgement:
-    return using.evaluate(
+def evaluate(trained, source, split="auto") -> evaluation.Evaluation:
+    return evaluation.evaluate(
         trained.directory,
         source,
         split=split,
@@ -54,7 +54,7 @@ def test_every_way_gives_the_labels_of_predictions_csv(trained, photos):
     expected = {row["path"]: row["label"] for row in rows}
     assert set(expected.values()) == set(LABELS)
     scored = evaluate(trained, opened(f"folder:{photos}"), "all")
-    predicted = using.predict(
+    predicted = evaluation.predict(
         trained.directory, sorted(expected), progress=QUIET
     )
     for found in (scored, predicted):
@@ -147,7 +147,7 @@ def test_a_damaged_list_of_images_is_one_line(trained, photos, tmp_path):
     for text in ("", "path,label\n", "path,label,split,pixels\na,b,c\n"):
         (copy / "images.csv").write_text(text)
         with pytest.raises(errors.UserError, match="images.csv is damaged"):
-            using.evaluate(
+            evaluation.evaluate(
                 copy,
                 opened(f"folder:{photos}"),
                 keep=files.cache_directory(),
@@ -228,10 +228,10 @@ def test_unreadable_images_are_left_out_and_named(trained, photos):
 
 def test_what_is_written_is_what_was_found(trained, photos, tmp_path):
     found = evaluate(trained, opened(f"folder:{photos}"))
-    using.write_judgement(found, tmp_path / "a.json")
+    evaluation.write_metrics(found, tmp_path / "a.json")
     values = json.loads((tmp_path / "a.json").read_text())
     assert values["quality"] == found.quality
-    using.write_predictions(found, tmp_path / "a.csv")
+    evaluation.write_predictions(found, tmp_path / "a.csv")
     with open(tmp_path / "a.csv", newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     columns = [f"p_{label}" for label in LABELS]
@@ -244,8 +244,8 @@ def test_what_is_written_is_what_was_found(trained, photos, tmp_path):
             assert float(one[column]) == pytest.approx(
                 float(other[column]), abs=1e-5
             )
-    using.write_predictions(
-        using.predict(trained.directory, found.paths[:2], progress=QUIET),
+    evaluation.write_predictions(
+        evaluation.predict(trained.directory, found.paths[:2], progress=QUIET),
         tmp_path / "b.csv",
     )
     header = (tmp_path / "b.csv").read_text().splitlines()[0]
@@ -253,14 +253,14 @@ def test_what_is_written_is_what_was_found(trained, photos, tmp_path):
 
 
 def test_export_is_checked_on_photographs(trained, tmp_path):
-    verified = using.export_model(trained.directory, tmp_path / "a")
+    verified = evaluation.export_model(trained.directory, tmp_path / "a")
     assert verified.images == 2
     assert (tmp_path / "a" / "saved_model.pb").is_file()
 
 
 def test_a_model_alone_needs_no_run_beside_it(trained, photos, tmp_path):
     shutil.copy(trained.directory / "model.keras", tmp_path)
-    found = using.evaluate(
+    found = evaluation.evaluate(
         tmp_path / "model.keras",
         opened(f"folder:{photos}"),
         keep=tmp_path / "cache",

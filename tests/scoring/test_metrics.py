@@ -10,8 +10,8 @@ import sklearn.metrics
 from hypothesis import strategies as st
 
 from tlkeras import errors
-from tlkeras import evaluation
 from tlkeras import files
+from tlkeras.scoring import metrics
 
 
 def draw(images, classes, seed=0, quality=1.5):
@@ -19,7 +19,7 @@ def draw(images, classes, seed=0, quality=1.5):
     targets = random.integers(0, classes, images)
     logits = random.normal(size=(images, classes))
     logits[np.arange(images), targets] += quality
-    return evaluation.softmax(logits), targets
+    return metrics.softmax(logits), targets
 
 
 def names(classes):
@@ -29,18 +29,18 @@ def names(classes):
 def test_softmax_of_known_logits():
     logits = np.log([[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]])
     expected = [[0.125, 0.25, 0.625], [0.375, 0.375, 0.25]]
-    np.testing.assert_allclose(evaluation.softmax(logits), expected, atol=1e-15)
+    np.testing.assert_allclose(metrics.softmax(logits), expected, atol=1e-15)
 
 
 def test_softmax_does_not_overflow():
-    got = evaluation.softmax(np.array([1000.0, 1000.0, -1000.0]))
+    got = metrics.softmax(np.array([1000.0, 1000.0, -1000.0]))
     np.testing.assert_array_equal(got, [0.5, 0.5, 0.0])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
 def test_softmax_widens_narrow_formats(dtype):
     logits = np.array([[60000.0, 0.0], [1.5, 0.25]]).astype(dtype)
-    got = evaluation.softmax(logits)
+    got = metrics.softmax(logits)
     assert got.dtype == np.float64
     assert got[0].tolist() == [1.0, 0.0]
     assert got[1, 0] == pytest.approx(1 / (1 + math.exp(-1.25)), abs=1e-15)
@@ -57,7 +57,7 @@ def test_softmax_widens_narrow_formats(dtype):
     ],
 )
 def test_wilson_gives_the_published_intervals(right, images, low, high):
-    got = evaluation.wilson(right, images)
+    got = metrics.wilson(right, images)
     assert tuple(round(end, 4) for end in got) == (low, high)
 
 
@@ -65,12 +65,12 @@ def test_wilson_gives_the_published_intervals(right, images, low, high):
 def test_wilson_holds_the_share_and_is_symmetric(data):
     images = data.draw(st.integers(1, 10**6))
     right = data.draw(st.integers(0, images))
-    low, high = evaluation.wilson(right, images)
+    low, high = metrics.wilson(right, images)
     assert 0 <= low <= right / images <= high <= 1
-    mirrored = evaluation.wilson(images - right, images)
+    mirrored = metrics.wilson(images - right, images)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)
     if right < images:
-        more = evaluation.wilson(right + 1, images)
+        more = metrics.wilson(right + 1, images)
         assert more[0] > low
         assert more[1] >= high
 
@@ -78,7 +78,7 @@ def test_wilson_holds_the_share_and_is_symmetric(data):
 @pytest.mark.parametrize(("right", "images"), [(0, 0), (3, 2), (-1, 5)])
 def test_wilson_refuses_impossible_counts(right, images):
     with pytest.raises(ValueError, match=f"right={right}, images={images}"):
-        evaluation.wilson(right, images)
+        metrics.wilson(right, images)
 
 
 def test_metrics_of_a_case_made_by_hand():
@@ -90,7 +90,7 @@ def test_metrics_of_a_case_made_by_hand():
             [0.1, 0.1, 0.8],
         ]
     )
-    got = evaluation.metrics(
+    got = metrics.compute(
         probabilities, np.array([0, 0, 1, 2]), ("a", "b", "c")
     )
     assert got["accuracy"]["value"] == 0.75
@@ -122,7 +122,7 @@ def test_metrics_of_a_case_made_by_hand():
 @pytest.mark.parametrize(("images", "classes"), [(300, 2), (500, 7), (90, 40)])
 def test_metrics_agree_with_scikit_learn(images, classes):
     probabilities, targets = draw(images, classes, seed=classes)
-    got = evaluation.metrics(probabilities, targets, names(classes))
+    got = metrics.compute(probabilities, targets, names(classes))
     answers = probabilities.argmax(axis=1)
     assert got["accuracy"]["value"] == pytest.approx(
         sklearn.metrics.accuracy_score(targets, answers)
@@ -170,7 +170,7 @@ def test_metrics_agree_with_scikit_learn(images, classes):
 
 def test_calibration_error_agrees_with_a_plain_loop():
     probabilities, targets = draw(700, 4, seed=3, quality=0.8)
-    got = evaluation.metrics(probabilities, targets, names(4))
+    got = metrics.compute(probabilities, targets, names(4))
     error = 0.0
     for index in range(15):
         inside = [
@@ -186,7 +186,7 @@ def test_calibration_error_agrees_with_a_plain_loop():
 
 
 def test_perfect_scores():
-    got = evaluation.metrics(
+    got = metrics.compute(
         np.eye(3)[[0, 1, 2] * 100], np.array([0, 1, 2] * 100), names(3)
     )
     assert got["accuracy"]["value"] == got["accuracy"]["high"] == 1.0
@@ -197,7 +197,7 @@ def test_perfect_scores():
 
 
 def test_a_probability_of_zero_keeps_the_cross_entropy_finite():
-    got = evaluation.metrics(
+    got = metrics.compute(
         np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1, 0]), names(2)
     )
     assert 300 < got["cross_entropy"] < 400
@@ -205,7 +205,7 @@ def test_a_probability_of_zero_keeps_the_cross_entropy_finite():
 
 def test_a_class_without_images_has_no_recall():
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]])
-    got = evaluation.metrics(probabilities, np.array([0, 0]), names(3))
+    got = metrics.compute(probabilities, np.array([0, 0]), names(3))
     assert [row["recall"] for row in got["per_class"]] == [0.5, None, None]
     assert [row["precision"] for row in got["per_class"]] == [1.0, 0.0, None]
     assert got["per_class"][2]["f1"] is None
@@ -217,9 +217,9 @@ def test_a_class_without_images_has_no_recall():
 def test_majority_is_that_of_the_training_images_where_given():
     probabilities, _ = draw(10, 3)
     targets = np.array([0] * 6 + [1] * 3 + [2])
-    here = evaluation.metrics(probabilities, targets, names(3))
+    here = metrics.compute(probabilities, targets, names(3))
     assert here["majority"] == 0.6
-    training = evaluation.metrics(
+    training = metrics.compute(
         probabilities, targets, names(3), majority_label_of_training=1
     )
     assert training["majority"] == 0.3
@@ -228,24 +228,24 @@ def test_majority_is_that_of_the_training_images_where_given():
 def test_an_accuracy_that_does_not_beat_the_majority_is_warned_of():
     targets = np.array([0] * 150 + [1] * 150)
     answers = np.array([0] * 160 + [1] * 140)
-    worse = evaluation.metrics(np.eye(2)[1 - answers], targets, ("cat", "dog"))
+    worse = metrics.compute(np.eye(2)[1 - answers], targets, ("cat", "dog"))
     (warning,) = worse["warnings"]
     assert "does not beat always answering 'cat'" in warning
     assert "50.0 %" in warning
     unsure = np.array([0] * 150 + [1] * 10 + [0] * 140)
-    (warning,) = evaluation.metrics(
+    (warning,) = metrics.compute(
         np.eye(2)[unsure], targets, ("cat", "dog"), majority_label_of_training=1
     )["warnings"]
     assert "does not surely beat always answering 'dog'" in warning
-    better = evaluation.metrics(np.eye(2)[answers], targets, ("cat", "dog"))
+    better = metrics.compute(np.eye(2)[answers], targets, ("cat", "dog"))
     assert better["warnings"] == []
 
 
 def test_few_images_are_warned_of_with_the_width():
-    got = evaluation.metrics(
+    got = metrics.compute(
         np.eye(2)[[0, 1] * 50], np.array([0, 1] * 50), ("cat", "dog")
     )
-    low, high = evaluation.wilson(100, 100)
+    low, high = metrics.wilson(100, 100)
     (warning,) = got["warnings"]
     assert "Only 100 images" in warning
     assert f"{100 * (high - low):.1f} points wide" in warning
@@ -253,12 +253,12 @@ def test_few_images_are_warned_of_with_the_width():
 
 def test_no_images_is_a_users_error():
     with pytest.raises(errors.UserError, match="0 images"):
-        evaluation.metrics(np.zeros((0, 2)), np.zeros(0, int), names(2))
+        metrics.compute(np.zeros((0, 2)), np.zeros(0, int), names(2))
 
 
 def test_scores_that_are_not_finite_are_a_users_error():
     with pytest.raises(errors.UserError, match="1 of 2 images"):
-        evaluation.metrics(
+        metrics.compute(
             np.array([[0.5, 0.5], [np.nan, 1.0]]), np.array([0, 1]), names(2)
         )
 
@@ -276,7 +276,7 @@ def test_scores_that_are_not_finite_are_a_users_error():
 )
 def test_what_does_not_fit_is_refused(probabilities, targets, message):
     with pytest.raises(ValueError, match=message):
-        evaluation.metrics(np.array(probabilities), np.array(targets), names(2))
+        metrics.compute(np.array(probabilities), np.array(targets), names(2))
 
 
 @hypothesis.settings(max_examples=60, deadline=None)
@@ -291,7 +291,7 @@ def test_metrics_are_json_and_do_not_depend_on_the_order(
 ):
     probabilities, targets = draw(images, classes, seed)
     probabilities = probabilities.astype(dtype)
-    got = evaluation.metrics(probabilities, targets, names(classes))
+    got = metrics.compute(probabilities, targets, names(classes))
     text = json.dumps(got, allow_nan=False)
     assert json.loads(text) == got
     for key in ("balanced_accuracy", "macro_f1", "majority"):
@@ -301,7 +301,7 @@ def test_metrics_are_json_and_do_not_depend_on_the_order(
     assert sum(part["n"] for part in got["reliability"]) == images
     assert sum(row["n"] for row in got["per_class"]) == images
     order = np.random.default_rng(seed).permutation(images)
-    again = evaluation.metrics(
+    again = metrics.compute(
         probabilities[order], targets[order], names(classes)
     )
     for key in ("accuracy", "confusion", "per_class", "warnings"):
@@ -311,7 +311,7 @@ def test_metrics_are_json_and_do_not_depend_on_the_order(
 
 def test_predictions_rows_follow_the_contract(tmp_path):
     probabilities = np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)
-    header, rows = evaluation.predictions_rows(
+    header, rows = metrics.predictions_rows(
         ["a/1.png", "b,2.png"],
         probabilities,
         ("cat", "dog"),
@@ -344,7 +344,7 @@ def test_predictions_rows_follow_the_contract(tmp_path):
 
 
 def test_predictions_rows_without_truth():
-    header, rows = evaluation.predictions_rows(
+    header, rows = metrics.predictions_rows(
         ["x.jpg"], np.array([[0.4, 0.6]]), ("a", "b")
     )
     assert header == ["path", "label", "score", "p_a", "p_b"]
@@ -353,8 +353,8 @@ def test_predictions_rows_without_truth():
 
 def test_predictions_rows_refuse_lengths_that_differ():
     with pytest.raises(ValueError, match="2 paths"):
-        evaluation.predictions_rows(["x", "y"], np.eye(3), ("a", "b", "c"))
+        metrics.predictions_rows(["x", "y"], np.eye(3), ("a", "b", "c"))
     with pytest.raises(ValueError, match="`splits`.*1 for 2"):
-        evaluation.predictions_rows(
+        metrics.predictions_rows(
             ["x", "y"], np.eye(2), ("a", "b"), splits=["test"]
         )

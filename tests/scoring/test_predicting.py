@@ -7,9 +7,9 @@ import pytest
 from conftest import tree
 
 from tlkeras import errors
-from tlkeras import predicting
 from tlkeras import progress
-from tlkeras import saving
+from tlkeras.models import saving
+from tlkeras.scoring import predicting
 
 QUIET = progress.Progress(quiet=True)
 

@@ -9,13 +9,14 @@ import pytest
 from conftest import small
 from hypothesis import strategies as st
 
-from tlkeras import config
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import records
-from tlkeras import rules
+from tlkeras.settings import config as configs
+from tlkeras.settings import setting as setting_rules
+from tlkeras.settings import strategies
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 PHASE = {
     "name": "head",
     "unfreeze": "none",
@@ -24,7 +25,7 @@ PHASE = {
 }
 
 
-def values_of(setting: rules.Setting) -> st.SearchStrategy:
+def values_of(setting: setting_rules.Setting) -> st.SearchStrategy:
     """Returns a strategy for all that a setting allows."""
     rule = setting.rule
     if setting.name == "unfreeze":
@@ -51,7 +52,7 @@ def phases() -> st.SearchStrategy:
                 "learning_rate": st.floats(1e-9, 10),
             },
             optional={
-                "statistics": st.sampled_from(["held", "learned"]),
+                "batch_norm": st.sampled_from(["frozen", "training"]),
                 "patience": st.integers(1, 9),
             },
         ),
@@ -65,7 +66,7 @@ def phases() -> st.SearchStrategy:
 @hypothesis.settings(deadline=None)
 @hypothesis.given(st.data())
 def test_toml_brings_every_configuration_back(data):
-    known = dict(config.settings())
+    known = dict(configs.settings())
     if data.draw(st.booleans()):
         del known["strategy"]
         known["phases"] = None
@@ -82,27 +83,27 @@ def test_toml_brings_every_configuration_back(data):
         values["weights"] = "none"
     if values.get("head_solver") == "logistic":
         values |= {"head": "linear", "feature_cache": "memory"}
-    built = config.build(values)
+    built = configs.build(values)
     for name in names - {"phases"}:
         assert getattr(built, name) == values[name]
     assert len(built.phases) == len(values.get("phases", ()))
-    text = config.to_toml(built)
-    read = config.tomllib.loads(text)
+    text = configs.to_toml(built)
+    read = configs.tomllib.loads(text)
     assert not {"strategy", "phases"} <= set(read)
-    assert config.build(read) == config.anywhere(built)
+    assert configs.build(read) == configs.anywhere(built)
 
 
 def test_paths_that_are_not_utf8_come_back_from_a_file(tmp_path):
     data = b"folder:/caf\xe9/\xc3\xa9".decode("utf-8", "surrogateescape")
-    built = config.build({"data": data})
-    files.write_text(tmp_path / "config.toml", config.to_toml(built))
+    built = configs.build({"data": data})
+    files.write_text(tmp_path / "config.toml", configs.to_toml(built))
     assert b"/caf\xe9/\xc3\xa9" in (tmp_path / "config.toml").read_bytes()
-    assert config.resolve(tmp_path / "config.toml") == built
+    assert configs.resolve(tmp_path / "config.toml") == built
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path):
     (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfbatch_size = 8\r\n")
-    assert config.resolve(tmp_path / "a.toml").batch_size == 8
+    assert configs.resolve(tmp_path / "a.toml").batch_size == 8
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
 )
 def test_a_mistake_is_told_in_one_line_with_its_place(values, parts):
     with pytest.raises(errors.UserError) as caught:
-        config.build(values)
+        configs.build(values)
     message = str(caught.value)
     assert "\n" not in message
     assert [part for part in parts if part not in message] == []
@@ -153,15 +154,15 @@ def test_a_mistake_is_told_in_one_line_with_its_place(values, parts):
 def test_a_message_names_the_file(tmp_path):
     (tmp_path / "a.toml").write_text("batch_size = 0")
     with pytest.raises(errors.UserError, match=r"a\.toml: `batch_size`"):
-        config.resolve(tmp_path / "a.toml")
+        configs.resolve(tmp_path / "a.toml")
 
 
 def test_a_whole_number_will_do_where_a_fraction_is_wanted():
-    assert config.build({"l2": 1}) == config.build({"l2": 1.0})
+    assert configs.build({"l2": 1}) == configs.build({"l2": 1.0})
 
 
 def test_a_path_of_python_is_text(tmp_path):
-    assert config.build({"weights": tmp_path}).weights == str(tmp_path)
+    assert configs.build({"weights": tmp_path}).weights == str(tmp_path)
 
 
 @pytest.mark.parametrize("head", [1e-3, 3e-3, 7e-3, 0.1, 3e-5])
@@ -169,12 +170,12 @@ def test_a_fifth_of_the_heads_rate_is_the_highest(head):
     # 3e-3 / 5 is below 6e-4 in binary numbers, and all the same a fifth.
     fifth = float(f"{head / 5:.6g}")
     rates = {"head_learning_rate": head}
-    config.build({**rates, "finetune_learning_rate": fifth})
+    configs.build({**rates, "finetune_learning_rate": fifth})
     above = {**rates, "finetune_learning_rate": 1.001 * fifth}
-    config.build({**above, "force_rate": True})
-    config.build({**above, "strategy": "feature_extraction"})
+    configs.build({**above, "force_rate": True})
+    configs.build({**above, "strategy": "feature_extraction"})
     with pytest.raises(errors.UserError, match="a fifth"):
-        config.build(above)
+        configs.build(above)
 
 
 @pytest.mark.parametrize(
@@ -189,16 +190,16 @@ def test_a_fifth_of_the_heads_rate_is_the_highest(head):
 )
 def test_default_then_file_then_flag(tmp_path, text, given, expected):
     (tmp_path / "a.toml").write_text(text)
-    assert config.resolve(tmp_path / "a.toml", given).batch_size == expected
+    assert configs.resolve(tmp_path / "a.toml", given).batch_size == expected
 
 
 def test_strategy_and_phases_overrule_each_other(tmp_path):
     phases, strategy = tmp_path / "phases.toml", tmp_path / "strategy.toml"
-    phases.write_text(config.to_toml(config.build({"phases": [PHASE]})))
+    phases.write_text(configs.to_toml(configs.build({"phases": [PHASE]})))
     strategy.write_text('strategy = "scratch"')
-    named = config.resolve(phases, {"strategy": "fine_tuning"})
+    named = configs.resolve(phases, {"strategy": "fine_tuning"})
     assert named.strategy_phases().name == "fine_tuning"
-    listed = config.resolve(strategy, {"phases": [PHASE]})
+    listed = configs.resolve(strategy, {"phases": [PHASE]})
     assert listed.strategy_phases().planned == (records.Phase(**PHASE),)
 
 
@@ -206,31 +207,33 @@ def test_a_flag_may_mend_what_a_file_lacks(tmp_path):
     file = tmp_path / "a.toml"
     file.write_text("finetune_learning_rate = 1e-3")
     with pytest.raises(errors.UserError, match="a fifth"):
-        config.resolve(file)
-    assert config.resolve(file, {"force_rate": True}).force_rate
-    assert config.resolve(file, {"head_learning_rate": 1e-2})
+        configs.resolve(file)
+    assert configs.resolve(file, {"force_rate": True}).force_rate
+    assert configs.resolve(file, {"head_learning_rate": 1e-2})
 
 
 def test_every_setting_is_read_somewhere():
     sources = {
         path: path.read_text() for path in (ROOT / "tlkeras").rglob("*.py")
     }
-    for name in [*config.settings(), "phases"]:
-        pattern = re.compile(rf"\b(config|self|trained)\.{name}\b")
+    for name in [*configs.settings(), "phases"]:
+        pattern = re.compile(
+            rf"\b(config|self|trained)\.{name}\b|values\[\"{name}\"\]"
+        )
         readers = [
             path.name for path, text in sources.items() if pattern.search(text)
         ]
         assert readers, name
 
 
-@pytest.mark.parametrize("strategy", config.strategies.NAMES)
+@pytest.mark.parametrize("strategy", strategies.NAMES)
 def test_the_strategies_of_a_setting_are_those_that_read_it(strategy):
     """Changes each setting and sees whether a phase becomes another one."""
     built = small(strategy=strategy)
     changed = {
         "head_epochs": 7,
         "head_learning_rate": 0.05,
-        "head_solver": "logistic",
+        "head_solver": "adam",
         "unfreeze": "stages:1",
         "finetune_epochs": 7,
         "finetune_learning_rate": 2e-5,
@@ -240,21 +243,16 @@ def test_the_strategies_of_a_setting_are_those_that_read_it(strategy):
         "warmup": 0.5,
         "patience": 7,
     }
-    limited = {
-        name
-        for name, setting in config.settings().items()
-        if setting.rule.strategies
-    }
+    limited = {name for name in configs.settings() if strategies.readers(name)}
     assert limited == {*changed, "force_rate"}
     planned = built.strategy_phases().planned
     for name, value in changed.items():
         other = dataclasses.replace(built, **{name: value})
         reads = other.strategy_phases().planned != planned
-        known = config.settings()[name].rule.strategies
-        assert reads == (strategy in known), name
-        assert bool(config.unused(other, [name])) != reads, name
-    phases = config.build({"phases": [PHASE]})
-    assert len(config.unused(phases, changed)) == len(changed)
+        assert reads == (strategy in strategies.readers(name)), name
+        assert bool(configs.unused(other, [name])) != reads, name
+    phases = configs.build({"phases": [PHASE]})
+    assert len(configs.unused(phases, changed)) == len(changed)
 
 
 def test_recipes_are_found_by_name_even_beside_a_folder_of_that_name(
@@ -262,15 +260,15 @@ def test_recipes_are_found_by_name_even_beside_a_folder_of_that_name(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flowers").mkdir()
-    assert config.resolve("flowers").data == "tfds:tf_flowers"
+    assert configs.resolve("flowers").data == "tfds:tf_flowers"
     with pytest.raises(errors.UserError, match="Did you mean flowers?"):
-        config.read("flower")
+        configs.read("flower")
     with pytest.raises(errors.UserError, match="a directory"):
-        config.read(tmp_path)
+        configs.read(tmp_path)
     (tmp_path / "flowers").rmdir()
     (tmp_path / "flowers").write_text("no TOML")
     with pytest.raises(errors.UserError, match="must be a TOML file"):
-        config.read("flowers")
+        configs.read("flowers")
 
 
 def test_an_installed_wheel_has_recipes_page_and_type_marker(tmp_path):
@@ -293,7 +291,7 @@ def test_an_installed_wheel_has_recipes_page_and_type_marker(tmp_path):
     assert (place / "tlkeras" / "py.typed").is_file()
     assert (place / "tlkeras" / "report" / "page.html").is_file()
     program = (
-        "from tlkeras import config; print(config.__file__); "
+        "from tlkeras.settings import config; print(config.__file__); "
         "print(*config.recipes(), config.resolve('digits').backbone)"
     )
     found = subprocess.run(
@@ -334,4 +332,20 @@ def test_what_a_solver_needs(settings, word):
     if "phases" not in settings:
         settings = {**settings, "head_solver": "logistic"}
     with pytest.raises(errors.UserError, match=re.escape(word)):
-        config.build(settings)
+        configs.build(settings)
+
+
+@pytest.mark.parametrize(
+    "value", ["none", "all", "stages:1", "stages:12", "from:block_3/add"]
+)
+def test_what_of_a_base_learns(value):
+    assert configs.build({"unfreeze": value}).unfreeze == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "None", "stages", "stages:0", "stages:-1", "stages:1.5", "from:"],
+)
+def test_what_no_base_has_is_refused(value):
+    with pytest.raises(errors.UserError, match="`unfreeze` must be none, all"):
+        configs.build({"unfreeze": value})

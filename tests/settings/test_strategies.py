@@ -3,38 +3,74 @@
 import pytest
 
 from tlkeras import records
-from tlkeras import strategies
+from tlkeras.settings import config as configs
+from tlkeras.settings import strategies
 
-EVIDENCE = records.Evidence(100, 20, 3)
 HEAD = records.Phase("head", "none", 5, 1e-3)
 WHOLE = records.Phase("whole", "all", 5, 1e-4)
 
 
-@pytest.mark.parametrize(
-    "strategy, pretrained, phases",
-    [
-        (strategies.feature_extraction(HEAD), True, (HEAD,)),
-        (strategies.fine_tuning(HEAD, WHOLE), True, (HEAD, WHOLE)),
-        (strategies.pretrained_init(WHOLE), True, (WHOLE,)),
-        (strategies.scratch(WHOLE), False, (WHOLE,)),
-        (strategies.walk("own", (WHOLE, HEAD)), True, (WHOLE, HEAD)),
-        (strategies.walk("own", ()), True, ()),
-    ],
-)
-def test_walks_through_its_phases(strategy, pretrained, phases):
-    assert strategy.pretrained == pretrained
+@pytest.mark.parametrize("phases", [(WHOLE, HEAD), (HEAD,), ()])
+def test_walks_through_its_phases(phases):
+    strategy = strategies.walk("own", phases)
+    assert strategy.pretrained
     assert strategy.planned == phases
     found = []
-    while phase := strategy.next_phase(EVIDENCE, tuple(found)):
+    while phase := strategy.next_phase(None, tuple(found)):
         found.append(phase)
     assert tuple(found) == phases
 
 
-def test_names_are_those_of_the_functions():
-    made = (
-        strategies.scratch(WHOLE),
-        strategies.feature_extraction(HEAD),
-        strategies.fine_tuning(HEAD, WHOLE),
-        strategies.pretrained_init(WHOLE),
+def built(name: str, **settings: object) -> strategies.Strategy:
+    return configs.build({"strategy": name, **settings}).strategy_phases()
+
+
+def test_only_scratch_starts_from_random_weights():
+    assert [
+        name for name in strategies.NAMES if not built(name).pretrained
+    ] == ["scratch"]
+
+
+def test_each_has_the_phases_of_its_row():
+    made = {
+        name: [
+            (phase.name, phase.unfreeze, phase.batch_norm)
+            for phase in built(name).planned
+        ]
+        for name in strategies.NAMES
+    }
+    head = ("head", "none", "frozen")
+    assert made == {
+        "scratch": [("scratch", "all", "training")],
+        "feature_extraction": [head],
+        "converged_head": [head],
+        "last_stage": [head, ("finetune", "stages:1", "frozen")],
+        "fine_tuning": [head, ("finetune", "all", "frozen")],
+        "fine_tuning_low": [head, ("finetune", "all", "frozen")],
+        "pretrained_init": [("pretrained_init", "all", "training")],
+    }
+
+
+def test_the_lower_rate_is_a_tenth():
+    high, low = (
+        built(name).planned[1].learning_rate
+        for name in ("fine_tuning", "fine_tuning_low")
     )
-    assert tuple(each.name for each in made) == strategies.NAMES
+    assert low == pytest.approx(high / 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "solver"),
+    [
+        ({}, "auto"),
+        ({"head": "mlp"}, "adam"),
+        ({"feature_cache": "off"}, "adam"),
+        ({"head_solver": "adam"}, "adam"),
+        ({"head_solver": "logistic"}, "logistic"),
+    ],
+)
+def test_a_linear_head_is_solved_where_its_features_are_stored(
+    settings, solver
+):
+    for name in ("feature_extraction", "fine_tuning", "last_stage"):
+        assert built(name, **settings).planned[0].solver == solver

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny
 
-from tlkeras import checkpoint
 from tlkeras import errors
-from tlkeras import model as models
 from tlkeras import records
+from tlkeras.models import classifier as classifiers
+from tlkeras.training import checkpoint
 
 ROW = records.Epoch(
     phase="head",
@@ -51,7 +51,7 @@ def model():
 
 
 def contents(model) -> list[bytes]:
-    return [each.tobytes() for each in models.state(model)]
+    return [each.tobytes() for each in classifiers.state(model)]
 
 
 def test_gives_back_every_bit(model, tmp_path):
@@ -105,7 +105,7 @@ class TestRefusal:
     """A ValueError, so that the caller can tell it in one line."""
 
     def test_of_another_model(self, model, tmp_path):
-        checkpoint.save(tmp_path, models.build_head(4, 3), (RESULT,))
+        checkpoint.save(tmp_path, classifiers.build_head(4, 3), (RESULT,))
         with pytest.raises(ValueError):
             checkpoint.load(tmp_path, model)
 

@@ -13,16 +13,16 @@ import pytest
 import sklearn.datasets
 import tiny
 
-from tlkeras import activations
-from tlkeras import cache
-from tlkeras import devices
 from tlkeras import errors
-from tlkeras import model as models
 from tlkeras import progress as progresses
 from tlkeras import records
-from tlkeras import training
 from tlkeras.backbones import base as bases
 from tlkeras.data import batches
+from tlkeras.machine import devices
+from tlkeras.models import classifier as classifiers
+from tlkeras.training import feature_cache
+from tlkeras.training import phase as one_phase
+from tlkeras.training import row_store
 
 
 def phase(unfreeze: str = "all", epochs: int = 2, **changes) -> records.Phase:
@@ -36,10 +36,10 @@ def fit(
     *callbacks,
     feed=None,
     first_epoch=0,
-    storage=cache.NOWHERE,
+    storage=row_store.NOWHERE,
     progress=tiny.QUIET,
 ):
-    return training.fit(
+    return one_phase.fit(
         model,
         what,
         feed or tiny.feed(),
@@ -88,15 +88,15 @@ class TestStatistics:
         model = tiny.classifier()
         before = contents(model)
         drawn = draws(model)
-        result = fit(model, phase(statistics="learned"))
+        result = fit(model, phase(batch_norm="training"))
         moved = changed(before, contents(model))
         assert {"bn1/moving_mean", "bn2/moving_variance"} <= moved
         assert draws(model)[0] > drawn[0]
-        assert result.momentum == training.short_momentum(6)
+        assert result.momentum == one_phase.short_momentum(6)
 
     def test_efficientnet(self):
         keras.utils.set_random_seed(0)
-        model = models.build_classifier(
+        model = classifiers.build_classifier(
             3, backbone="EfficientNetB0", weights="none", image_size=32
         )
         network = bases.of(model).network
@@ -105,7 +105,7 @@ class TestStatistics:
         # The first step moves only the head, which begins at zero.
         result = fit(model, phase(top, 1), feed=tiny.feed(16, size=32))
         moved = changed(before, contents(network))
-        cut = models.find_cut(network, top)[0]
+        cut = classifiers.find_cut(network, top)[0]
         assert result.learning == 18
         assert moved
         assert not [path for path in moved if path.split("/")[0] in cut.below]
@@ -114,13 +114,13 @@ class TestStatistics:
 
 
 class TestFrozen:
-    @pytest.mark.parametrize("statistics", ["held", "learned"])
+    @pytest.mark.parametrize("batch_norm", ["frozen", "training"])
     @pytest.mark.parametrize("unfreeze", ["from:conv2", "none"])
-    def test_is_bit_equal(self, unfreeze, statistics):
+    def test_is_bit_equal(self, unfreeze, batch_norm):
         model = tiny.classifier()
         network = bases.of(model).network
         before = contents(model)
-        fit(model, phase(unfreeze, statistics=statistics))
+        fit(model, phase(unfreeze, batch_norm=batch_norm))
         moved = {
             each.split("/")[0] for each in changed(before, contents(model))
         }
@@ -133,11 +133,11 @@ class TestFrozen:
             for name in ("early", "between")
         ]
         assert drawn[0] == 0
-        learned = unfreeze != "none" and statistics == "learned"
+        learned = unfreeze != "none" and batch_norm == "training"
         assert (drawn[1] > 0) == learned
 
-    @pytest.mark.parametrize("statistics", ["held", "learned"])
-    def test_movement_is_an_error(self, statistics):
+    @pytest.mark.parametrize("batch_norm", ["frozen", "training"])
+    def test_movement_is_an_error(self, batch_norm):
         model = tiny.classifier()
         kernel = bases.of(model).network.get_layer("conv1").kernel
 
@@ -146,8 +146,8 @@ class TestFrozen:
             kernel.assign(np.nextafter(np.asarray(kernel), np.float32(9)))
 
         nudging = keras.callbacks.LambdaCallback(on_epoch_end=nudge)
-        with pytest.raises(training.ClaimError, match="frozen, conv1/kernel"):
-            fit(model, phase("from:conv2", statistics=statistics), nudging)
+        with pytest.raises(one_phase.ClaimError, match="frozen, conv1/kernel"):
+            fit(model, phase("from:conv2", batch_norm=batch_norm), nudging)
 
     def test_moved_statistics_are_an_error(self):
         model = tiny.classifier()
@@ -155,7 +155,7 @@ class TestFrozen:
         moving = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: mean.assign_add([0, 0, 0, 1e-6])
         )
-        with pytest.raises(training.ClaimError, match="bn2/moving_mean"):
+        with pytest.raises(one_phase.ClaimError, match="bn2/moving_mean"):
             fit(model, phase(), moving)
 
 
@@ -164,7 +164,7 @@ class TestLearning:
         # 3 steps an epoch; a rate that float32 rounds away.
         still = phase("none", 7, learning_rate=1e-38, patience=9)
         model = models_without_zeros()
-        with pytest.raises(training.ClaimError, match="of the head in 21 st"):
+        with pytest.raises(one_phase.ClaimError, match="of the head in 21 st"):
             fit(model, still)
 
     def test_nothing_moves_in_few_steps(self):
@@ -213,7 +213,7 @@ class TestCompile:
         fit(model, phase(epochs=1))
         assert model.optimizer is None
         assert not bases.of(model).trainable_variables
-        assert bases.of(model).statistics == "held"
+        assert bases.of(model).batch_norm == "frozen"
         with pytest.raises(ValueError, match="compile"):
             model.fit(np.zeros((1, 8, 8, 3)), np.zeros(1), verbose=0)
 
@@ -264,7 +264,7 @@ class TestBestEpoch:
             on_epoch_begin=spoil,
             on_epoch_end=lambda epoch, logs: states.append(contents(model)),
         )
-        four = phase("all", 4, statistics="learned")
+        four = phase("all", 4, batch_norm="training")
         result = fit(model, four, keep)
         assert 1 <= result.best_epoch < 4
         assert len(states) == 4
@@ -273,8 +273,8 @@ class TestBestEpoch:
         assert result.score == records.Score(
             row.validation_accuracy, row.validation_cross_entropy, 24
         )
-        training.compile(model, four, 1)
-        assert training.evaluate(model, tiny.feed()) == result.score
+        one_phase.compile(model, four, 1)
+        assert one_phase.evaluate(model, tiny.feed()) == result.score
 
     def test_is_the_best_of_all(self):
         result = fit(tiny.classifier(), phase("all", 5, learning_rate=0.3))
@@ -331,8 +331,8 @@ class TestEnd:
         assert result.epochs == len(result.history) == epochs
         kept = states[result.best_epoch - 1] if epochs else before
         assert contents(model) == kept
-        training.compile(model, phase(), 1)
-        assert training.evaluate(model, tiny.feed()) == result.score
+        one_phase.compile(model, phase(), 1)
+        assert one_phase.evaluate(model, tiny.feed()) == result.score
 
     @pytest.mark.skipif(
         keras.backend.backend() == "tensorflow",
@@ -387,7 +387,7 @@ class TestEnd:
 
 class TestMomentum:
     def test_depends_on_the_steps(self):
-        found = [training.short_momentum(each) for each in (1, 40, 500, 10**6)]
+        found = [one_phase.short_momentum(each) for each in (1, 40, 500, 10**6)]
         assert found == pytest.approx([0.5, 0.5, 0.96, 0.999])
 
     def test_is_that_of_the_network_again(self):
@@ -397,7 +397,7 @@ class TestMomentum:
         look = keras.callbacks.LambdaCallback(
             on_train_begin=lambda logs: seen.append(bn.momentum)
         )
-        fit(model, phase("all", 1, statistics="learned"), look)
+        fit(model, phase("all", 1, batch_norm="training"), look)
         fit(model, phase("all", 1), look)
         assert seen == [0.5, 0.99]
         assert bn.momentum == 0.99
@@ -406,7 +406,7 @@ class TestMomentum:
         # Law 11: 60 steps from scratch on real digits. Measured with seeds 0,
         # 1, 2: 95, 94, 97 % with it; 64, 44, 48 % with the network's own.
         own = scratch_on_digits()
-        monkeypatch.setattr(training, "short_momentum", lambda steps: 1.0)
+        monkeypatch.setattr(one_phase, "short_momentum", lambda steps: 1.0)
         late = scratch_on_digits()
         assert [row.accuracy for row in own.history] == [
             row.accuracy for row in late.history
@@ -421,11 +421,11 @@ def scratch_on_digits() -> records.PhaseResult:
     grey = (digits.images * 255 / 16).astype(np.uint8)
     pixels = np.stack([grey.repeat(2, 1).repeat(2, 2)] * 3, axis=-1)
     keras.utils.set_random_seed(1)
-    model = models.build_classifier(
+    model = classifiers.build_classifier(
         5, backbone="SmallResNet", weights="none", image_size=16
     )
     whole = phase(
-        epochs=3, learning_rate=3e-3, statistics="learned", schedule="cosine"
+        epochs=3, learning_rate=3e-3, batch_norm="training", schedule="cosine"
     )
     feed = tiny.of(
         pixels,
@@ -440,17 +440,17 @@ def scratch_on_digits() -> records.PhaseResult:
 
 class TestLearningRate:
     def test_constant(self):
-        assert training.learning_rate(phase(learning_rate=1e-3), 9) == 1e-3
+        assert one_phase.learning_rate(phase(learning_rate=1e-3), 9) == 1e-3
 
     def test_cosine_with_warm_up(self):
-        course = training.learning_rate(
+        course = one_phase.learning_rate(
             phase(learning_rate=1.0, schedule="cosine", warmup=0.2), 100
         )
         found = [float(course(step)) for step in (0, 10, 20, 60, 100)]
         assert found == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0], abs=1e-6)
 
     def test_cosine_without(self):
-        course = training.learning_rate(
+        course = one_phase.learning_rate(
             phase(learning_rate=1.0, schedule="cosine", warmup=0.0), 10
         )
         found = [float(course(step)) for step in (0, 5, 10)]
@@ -461,7 +461,7 @@ class TestPrecision:
     @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
     def test_trains(self, precision):
         keras.utils.set_random_seed(0)
-        model = models.build_classifier(
+        model = classifiers.build_classifier(
             3,
             backbone="SmallResNet",
             weights="none",
@@ -491,7 +491,7 @@ class TestOneSeed:
         found = []
         for _ in range(2):
             model = tiny.classifier()
-            result = fit(model, phase(statistics="learned"), first_epoch=3)
+            result = fit(model, phase(batch_norm="training"), first_epoch=3)
             scores = [(row.loss, row.accuracy) for row in result.history]
             found.append((list(contents(model).values()), scores))
         assert found[0] == found[1]
@@ -517,26 +517,26 @@ class TestCachedActivations:
         return tiny.of(self.PIXELS, targets, **options)
 
     def storage(self, folder, mode="auto", memory=1e9, disk=1e9):
-        return cache.Storage(mode, folder, memory, disk)
+        return row_store.Storage(mode, folder, memory, disk)
 
     @pytest.mark.parametrize(
-        "unfreeze, statistics, cut, augment, views, modes",
+        "unfreeze, batch_norm, cut, augment, views, modes",
         [
-            ("none", "held", "the base's end", "none", 1, ("memory", "disk")),
-            ("none", "held", "the base's end", "flip", 2, ("auto",)),
-            ("from:conv2", "held", "relu1", "strong", 4, ("disk",)),
-            ("from:conv2", "learned", "relu1", "flip", 2, ("memory", "auto")),
+            ("none", "frozen", "the base's end", "none", 1, ("memory", "disk")),
+            ("none", "frozen", "the base's end", "flip", 2, ("auto",)),
+            ("from:conv2", "frozen", "relu1", "strong", 4, ("disk",)),
+            ("from:conv2", "training", "relu1", "flip", 2, ("memory", "auto")),
         ],
     )
     def test_equal_live_training(
-        self, tmp_path, unfreeze, statistics, cut, augment, views, modes
+        self, tmp_path, unfreeze, batch_norm, cut, augment, views, modes
     ):
         ends = []
         for mode in ("off", *modes):
             model = tiny.classifier(dropout=0.5 if cut != "relu1" else 0.0)
             result = fit(
                 model,
-                phase(unfreeze, 4, statistics=statistics),
+                phase(unfreeze, 4, batch_norm=batch_norm),
                 feed=self.feed(augment=augment),
                 storage=self.storage(tmp_path, mode),
             )
@@ -557,7 +557,7 @@ class TestCachedActivations:
     def test_a_second_phase_computes_nothing(self, tmp_path, monkeypatch):
         options = {"storage": self.storage(tmp_path), "feed": self.feed()}
         first = fit(tiny.classifier(), phase("none", 2), **options)
-        monkeypatch.setattr(activations, "_run", None)
+        monkeypatch.setattr(feature_cache, "_run", None)
         second = fit(tiny.classifier(), phase("none", 2), **options)
         assert first.history[-1].loss == second.history[-1].loss
         # Another base is another table.
@@ -567,13 +567,13 @@ class TestCachedActivations:
 
     def test_new_images_alone_are_computed(self, tmp_path, monkeypatch):
         computed = []
-        run = activations._run
+        run = feature_cache._run
 
         def counted(network, images):
             computed.append(len(images))
             return run(network, images)
 
-        monkeypatch.setattr(activations, "_run", counted)
+        monkeypatch.setattr(feature_cache, "_run", counted)
         options = {"storage": self.storage(tmp_path)}
         few = self.feed(augment="flip", train=slice(0, 14))
         fit(tiny.classifier(), phase("none", 2), feed=few, **options)
@@ -642,7 +642,7 @@ class TestCachedActivations:
         for seconds, views in (((1.0, 2.0), 0), ((2.0, 1.0), 2)):
             measured = iter(seconds)
             monkeypatch.setattr(
-                activations, "_time", lambda work, of=measured: next(of)
+                feature_cache, "_time", lambda work, of=measured: next(of)
             )
             result = fit(
                 tiny.classifier(),
@@ -660,7 +660,7 @@ class TestSolvedHead:
         return phase("none", 50, solver="logistic", **changes)
 
     def test_is_not_worse_than_a_trained_one(self, tmp_path):
-        storage = cache.Storage("auto", tmp_path, 1e9, 1e9)
+        storage = row_store.Storage("auto", tmp_path, 1e9, 1e9)
         model = tiny.classifier(dropout=0.0)
         before = contents(model)
         solved = fit(model, self.phase(), storage=storage)
@@ -674,8 +674,8 @@ class TestSolvedHead:
         assert not records.better(trained.score, solved.score)
         # What the phase says is what the model then does.
         feed = tiny.feed()
-        training.compile(model, self.phase(), 1)
-        found = training.evaluate(model, feed)
+        one_phase.compile(model, self.phase(), 1)
+        found = one_phase.evaluate(model, feed)
         assert found.accuracy == solved.score.accuracy
         assert found.cross_entropy == pytest.approx(
             solved.score.cross_entropy, rel=1e-3
@@ -686,5 +686,5 @@ class TestSolvedHead:
             fit(
                 tiny.classifier(),
                 self.phase(),
-                storage=cache.Storage("auto", tmp_path, 1, 1),
+                storage=row_store.Storage("auto", tmp_path, 1, 1),
             )

@@ -1,7 +1,7 @@
 """Phase after phase: never worse, and the same again after a kill."""
 
 import hashlib
-import pathlib
+import os
 import subprocess
 import sys
 
@@ -10,27 +10,26 @@ import numpy as np
 import pytest
 import tiny
 
-from tlkeras import checkpoint
 from tlkeras import errors
-from tlkeras import model as models
 from tlkeras import records
-from tlkeras import schedule
-from tlkeras import strategies
 from tlkeras.backbones import base as bases
+from tlkeras.models import classifier as classifiers
+from tlkeras.settings import strategies
+from tlkeras.training import checkpoint
+from tlkeras.training import phases as all_phases
 
 HEAD = records.Phase("head", "none", 4, 0.3)
 TOP = records.Phase("top", "from:conv2", 2, 1e-2, schedule="cosine")
-WHOLE = records.Phase("whole", "all", 2, 1e-2, statistics="learned")
+WHOLE = records.Phase("whole", "all", 2, 1e-2, batch_norm="training")
 # Adam's first step moves every weight by about the rate.
 DESTRUCTIVE = records.Phase("destructive", "all", 1, 1e3)
 
 
 def run(model, *phases, done=(), after=lambda results: None, callbacks=None):
     options = {"callbacks": callbacks} if callbacks else {}
-    return schedule.run(
+    return all_phases.run(
         model,
         strategies.walk("test", phases),
-        records.Evidence(24, 24, tiny.CLASSES),
         tiny.feed(),
         progress=tiny.QUIET,
         done=done,
@@ -40,7 +39,7 @@ def run(model, *phases, done=(), after=lambda results: None, callbacks=None):
 
 
 def contents(model: keras.Model) -> list[bytes]:
-    return [each.tobytes() for each in models.state(model)]
+    return [each.tobytes() for each in classifiers.state(model)]
 
 
 class TestRollback:
@@ -57,14 +56,14 @@ class TestRollback:
         assert [each.rolled_back for each in results] == [False, True]
         assert not results[1].improved
         assert states[0] == states[1] == contents(model)
-        assert schedule.best(results) == results[0].score
+        assert all_phases.best(results) == results[0].score
 
     def test_a_later_phase_that_diverges(self):
         model = tiny.classifier()
         results = run(model, HEAD, TOP, callbacks=ruin("top"))
         assert results[1].stopped == "diverged"
         assert results[1].rolled_back
-        assert schedule.best(results) == results[0].score
+        assert all_phases.best(results) == results[0].score
         assert all(np.isfinite(each).all() for each in model.get_weights())
 
     def test_a_first_phase_that_diverges(self):
@@ -134,20 +133,20 @@ def scored(monkeypatch, *accuracies):
             history=(),
         )
 
-    monkeypatch.setattr(schedule.training, "fit", fit)
+    monkeypatch.setattr(all_phases.training, "fit", fit)
     return run(tiny.classifier(), *[HEAD] * len(accuracies))
 
 
 class TestOrder:
     def test_epochs_are_counted_through(self, monkeypatch):
         firsts = []
-        fit = schedule.training.fit
+        fit = all_phases.training.fit
 
         def spy(*arguments, first_epoch, **options):
             firsts.append(first_epoch)
             return fit(*arguments, first_epoch=first_epoch, **options)
 
-        monkeypatch.setattr(schedule.training, "fit", spy)
+        monkeypatch.setattr(all_phases.training, "fit", spy)
         run(tiny.classifier(), HEAD, HEAD, HEAD)
         assert firsts == [0, 4, 8]
 
@@ -217,14 +216,14 @@ def essence(result: records.PhaseResult) -> tuple:
 class TestOneSeed:
     def test_gives_one_result_in_two_processes(self):
         program = """
-import hashlib, tiny, test_schedule
+import hashlib, tiny, test_phases
 model = tiny.classifier()
-test_schedule.run(model, test_schedule.HEAD, test_schedule.WHOLE)
-print(hashlib.sha256(b"".join(test_schedule.contents(model))).hexdigest())
+test_phases.run(model, test_phases.HEAD, test_phases.WHOLE)
+print(hashlib.sha256(b"".join(test_phases.contents(model))).hexdigest())
 """
         other = subprocess.run(
             [sys.executable, "-c", program],
-            cwd=pathlib.Path(__file__).parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             check=True,
             text=True,

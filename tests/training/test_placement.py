@@ -14,11 +14,11 @@ import portable
 import pytest
 import tensorflow as tf
 
-from tlkeras import config
-from tlkeras import devices
-from tlkeras import distribution
-from tlkeras import processes
 from tlkeras.data import batches
+from tlkeras.machine import devices
+from tlkeras.machine import processes
+from tlkeras.settings import config as configs
+from tlkeras.training import placement as placements
 
 
 def check(found: dict, devices: int, kind: str) -> None:
@@ -45,11 +45,11 @@ def check(found: dict, devices: int, kind: str) -> None:
             )
 
 
-def spread(
+def placement(
     backend: str, phases: list[str], places: dict, **options
 ) -> subprocess.Popen:
     arguments = {"phases": phases, **places}
-    return portable.start("spread", arguments, backend=backend, **options)
+    return portable.start("placement", arguments, backend=backend, **options)
 
 
 # Of 21 images in batches of 8 the last has 5, which two devices cannot share
@@ -66,7 +66,7 @@ def environment(cache) -> dict[str, str]:
 
 def test_two_devices_on_tensorflow(environment):
     places = {"distribute": "mirrored"}
-    process = spread(
+    process = placement(
         "tensorflow", ALL, places, devices=2, environment=environment
     )
     check(portable.answer(process), 2, "mirrored")
@@ -75,7 +75,7 @@ def test_two_devices_on_tensorflow(environment):
 def test_two_devices_on_jax(environment):
     pytest.importorskip("jax", reason="JAX is not installed")
     places = {"distribute": "data_parallel"}
-    process = spread("jax", FEW, places, devices=2, environment=environment)
+    process = placement("jax", FEW, places, devices=2, environment=environment)
     check(portable.answer(process), 2, "data_parallel")
 
 
@@ -94,7 +94,7 @@ class TestTwoProcesses:
     def test_come_to_what_one_comes_to(self, environment):
         coordinator = address()
         found = [
-            spread(
+            placement(
                 "jax",
                 ALL,
                 {
@@ -185,8 +185,8 @@ class TestTwoProcesses:
         """Starts two command lines that differ by `changes`."""
         file = place / "recipe.toml"
         file.write_text(
-            config.to_toml(
-                config.build(
+            configs.to_toml(
+                configs.build(
                     {
                         **portable.SETTINGS,
                         **self.settings(photos, trained),
@@ -273,7 +273,7 @@ class TestStart:
         self, machine, backend, names, distribute, kind, count, why
     ):
         machine(backend, names)
-        found = distribution.start(distribute, processes.ALONE)
+        found = placements.start(distribute, processes.SINGLE)
         assert (found.kind, found.devices) == (kind, count)
         assert why in found.text(8)
         if kind == "none":
@@ -286,7 +286,7 @@ class TestStart:
 
     def test_several_processes(self, machine):
         machine("jax", ["cpu:0", "cpu:1", "cpu:2", "cpu:3"])
-        found = distribution.start("auto", processes.Team(2, 1))
+        found = placements.start("auto", processes.ProcessGroup(2, 1))
         assert (found.kind, found.devices) == ("data_parallel", 4)
         assert found.shares == batches.Shares(2, (1,), 4)
         assert "of 2 processes" in found.text(8)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from tlkeras import cache
 from tlkeras import errors
 from tlkeras.data import facts
+from tlkeras.training import row_store
 
 
 def rows_of(numbers, size: int = 5) -> np.ndarray:
@@ -19,11 +19,11 @@ def rows_of(numbers, size: int = 5) -> np.ndarray:
 
 
 def keys_of(numbers) -> list[bytes]:
-    return [cache.key("row", str(number)) for number in numbers]
+    return [row_store.key("row", str(number)) for number in numbers]
 
 
-def table(folder, description="a", size=5) -> cache.Table:
-    return cache.Table(folder, description, size)
+def table(folder, description="a", size=5) -> row_store.Table:
+    return row_store.Table(folder, description, size)
 
 
 def add(folder, numbers, **options) -> None:
@@ -48,9 +48,9 @@ def test_rows_come_back_in_any_order(tmp_path_factory, sizes, random):
 
 
 def test_parts_of_limited_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "_LARGEST", 4 * 5 * 3)
+    monkeypatch.setattr(row_store, "_LARGEST", 4 * 5 * 3)
     add(tmp_path, range(10))
-    assert cache.kept(tmp_path)[0] == 4
+    assert row_store.kept(tmp_path)[0] == 4
     again = table(tmp_path)
     assert again.missing(keys_of(range(10))) == []
     np.testing.assert_array_equal(
@@ -74,20 +74,20 @@ def test_another_table_has_none_of_them(tmp_path, change):
 def test_a_damaged_file_is_removed_and_made_anew(tmp_path, place):
     add(tmp_path, [1, 2])
     add(tmp_path, [3])
-    whole = cache.kept(tmp_path)
+    whole = row_store.kept(tmp_path)
     (path,) = [
         path for path in tmp_path.rglob("*.rows") if path.stat().st_size > 60
     ]
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-    cache._sound.clear()
+    row_store._sound.clear()
     found = table(tmp_path)
     assert found.missing(keys_of([1, 2, 3])) == keys_of([1, 2])
     assert not path.exists()
     found.add(keys_of([1, 2]), [rows_of([1, 2])])
     np.testing.assert_array_equal(found.read(keys_of([3, 2])), rows_of([3, 2]))
-    assert cache.kept(tmp_path) == whole
+    assert row_store.kept(tmp_path) == whole
 
 
 def test_a_cut_off_file_is_removed(tmp_path):
@@ -95,7 +95,7 @@ def test_a_cut_off_file_is_removed(tmp_path):
     (path,) = tmp_path.rglob("*.rows")
     os.truncate(path, path.stat().st_size - 1)
     assert table(tmp_path).missing(keys_of([1])) == keys_of([1])
-    assert cache.kept(tmp_path) == (0, 0)
+    assert row_store.kept(tmp_path) == (0, 0)
 
 
 def test_nothing_is_left_of_rows_that_never_came(tmp_path):
@@ -120,10 +120,10 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path):
     ]
     table(tmp_path).missing([key])
     one = paths[0].stat().st_size
-    assert cache.trim(tmp_path, 2 * one) == one
+    assert row_store.trim(tmp_path, 2 * one) == one
     assert [path.exists() for path in paths] == [True, False, True]
-    assert cache.trim(tmp_path, 2 * one) == 0
-    assert cache.trim(tmp_path, 0) == 2 * one
+    assert row_store.trim(tmp_path, 2 * one) == 0
+    assert row_store.trim(tmp_path, 0) == 2 * one
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,7 +131,7 @@ def test_open_rows_can_be_read_after_they_were_removed(tmp_path):
     add(tmp_path, [1, 2])
     found = table(tmp_path)
     assert found.missing(keys_of([1, 2])) == []
-    cache.trim(tmp_path, 0)
+    row_store.trim(tmp_path, 0)
     np.testing.assert_array_equal(found.read(keys_of([2])), rows_of([2]))
 
 
@@ -165,7 +165,7 @@ def test_no_place_to_write_to_is_told_in_one_line(tmp_path):
 
 
 def test_the_command_lists_and_clears(tmp_path, tlkeras_process):
-    add(tmp_path / cache.FOLDER, [1, 2])
+    add(tmp_path / row_store.FOLDER, [1, 2])
     facts.save(tmp_path, [("a.jpg", "stamp", facts.Facts("JPEG", 3, 4, "L"))])
     place = f"--cache_dir={tmp_path}"
     listed = tlkeras_process("cache", place, cwd=tmp_path)

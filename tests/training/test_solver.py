@@ -5,7 +5,7 @@ import pytest
 import sklearn.datasets
 import sklearn.linear_model
 
-from tlkeras import solver
+from tlkeras.training import solver
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ from typing import Any
 import keras
 
 from tlkeras import errors
-from tlkeras import model as models
-from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras.advisor import evidence as evidences
+from tlkeras.advisor import subject as subjects
 from tlkeras.advisor import textbook
 from tlkeras.backbones import weights as weight_sources
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.data import images as image_stores
+from tlkeras.models import classifier as classifiers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Advice:
 
 
 def give(
-    subject: plans.Subject,
+    subject: subjects.Subject,
     *,
     max_images: int = 1000,
     progress: progresses.Progress,
@@ -47,7 +47,7 @@ def give(
     Raises `UserError` for what only the images or the built network show.
     """
     keras.utils.set_random_seed(subject.seed)
-    base = models.build_base(
+    base = classifiers.build_base(
         subject.row.name, weights=subject.weights, image_size=subject.image_size
     )
     data = datasets.prepare(

@@ -13,7 +13,7 @@ MobileNetV2's last stage it is 0.26, which makes 0.8 passes instead of 0.4.
 import dataclasses
 import statistics
 
-from tlkeras import catalog
+from tlkeras.backbones import catalog
 
 # Family: (training of the whole base, of its last stage), in forward passes.
 _MEASURED = {

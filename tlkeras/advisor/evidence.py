@@ -16,13 +16,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkeras import evaluation
 from tlkeras import progress as progresses
 from tlkeras.advisor import costs
 from tlkeras.advisor import passes
 from tlkeras.advisor import probe
 from tlkeras.backbones import base as bases
 from tlkeras.data import splits
+from tlkeras.scoring import metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Depth:
     linear, neighbours: cross-validated accuracy of a linear classifier and of
       the five nearest neighbours on the features.
     random_linear, random_neighbours: of the same network with random weights.
-    affinity: `linear` less `random_linear`.
+    pretraining_gain: `linear` less `random_linear`.
     """
 
     layer: str
@@ -69,11 +69,11 @@ class Depth:
     neighbours: probe.Share
     random_linear: probe.Share
     random_neighbours: probe.Share
-    affinity: probe.Difference
+    pretraining_gain: probe.Difference
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SourceAnswers:
     """What the source's own classifier says of the target's images, on average.
 
     energy: -log of the sum of exp(logits). entropy: of the probabilities of an
@@ -135,7 +135,7 @@ class Evidence:
     sampled: int
     majority: float
     depths: tuple[Depth, ...]
-    source: Source | None
+    source: SourceAnswers | None
     curve: tuple[Point, ...]
     cost: Cost
 
@@ -287,10 +287,10 @@ def flat(evidence: Evidence) -> dict[str, float | int | None]:
             "neighbours",
             "random_linear",
             "random_neighbours",
-            "affinity",
+            "pretraining_gain",
         ):
             row |= _interval(f"{name}_{share}", getattr(depth, share))
-    for field in dataclasses.fields(Source):
+    for field in dataclasses.fields(SourceAnswers):
         row[field.name] = getattr(evidence.source, field.name, None)
     for name, point in zip(
         ("quarter", "half", "all"), evidence.curve, strict=True
@@ -374,7 +374,7 @@ def _depths(
                     random_neighbours=probe.share(
                         probe.neighbours(others, targets, folds)
                     ),
-                    affinity=probe.difference(right, random),
+                    pretraining_gain=probe.difference(right, random),
                 )
             )
             progress.advance()
@@ -409,14 +409,14 @@ def _curve(
 
 def _source(
     classifier: Callable[[np.ndarray], np.ndarray] | None, features: np.ndarray
-) -> Source | None:
+) -> SourceAnswers | None:
     if classifier is None:
         return None
     logits = np.asarray(classifier(features), np.float64)
-    shares = evaluation.softmax(logits)
+    shares = metrics.softmax(logits)
     highest = logits.max(axis=1)
     rest = np.exp(logits - highest[:, None]).sum(axis=1)
-    return Source(
+    return SourceAnswers(
         energy=float(-(highest + np.log(rest)).mean()),
         entropy=float(_entropy(shares).mean()),
         mean_entropy=float(_entropy(shares.mean(axis=0))),

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from tlkeras import graph
 from tlkeras import progress as progresses
 from tlkeras.backbones import base as bases
+from tlkeras.models import graph
 
 # Images that go through a network at a time. Always as many, filled up at the
 # end: another number would be traced anew, which takes seconds.

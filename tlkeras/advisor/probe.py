@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import threadpoolctl
 
-from tlkeras import evaluation
+from tlkeras.scoring import metrics
 
 FOLDS = 5
 # Of the penalty, for rows of mean square length 1, times their number.
@@ -52,7 +52,7 @@ class Difference:
 def share(right: np.ndarray) -> Share:
     """Returns the share of what is true in `right` [n]."""
     found, images = int(right.sum()), len(right)
-    low, high = evaluation.wilson(found, images)
+    low, high = metrics.wilson(found, images)
     return Share(found / images, low, high, images)
 
 

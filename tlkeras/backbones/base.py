@@ -23,8 +23,8 @@ class Base(keras.layers.Layer):
     backbone: its name in the catalogue.
     scaling: how Keras prepares its input: `caffe`, `tf`, `torch`, or `none`
       where the network does so itself.
-    statistics: `held` calls the network in inference mode even while it
-      learns; `learned` calls what learns in training mode when the model
+    batch_norm: `frozen` calls the network in inference mode even while it
+      learns; `training` calls what learns in training mode when the model
       trains. What is frozen is always in inference mode.
     """
 
@@ -34,7 +34,7 @@ class Base(keras.layers.Layer):
         *,
         backbone: str,
         scaling: str,
-        statistics: str = "held",
+        batch_norm: str = "frozen",
         **kwargs,
     ):
         # Pixels are scaled in float32 in every number format: bfloat16 would
@@ -43,7 +43,7 @@ class Base(keras.layers.Layer):
         self.network = network
         self.backbone = backbone
         self.scaling = scaling
-        self.statistics = statistics
+        self.batch_norm = batch_norm
         # Returns the frozen part and the learning part above it, where there
         # are both. A function, because Keras would save models held here.
         self.parts: Callable[[], tuple[keras.Model, keras.Model]] | None = None
@@ -57,7 +57,7 @@ class Base(keras.layers.Layer):
             images = keras.applications.imagenet_utils.preprocess_input(
                 images, data_format="channels_last", mode=self.scaling
             )
-        if not training or self.statistics == "held" or not self.trainable:
+        if not training or self.batch_norm == "frozen" or not self.trainable:
             return self.network(images, training=False)
         if self.parts is None:
             return self.network(images, training=True)
@@ -97,8 +97,8 @@ class Base(keras.layers.Layer):
             "network": keras.saving.serialize_keras_object(self.network),
             "backbone": self.backbone,
             "scaling": self.scaling,
-            "statistics": self.statistics,
-            "opens_after": "import tlkeras.model, or with tlkeras.load(PATH)",
+            "batch_norm": self.batch_norm,
+            "opens_after": "import tlkeras.models.classifier, or tlkeras.load",
         }
 
     @classmethod

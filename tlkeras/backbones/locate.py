@@ -4,9 +4,9 @@ import importlib.util
 import os
 import pathlib
 
-from tlkeras import catalog
 from tlkeras import errors
 from tlkeras import files
+from tlkeras.backbones import catalog
 
 MODEL = "model.keras"
 # Files of PyTorch.

@@ -12,9 +12,9 @@ import h5py
 import keras
 import numpy as np
 
-from tlkeras import catalog
 from tlkeras import errors
 from tlkeras.backbones import base
+from tlkeras.backbones import catalog
 from tlkeras.backbones import locate
 from tlkeras.backbones import torchvision
 

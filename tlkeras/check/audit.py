@@ -11,7 +11,7 @@ import numpy as np
 
 from tlkeras import errors
 from tlkeras import progress as progresses
-from tlkeras import remedy as remedies
+from tlkeras.check import fix as fixes
 from tlkeras.data import duplicates
 from tlkeras.data import scan as scans
 from tlkeras.data import sources
@@ -61,7 +61,7 @@ class Checkup:
     source: sources.Source
     facts: tuple[Facts, ...]
     findings: tuple[Finding, ...]
-    remedy: remedies.Remedy
+    remedy: fixes.Remedy
 
     @property
     def decisions(self) -> int:
@@ -118,9 +118,7 @@ def check(
         *_misnamed(examples, facts),
     ]
     findings.sort(key=lambda finding: not finding.decision)
-    remedy = remedies.find(
-        examples, facts, equal, [group for group, _ in alike]
-    )
+    remedy = fixes.find(examples, facts, equal, [group for group, _ in alike])
     return Checkup(source, facts, tuple(findings), remedy)
 
 
@@ -215,9 +213,9 @@ def _equal(
     """Returns findings on pictures with equal pixels, each under one head."""
     labels, given, within = [], [], []
     for group in equal:
-        if remedies.differ(examples, group, "label"):
+        if fixes.differ(examples, group, "label"):
             labels.append(group)
-        elif remedies.differ(examples, group, "split"):
+        elif fixes.differ(examples, group, "split"):
             given.append(group)
         else:
             within.append(group)
@@ -264,13 +262,13 @@ def _similar(
     )
     labels, given, apart, side = [], [], [], []
     for group in alike:
-        if remedies.differ(examples, group[0], "label"):
+        if fixes.differ(examples, group[0], "label"):
             labels.append(group)
-        elif remedies.differ(examples, group[0], "split"):
+        elif fixes.differ(examples, group[0], "split"):
             given.append(group)
         elif examples[group[0][0]].split:
             side.append(group)
-        elif not examples[group[0][0]].group or remedies.differ(
+        elif not examples[group[0][0]].group or fixes.differ(
             examples, group[0], "group"
         ):
             apart.append(group)

@@ -1,4 +1,8 @@
-"""The ways to a classifier that are compared, and the budget each has."""
+"""The candidates of a comparison, and the budget that each has.
+
+A candidate is a strategy with its settings; `tlkeras train` trains it under
+the same name.
+"""
 
 import dataclasses
 import math
@@ -8,57 +12,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from tlkeras import config as configs
 from tlkeras import errors
+from tlkeras.settings import commands
+from tlkeras.settings import config as configs
+from tlkeras.settings import setting as setting_rules
+from tlkeras.settings import strategies
 
-# What makes each way one, over the settings that all of them share. What is
-# fine-tuned starts from a solved head: one that Adam had half of the steps for
-# would not have converged. The two rates are a factor of ten apart.
-_WAYS: Mapping[str, Mapping[str, str]] = {
-    "feature_extraction": {
-        "strategy": "feature_extraction",
-        "head_solver": "adam",
-    },
-    "converged_head": {
-        "strategy": "feature_extraction",
-        "head_solver": "logistic",
-    },
-    "last_stage": {
-        "strategy": "fine_tuning",
-        "head_solver": "logistic",
-        "unfreeze": "stages:1",
-    },
-    "fine_tuning": {
-        "strategy": "fine_tuning",
-        "head_solver": "logistic",
-        "unfreeze": "all",
-    },
-    "fine_tuning_low": {
-        "strategy": "fine_tuning",
-        "head_solver": "logistic",
-        "unfreeze": "all",
-    },
-    "pretrained_init": {"strategy": "pretrained_init"},
-    "scratch": {"strategy": "scratch"},
-}
-_LOWER = 10.0
-NAMES = tuple(_WAYS)
-
-# Settings that the ways, the seeds and the budget decide.
-DECIDED = (
-    "strategy",
-    "unfreeze",
-    "head_solver",
-    "head_epochs",
-    "finetune_epochs",
-    "epochs",
-)
-
-# Several processes cannot share members yet.
-ONE_PROCESS = ("coordinator", "num_processes", "process_id")
-
-# Steps a way gets where nothing is said: the rule of Big Transfer for fewer
-# than 20,000 images (arXiv:1912.11370), and for more.
+# Steps a candidate gets where nothing is said: the rule of Big Transfer for
+# fewer than 20,000 images (arXiv:1912.11370), and for more.
 _FEW_IMAGES = 20_000
 _STEPS = {True: 500, False: 10_000}
 # Of a phase, where the budget is in seconds and the images are few.
@@ -70,9 +31,10 @@ _BUDGET = re.compile(r"auto|([1-9][0-9]*)(s?)")
 class Settings:
     """What is compared.
 
-    seeds: trainings of each way; the first seed is that of the settings.
-    drop: `none`, or `clear` to leave a way after a seed that it clearly loses.
-    solved: whether heads that are fine-tuned are solved first.
+    names: of the strategies. seeds: trainings of each; the first seed is that
+    of the settings. drop: `none`, or `clear` to leave a strategy after a seed
+    that it clearly loses. solved: whether heads that are fine-tuned are solved
+    first.
     """
 
     names: tuple[str, ...]
@@ -84,7 +46,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What each way may use to train: so many steps, or so many seconds.
+    """What each candidate may use to train: so many steps, or so many seconds.
 
     Both None is the rule of Big Transfer.
     """
@@ -96,20 +58,20 @@ class Budget:
 def resolve(
     path: str | os.PathLike, given: Mapping[str, Any]
 ) -> tuple[configs.Config, list[str]]:
-    """Returns the settings all ways share, and what of a file they are not.
+    """Returns the settings all candidates share, and what of a file is unused.
 
     path: a TOML file or the name of a recipe; '' is none. Raises `UserError`
-    as `config.resolve` does, and for what the ways decide.
+    as `config.resolve` does, and for what the candidates decide.
     """
-    decided = (*DECIDED, "phases")
+    decided = (*commands.DECIDED, "phases")
     for name in given:
         if name in decided:
             raise errors.UserError(
-                f"`{name}` is decided by each way that is compared. Leave it "
-                "out; `strategies` and `budget` say what is compared."
+                f"`{name}` is decided by each strategy that is compared. Leave "
+                "it out; `strategies` and `budget` say what is compared."
             )
     config = configs.resolve(path, given, without=decided)
-    for name in ONE_PROCESS:
+    for name in commands.ONE_PROCESS:
         if getattr(config, name) != getattr(configs.Config(), name):
             raise errors.UserError(
                 f"`{name}` cannot be given here: a comparison runs in one "
@@ -117,7 +79,7 @@ def resolve(
             )
     values = configs.read(path) if path else {}
     return config, [
-        f"`{name}` of {path} is not used: each way decides it."
+        f"`{name}` of {path} is not used: each strategy decides it."
         for name in values
         if name in decided
     ]
@@ -128,49 +90,57 @@ def budget(text: str) -> Budget:
 
     Raises `UserError` for anything else.
     """
-    found = _BUDGET.fullmatch(text)
-    if not found:
+    match = _BUDGET.fullmatch(text)
+    if not match:
         raise errors.UserError(
             "`budget` must be auto, a number of steps such as 500, or of "
             f"seconds such as 120s. Received: {text!r}."
         )
-    number, unit = found.groups()
+    number, unit = match.groups()
     if not number:
         return Budget()
     return Budget(seconds=int(number)) if unit else Budget(int(number))
 
 
-def choose(text: str, *, pretrained: bool) -> tuple[str, ...]:
-    """Returns the ways that a list with commas names; `all` is all there are.
+def choose(text: str, base: configs.Config) -> tuple[str, ...]:
+    """Returns the strategies that a list with commas names.
 
-    pretrained: whether there are weights to start from. Raises `UserError` for
-    an unknown name, for one given twice, for fewer than two, and for one that
-    needs weights where there are none.
+    text: `all` is all that differ from each other under the settings `base`:
+      where heads are solved anyway, feature_extraction stands for
+      converged_head, too.
+
+    Raises `UserError` for an unknown name, for one given twice, for fewer than
+    two, and for one that needs weights where there are none.
     """
+    pretrained = base.weights != "none"
     if text == "all":
         if not pretrained:
             raise errors.UserError(
-                "`weights` none leaves nothing to compare: every way but "
+                "`weights` none leaves nothing to compare: every strategy but "
                 "scratch starts from pretrained weights. Give --weights."
             )
-        return NAMES
+        if base.head_solver == "adam" or not solves(base):
+            return strategies.NAMES
+        return tuple(
+            name for name in strategies.NAMES if name != "converged_head"
+        )
     names = tuple(each.strip() for each in text.split(","))
     for name in names:
-        if name not in NAMES:
+        if name not in strategies.NAMES:
             raise errors.UserError(
-                f"`strategies` must be all, or some of {', '.join(NAMES)}, "
-                f"with commas between them. Received: {name!r}."
-                f"{errors.nearest(name, NAMES)}"
+                "`strategies` must be all, or some of "
+                f"{', '.join(strategies.NAMES)}, with commas between them. "
+                f"Received: {name!r}.{errors.nearest(name, strategies.NAMES)}"
             )
-        if name != "scratch" and not pretrained:
+        if strategies.BY_NAME[name].pretrained and not pretrained:
             raise errors.UserError(
                 f"`strategies` {name} starts from pretrained weights. "
                 "Received: weights = 'none'. Give --weights."
             )
     if len(set(names)) < max(2, len(names)):
         raise errors.UserError(
-            "`strategies` must name two different ways or more. Received: "
-            f"{text!r}."
+            "`strategies` must name two different strategies or more. "
+            f"Received: {text!r}."
         )
     return names
 
@@ -180,55 +150,51 @@ def settings(
 ) -> Settings:
     """Returns what is compared, checked; as the flags of their names say.
 
-    base: the settings that all ways share. Raises `UserError` for what is not
-    allowed, and where `base` contradicts one of the ways.
+    base: the settings that all candidates share. Raises `UserError` for what
+    is not allowed, and where `base` contradicts one of the strategies.
     """
-    if type(seeds) is not int or not 1 <= seeds <= 100:
-        raise errors.UserError(
-            f"`seeds` must be a whole number in [1, 100]. Received: {seeds!r}."
-        )
-    if drop not in ("none", "clear"):
-        raise errors.UserError(
-            f"`drop` must be one of none, clear. Received: {drop!r}."
-        )
-    chosen = choose(names, pretrained=base.weights != "none")
-    for way in chosen:
+    given = {"seeds": seeds, "drop": drop}
+    for setting in commands.COMPARISON:
+        if setting.name in given:
+            setting_rules.check(setting, given[setting.name], "")
+    chosen = choose(names, base)
+    for name in chosen:
         try:
-            config(base, way, seed=base.seed)
+            config(base, name, seed=base.seed)
         except errors.UserError as error:
             raise errors.UserError(
-                f"way {way} of `strategies`: {error} Or leave the way out."
+                f"{name} of `strategies`: {error} Or leave it out."
             ) from None
-    return Settings(chosen, seeds, budget(allowed), drop, solves(base))
+    return Settings(
+        chosen,
+        seeds,
+        budget(allowed),
+        drop,
+        solves(base) and base.head_solver != "adam",
+    )
 
 
 def config(
-    base: configs.Config, way: str, *, seed: int, epochs: Sequence[int] = ()
+    base: configs.Config, name: str, *, seed: int, epochs: Sequence[int] = ()
 ) -> configs.Config:
-    """Returns the settings of `tlkeras train` that are this way.
+    """Returns the settings of `tlkeras train` that train this strategy.
 
-    base: the settings that all ways share. epochs: of its phases, as `split`
-    and `pace` give them.
+    base: the settings that all candidates share. epochs: of its phases, as
+    `split` and `pace` give them.
 
-    Raises `UserError` where `base` contradicts the way.
+    Raises `UserError` where `base` contradicts the strategy.
     """
+    row = strategies.BY_NAME[name]
     values = {
-        name: getattr(base, name)
-        for name in configs.settings()
-        if name not in DECIDED
+        setting: getattr(base, setting)
+        for setting in configs.settings()
+        if setting not in commands.DECIDED
     }
-    values |= {**_WAYS[way], "seed": seed}
-    if values["strategy"] == "fine_tuning" and not solves(base):
-        values["head_solver"] = "adam"
-    if way == "scratch":
+    values |= {"strategy": name, "seed": seed}
+    if not row.pretrained:
         values["weights"] = "none"
-    if way == "fine_tuning_low":
-        values["finetune_learning_rate"] = base.finetune_learning_rate / _LOWER
-    names = {
-        "fine_tuning": ("head_epochs", "finetune_epochs"),
-        "feature_extraction": ("head_epochs",),
-    }.get(values["strategy"], ("epochs",))
-    values |= dict(zip(names, epochs, strict=False))
+    for kind, count in zip(row.phases, epochs, strict=False):
+        values[strategies.PHASES[kind].epochs] = count
     return configs.build(values)
 
 
@@ -237,13 +203,13 @@ def solves(base: configs.Config) -> bool:
     return base.head == "linear" and base.feature_cache != "off"
 
 
-def phases(way: str) -> int:
-    """Returns how many phases a way has."""
-    return 2 if _WAYS[way]["strategy"] == "fine_tuning" else 1
+def phases(name: str) -> int:
+    """Returns how many phases a strategy has."""
+    return len(strategies.BY_NAME[name].phases)
 
 
 def split(
-    way: str,
+    name: str,
     allowed: Budget,
     *,
     solved: bool,
@@ -265,7 +231,7 @@ def split(
             f"these images, {most:,} epochs of {steps_per_epoch:,}. Received: "
             f"{steps}."
         )
-    if phases(way) == 1:
+    if phases(name) == 1:
         return (epochs,)
     if solved:
         return 1, epochs

@@ -15,20 +15,20 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from tlkeras import config as configs
-from tlkeras import distribution
 from tlkeras import errors
-from tlkeras import evaluation
 from tlkeras import experiment
 from tlkeras import files
-from tlkeras import outcomes
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
-from tlkeras import ranking
-from tlkeras import ways
+from tlkeras import run_directory
+from tlkeras.comparison import candidates
+from tlkeras.comparison import ranking
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.report import comparison as page
+from tlkeras.scoring import metrics
+from tlkeras.settings import config as configs
+from tlkeras.training import placement as placements
 
 # Epochs of each phase in a trial: the first traces, the second tells.
 _TRIAL = 2
@@ -44,7 +44,7 @@ class Result:
 
 def run(
     plan: plans.Plan,
-    settings: ways.Settings,
+    settings: candidates.Settings,
     *,
     progress: progresses.Progress,
 ) -> Result:
@@ -59,7 +59,7 @@ def run(
     began = time.perf_counter()
     directory = plan.directory
     with (
-        experiment.nothing_half_done(directory, progress, ended=_ended),
+        experiment.undo_on_error(directory, progress, ended=_ended),
         batches.user_errors(),
     ):
         # Whether the base can be built is known sooner than the images.
@@ -108,7 +108,7 @@ def _ended(directory: pathlib.Path) -> bool:
 
 
 def _claim(
-    plan: plans.Plan, settings: ways.Settings, data: datasets.Dataset
+    plan: plans.Plan, settings: candidates.Settings, data: datasets.Dataset
 ) -> None:
     """Notes what is compared; raises `UserError` where it was something else.
 
@@ -152,7 +152,7 @@ def _member_plan(
     epochs: Sequence[int],
     directory: pathlib.Path,
 ) -> plans.Plan:
-    config = ways.config(plan.config, way, seed=seed, epochs=epochs)
+    config = candidates.config(plan.config, way, seed=seed, epochs=epochs)
     strategy = config.strategy_phases()
     return dataclasses.replace(
         plan,
@@ -165,7 +165,7 @@ def _member_plan(
 
 def _epochs(
     plan: plans.Plan,
-    settings: ways.Settings,
+    settings: candidates.Settings,
     data: datasets.Dataset,
     steps: int,
     progress: progresses.Progress,
@@ -177,7 +177,7 @@ def _epochs(
     images = len(data.positions("train"))
     if settings.budget.seconds is None:
         found = {
-            way: ways.split(
+            way: candidates.split(
                 way,
                 settings.budget,
                 solved=settings.solved,
@@ -209,14 +209,16 @@ def _steps_per_epoch(
     plan: plans.Plan, data: datasets.Dataset, progress: progresses.Progress
 ) -> int:
     """Returns the steps of an epoch, and says on which devices they run."""
-    spread = distribution.start(plan.config.distribute, plan.team)
-    batch_size = experiment.images_a_step(plan.config, data, spread.devices)
-    progress.say(spread.text(batch_size))
+    placement = placements.start(plan.config.distribute, plan.group)
+    batch_size = experiment.images_a_step(plan.config, data, placement.devices)
+    progress.say(placement.text(batch_size))
     return -(-len(data.positions("train")) // batch_size)
 
 
 def _allowed(
-    settings: ways.Settings, steps: int, epochs: Mapping[str, Sequence[int]]
+    settings: candidates.Settings,
+    steps: int,
+    epochs: Mapping[str, Sequence[int]],
 ) -> dict[str, Any]:
     """Returns the budget of each way: what was given, and what it comes to.
 
@@ -235,7 +237,7 @@ def _allowed(
 
 def _paced(
     plan: plans.Plan,
-    settings: ways.Settings,
+    settings: candidates.Settings,
     data: datasets.Dataset,
     way: str,
     progress: progresses.Progress,
@@ -249,7 +251,7 @@ def _paced(
             plan,
             way,
             plan.config.seed,
-            [_TRIAL] * ways.phases(way),
+            [_TRIAL] * candidates.phases(way),
             pathlib.Path(folder),
         )
         results = experiment.learn(
@@ -273,7 +275,7 @@ def _paced(
         # for them first would else have less time.
         once = result.seconds - result.shared_seconds
         paces.append((max(0.0, once - _TRIAL * epoch), epoch))
-    found = ways.pace(settings.budget.seconds, paces)
+    found = candidates.pace(settings.budget.seconds, paces)
     expected = sum(
         fixed + count * epoch
         for (fixed, epoch), count in zip(paces, found, strict=True)
@@ -290,7 +292,7 @@ def _paced(
 
 def _members(
     plan: plans.Plan,
-    settings: ways.Settings,
+    settings: candidates.Settings,
     data: datasets.Dataset,
     epochs: Mapping[str, Sequence[int]],
     progress: progresses.Progress,
@@ -359,7 +361,7 @@ def _run_member(
 ) -> None:
     began = time.perf_counter()
     progress.planned = list(member.strategy.planned)
-    with experiment.nothing_half_done(
+    with experiment.undo_on_error(
         member.directory, progress, ended=experiment.ended
     ):
         # A phase that was cut short would be compared with whole ones.
@@ -371,10 +373,10 @@ def _run_member(
             progress=progress,
         )
         seconds = time.perf_counter() - began
-        report = outcomes.summarise(member, data, outcome, seconds=seconds)
-        outcomes.write_tables(member, data, outcome)
-        outcomes.finish(member, report)
-    progress.say(f"  test {evaluation.sentence(report['test'])}")
+        report = run_directory.summarise(member, data, outcome, seconds=seconds)
+        run_directory.write_tables(member, data, outcome)
+        run_directory.finish(member, report)
+    progress.say(f"  test {metrics.sentence(report['test'])}")
     del outcome
     # Models hold themselves in circles, 0.2 GB a member.
     gc.collect()

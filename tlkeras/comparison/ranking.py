@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import evaluation
-from tlkeras import paired
 from tlkeras import records
+from tlkeras.comparison import significance
+from tlkeras.scoring import metrics
 
 # A way is dropped where its validation answers are worse than the leader's
 # with this probability of chance. Strict, because it is asked after each seed.
@@ -101,7 +101,9 @@ def losers(members: Sequence[Member], names: Sequence[str]) -> list[str]:
     losers = []
     for way in names:
         if way != leader:
-            found = paired.compare(best, _answers(members, way, "validation"))
+            found = significance.compare(
+                best, _answers(members, way, "validation")
+            )
             if found.difference > 0 and found.p_images < DROPPED:
                 losers.append(way)
     return losers
@@ -161,10 +163,10 @@ def report(
     # A way that was dropped has fewer seeds; all of each are used.
     best = _answers(members, leader, "test")
     found = {
-        way: paired.compare(best, _answers(members, way, "test"))
+        way: significance.compare(best, _answers(members, way, "test"))
         for way in order[1:]
     }
-    corrected = paired.holm([each.p for each in found.values()])
+    corrected = significance.holm([each.p for each in found.values()])
     speed = float(
         # All ways end in the same network; what differs between is noise.
         np.median(
@@ -197,12 +199,13 @@ def report(
     return {
         "selection_metric": "mean validation accuracy over the seeds",
         "leader": leader,
+        "claimed": CLAIMED,
         "cheapest_as_good": min(equal, key=lambda row: row["seconds"])["way"],
         "ways": rows,
     }
 
 
-def _against(found: paired.Comparison, p: float) -> dict[str, Any]:
+def _against(found: significance.Comparison, p: float) -> dict[str, Any]:
     """Returns how a way stands against the leader, whom `found` compares.
 
     p: corrected for the number of ways.
@@ -231,7 +234,7 @@ def _row(
     images = first["test"]["accuracy"]["n"]
     accuracy = float(np.mean(accuracies))
     # More seeds are no more images: the interval is that of these.
-    low, high = evaluation.wilson(round(accuracy * images), images)
+    low, high = metrics.wilson(round(accuracy * images), images)
     seconds = [member.seconds(costs) for member in own]
 
     def mean(split: str, name: str) -> float:

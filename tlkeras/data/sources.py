@@ -520,7 +520,7 @@ def _tfds_read(
     import tensorflow_datasets as tfds
 
     # It imports Keras, which this module must not do when it is imported.
-    from tlkeras import devices
+    from tlkeras.machine import devices
 
     devices.leave_to_keras()
     image, label = keys

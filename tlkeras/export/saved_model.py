@@ -18,12 +18,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tlkeras import evaluation
 from tlkeras import files
-from tlkeras import saving
 from tlkeras.backbones import base as bases
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
+from tlkeras.models import saving
+from tlkeras.scoring import metrics
 
 # Probabilities of the exported graph and of the live model differ by the
 # order of float32 sums in batches of another size; narrow formats by more.
@@ -42,8 +42,8 @@ class Verified:
     largest_difference: float
 
 
-def saved_model(
-    classifier: saving.Classifier,
+def write(
+    classifier: saving.TrainedModel,
     directory: str | os.PathLike,
     *,
     samples: Sequence[bytes],
@@ -63,7 +63,7 @@ def saved_model(
         return _verify(classifier, temporary, samples)
 
 
-def _write(classifier: saving.Classifier, directory: pathlib.Path) -> None:
+def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
     model, labels = classifier.model, tf.constant(classifier.labels)
     shape = classifier.shape
     size = shape.size
@@ -109,13 +109,13 @@ def _write(classifier: saving.Classifier, directory: pathlib.Path) -> None:
 
 
 def _write_elsewhere(
-    classifier: saving.Classifier, directory: pathlib.Path
+    classifier: saving.TrainedModel, directory: pathlib.Path
 ) -> None:
     """Lets `tlkeras export` write, in a process that computes on TensorFlow.
 
     Its TensorFlow sees no GPU either: the memory of that is taken.
     """
-    package = str(pathlib.Path(__file__).parent.parent)
+    package = str(pathlib.Path(__file__).parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory() as place:
         model = pathlib.Path(place, "model.keras")
@@ -145,7 +145,7 @@ def _write_elsewhere(
 
 
 def _verify(
-    classifier: saving.Classifier,
+    classifier: saving.TrainedModel,
     directory: str | os.PathLike,
     samples: Sequence[bytes],
 ) -> Verified:
@@ -155,7 +155,7 @@ def _verify(
     squares = np.stack([square.numpy() for _, square in decoded])
     with _exact():
         logits = classifier.model.predict_on_batch(squares.astype(np.float32))
-    expected = evaluation.softmax(logits)
+    expected = metrics.softmax(logits)
     # Pixels of one request have one size, so each image is one of its own.
     answers = [
         signatures["serving_default"](image_bytes=tf.constant(list(samples)))

@@ -39,18 +39,18 @@ _BY_HAND = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes that compute a run, and which of them this one is."""
 
     processes: int = 1
     process: int = 0
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes."""
         return self.process == 0
 
-    def together(self, work: Callable[[], _Result]) -> _Result:
+    def run_on_all(self, work: Callable[[], _Result]) -> _Result:
         """Returns what `work` does, after all processes have done it.
 
         Raises the `UserError` of whichever process had one in all of them, so
@@ -64,17 +64,17 @@ class Team:
         self._tell(error)
         return result
 
-    def in_turn(self, work: Callable[[], _Result]) -> _Result:
+    def main_first(self, work: Callable[[], _Result]) -> _Result:
         """As `together`, but the others begin when the first has ended.
 
         So they find what it has downloaded.
         """
-        if self.first:
-            result = self.together(work)
-            self.together(lambda: None)
+        if self.is_main:
+            result = self.run_on_all(work)
+            self.run_on_all(lambda: None)
             return result
-        self.together(lambda: None)
-        return self.together(work)
+        self.run_on_all(lambda: None)
+        return self.run_on_all(work)
 
     def agree(self, digests: Mapping[str, str]) -> None:
         """Raises `UserError` unless all processes have the same `digests`."""
@@ -87,7 +87,7 @@ class Team:
                         f"{self.process}. All must be given the same."
                     )
 
-    def from_first(self, data: bytes) -> bytes:
+    def broadcast(self, data: bytes) -> bytes:
         """Returns the `data` of the first process."""
         if self.processes == 1:
             return data
@@ -97,7 +97,7 @@ class Team:
         held = np.frombuffer(data.ljust(size, b"\0")[:size], np.uint8)
         return bytes(np.asarray(multihost_utils.broadcast_one_to_all(held)))
 
-    def part(self) -> None:
+    def disconnect(self) -> None:
         """Ends the connection; each process then computes for itself."""
         if self.processes > 1:
             import jax
@@ -130,7 +130,7 @@ class Team:
         ]
 
 
-ALONE = Team()
+SINGLE = ProcessGroup()
 
 
 def backend() -> str:
@@ -153,7 +153,7 @@ def join(
     coordinator: str,
     num_processes: int | str,
     process_id: int | str,
-) -> Team:
+) -> ProcessGroup:
     """Returns the processes of the run, connected where there are several.
 
     The arguments are the settings of these names. Raises `UserError` where
@@ -171,7 +171,7 @@ def join(
                     f"`{name}` needs `coordinator`, the address of the first "
                     f"process. Received: {name} = {value} without it."
                 )
-        return ALONE
+        return SINGLE
     return _connect(*_resolve(coordinator, num_processes, process_id))
 
 
@@ -289,7 +289,7 @@ def _is_own(host: str) -> bool:
 
 def _connect(
     coordinator: str | None, count: int | None, mine: int | None
-) -> Team:
+) -> ProcessGroup:
     import jax
 
     try:
@@ -309,4 +309,4 @@ def _connect(
             f"the processes of `coordinator` did not find each other: {line}."
             f"{way}"
         ) from None
-    return Team(jax.process_count(), jax.process_index())
+    return ProcessGroup(jax.process_count(), jax.process_index())

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from tlkeras import catalog
-from tlkeras import config as configs
 from tlkeras import errors
-from tlkeras import graph
-from tlkeras import records
-from tlkeras import rules
 from tlkeras.backbones import base as bases
+from tlkeras.backbones import catalog
 from tlkeras.backbones import weights as weight_sources
+from tlkeras.models import graph
+from tlkeras.settings import config as configs
+from tlkeras.settings import setting as setting_rules
 
 _HEADS = ("linear", "mlp")
 _PRECISIONS = ("float32", "bfloat16", "float16")
@@ -35,7 +34,7 @@ def build_classifier(
     """Returns a functional model, images [n, h, w, 3] -> logits [n, classes].
 
     The images are float32, RGB, in 0..255; the base prepares them itself. The
-    base is frozen, and in inference mode until its `statistics` is `learned`.
+    base is frozen, and in inference mode until its `batch_norm` is `training`.
     The arguments are the settings of the same names; `precision` is the
     number format of the computations: float32, bfloat16 or float16.
 
@@ -54,7 +53,7 @@ def build_classifier(
         ("dropout", dropout),
         ("l2", l2),
     ):
-        rules.check(known[name], value, "")
+        setting_rules.check(known[name], value, "")
     if precision not in _PRECISIONS:
         raise errors.UserError(
             f"`precision` must be one of {', '.join(_PRECISIONS)}. Received: "
@@ -161,7 +160,7 @@ def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
     `UserError` for a stage or a layer that the base does not have.
     """
     base = _base(base)
-    records.check_unfreeze(what)
+    setting_rules.check(configs.settings()["unfreeze"], what, "")
     if what == "none":
         _select(base, learns=False)
         return what
@@ -218,7 +217,7 @@ def above(model: keras.Model, cut: graph.Cut | None) -> keras.Model:
         graph.split(base.network, cut)[1],
         backbone=base.backbone,
         scaling="none",
-        statistics=base.statistics,
+        batch_norm=base.batch_norm,
         name="above",
     )
     inputs = [keras.Input(shape) for shape in cut.shapes]
@@ -259,7 +258,7 @@ def initialize_model(
     unfreeze(model)
     set_parameter_requires_grad(model, feature_extract)
     if not use_pretrained and not feature_extract:
-        bases.of(model).statistics = "learned"
+        bases.of(model).batch_norm = "training"
     return model
 
 
@@ -280,7 +279,7 @@ def restore(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
         variable.assign(array)
 
 
-def revive(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
+def restore_deleted(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
     """Puts what `state` returned into variables that an interrupt emptied.
 
     On JAX `fit` takes the values out of the variables while a step runs. If

@@ -5,17 +5,17 @@ import os
 
 import keras
 
-from tlkeras import devices
 from tlkeras import files
-from tlkeras import metadata
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import locate
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
+from tlkeras.machine import devices
+from tlkeras.models import metadata
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier:
+class TrainedModel:
     """A trained model and what is needed to use it.
 
     model: images [n, size, size, 3], float32 in 0..255 -> logits [n, k].
@@ -28,7 +28,7 @@ class Classifier:
     shape: image_stores.Shape
 
 
-def save(path: str | os.PathLike, classifier: Classifier) -> None:
+def save(path: str | os.PathLike, classifier: TrainedModel) -> None:
     """Writes `classifier` to `path`, a .keras file, whole or not at all.
 
     Its model must compile again before a further `fit`.
@@ -51,7 +51,7 @@ def save(path: str | os.PathLike, classifier: Classifier) -> None:
         )
 
 
-def load(path: str | os.PathLike) -> Classifier:
+def load(path: str | os.PathLike) -> TrainedModel:
     """Returns the classifier in a run directory or a .keras file.
 
     Raises `UserError` where there is none, or it lacks its metadata.
@@ -59,7 +59,7 @@ def load(path: str | os.PathLike) -> Classifier:
     devices.leave_to_keras()
     path = locate.model(path)
     known = metadata.read(path)
-    return Classifier(
+    return TrainedModel(
         weights.open_model(path),
         known.labels,
         image_stores.Shape(known.image_size, known.resize, known.max_pixels),

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tlkeras import doctor
 from tlkeras import files
+from tlkeras.check import audit
 from tlkeras.data import images as image_stores
 from tlkeras.report import templates
 
@@ -19,12 +19,12 @@ _SIDE = 144
 _LINES = 1000
 
 
-def write(path: str | os.PathLike, checkup: doctor.Checkup) -> None:
+def write(path: str | os.PathLike, checkup: audit.Checkup) -> None:
     """Writes `checkup` as one HTML file to `path`, whole or not at all."""
     files.write_text(path, render(checkup))
 
 
-def render(checkup: doctor.Checkup) -> str:
+def render(checkup: audit.Checkup) -> str:
     """Returns what `write` writes; images that are gone by now are skipped."""
     name = checkup.source.name
     place = name.partition(":")[2]
@@ -41,7 +41,7 @@ def render(checkup: doctor.Checkup) -> str:
     return templates.writable(text)
 
 
-def _shown(checkup: doctor.Checkup, finding: doctor.Finding) -> dict[str, Any]:
+def _shown(checkup: audit.Checkup, finding: audit.Finding) -> dict[str, Any]:
     """Returns a finding as the template takes it."""
     pictures = finding.name != "unreadable"
     most = _GROUPS if pictures else _LINES
@@ -67,7 +67,7 @@ def _shown(checkup: doctor.Checkup, finding: doctor.Finding) -> dict[str, Any]:
 
 
 def _images(
-    checkup: doctor.Checkup, group: Sequence[int], pictures: bool
+    checkup: audit.Checkup, group: Sequence[int], pictures: bool
 ) -> list[dict[str, Any]]:
     shown = []
     for index in group:
@@ -91,7 +91,7 @@ def _short(name: str, path: str) -> str:
     return path.removeprefix(name.partition(":")[2].rstrip("/") + "/")
 
 
-def _jpeg(checkup: doctor.Checkup, index: int) -> bytes | None:
+def _jpeg(checkup: audit.Checkup, index: int) -> bytes | None:
     decoder = image_stores.decoder(image_stores.Shape(_SIDE, "pad"))
     try:
         pixels = decoder(checkup.source.read(index))[1]

@@ -9,7 +9,6 @@ import markupsafe
 
 from tlkeras import files
 from tlkeras import progress as progresses
-from tlkeras import ranking
 from tlkeras.report import comparison_plots
 from tlkeras.report import templates
 
@@ -26,7 +25,9 @@ def render(report: Mapping[str, Any]) -> str:
     text = templates.load("comparison.html").render(
         report=report,
         title=os.path.basename(os.path.normpath(place)) or place,
-        rows=[{**row, "verdict": verdict(row)} for row in rows],
+        rows=[
+            {**row, "verdict": verdict(row, report["claimed"])} for row in rows
+        ],
         leader=rows[0],
         cheapest=next(
             row for row in rows if row["way"] == report["cheapest_as_good"]
@@ -41,8 +42,11 @@ def render(report: Mapping[str, Any]) -> str:
     return templates.writable(text)
 
 
-def verdict(row: Mapping[str, Any]) -> str:
-    """Returns how a way stands against the best one, in words."""
+def verdict(row: Mapping[str, Any], claimed: float) -> str:
+    """Returns how a way stands against the best one, in words.
+
+    claimed: the p value below which a difference is claimed.
+    """
     against = row.get("against_leader")
     if against is None:
         return "best on the validation images"
@@ -55,7 +59,7 @@ def verdict(row: Mapping[str, Any]) -> str:
     if row["dropped"]:
         return f"dropped, worse on the validation images: {told}"
     if not against["distinguishable"]:
-        if against["p_images"] < ranking.CLAIMED and row["seeds"] > 1:
+        if against["p_images"] < claimed and row["seeds"] > 1:
             return f"{told}, which the seeds could have made"
         return f"not distinguishable: {told}"
     return f"{told}, p = {against['p']:.2g}"

@@ -12,9 +12,9 @@ from matplotlib import axes as axes_module
 from matplotlib import lines
 from matplotlib import ticker
 
-from tlkeras import evaluation
 from tlkeras import records
 from tlkeras.report import drawing
+from tlkeras.scoring import metrics
 
 # Cells lower than this [px] have no room for a class's name.
 _NAMED = 6.0
@@ -161,7 +161,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     filled = [part for part in bins if part["n"]]
     for part in filled:
         right = round(part["accuracy"] * part["n"])
-        low, high = evaluation.wilson(right, part["n"])
+        low, high = metrics.wilson(right, part["n"])
         axes.plot(
             [part["confidence"]] * 2,
             [low, high],

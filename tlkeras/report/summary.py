@@ -72,7 +72,7 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
     return {
         "name": result.phase.name,
         "unfreeze": result.phase.unfreeze,
-        "statistics": result.phase.statistics,
+        "batch_norm": result.phase.batch_norm,
         "learning_rate": result.phase.learning_rate,
         "schedule": result.phase.schedule,
         "seconds": result.seconds,

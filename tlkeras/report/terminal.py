@@ -11,15 +11,15 @@ import rich.console
 import rich.table
 import rich.text
 
-from tlkeras import catalog
-from tlkeras import evaluation
 from tlkeras.advisor import textbook as textbooks
+from tlkeras.backbones import catalog
+from tlkeras.scoring import metrics
 
 if TYPE_CHECKING:
-    from tlkeras import doctor
-    from tlkeras import using
     from tlkeras.advisor import advice as advices
     from tlkeras.advisor import probe
+    from tlkeras.check import audit
+    from tlkeras.scoring import evaluate as evaluation
 
 _SHOWN = 50
 # Findings of a kind, and pictures of one, that are named on the terminal.
@@ -78,7 +78,7 @@ def backbones() -> None:
     show(("family", "note"), list(notes.items()))
 
 
-def predictions(prediction: "using.Prediction", table: str = "") -> None:
+def predictions(prediction: "evaluation.Prediction", table: str = "") -> None:
     """Prints label and score of the first 50 images, if there are any."""
     if not prediction.paths:
         return
@@ -95,7 +95,7 @@ def predictions(prediction: "using.Prediction", table: str = "") -> None:
         print(f"... and {len(rows) - _SHOWN} more; {where} them all")
 
 
-def judgement(found: "using.Judgement") -> None:
+def scores(found: "evaluation.Evaluation") -> None:
     """Prints how good a model is: in all, and by class."""
     for note in found.notes:
         print(note)
@@ -105,7 +105,7 @@ def judgement(found: "using.Judgement") -> None:
             f"{len(found.skipped)} images cannot be read and are left out, "
             f"first {path}: {reason}"
         )
-    print(evaluation.sentence(found.quality))
+    print(metrics.sentence(found.quality))
     for warning in found.quality["warnings"]:
         print(f"  {warning}")
     show(
@@ -149,7 +149,7 @@ def comparison(report: Mapping[str, Any]) -> None:
                 _percent(row["balanced_accuracy"]),
                 f"{row['seconds']:.1f} s",
                 f"{row['images_per_second']:,.0f}",
-                words.verdict(row),
+                words.verdict(row, report["claimed"]),
             )
             for row in report["ways"]
         ],
@@ -195,7 +195,7 @@ def kept(
     )
 
 
-def checkup(found: "doctor.Checkup") -> None:
+def checkup(found: "audit.Checkup") -> None:
     """Prints what was found in a data set: classes, then decisions first."""
     names = found.source.labels
     rows = found.counts
@@ -217,7 +217,7 @@ def checkup(found: "doctor.Checkup") -> None:
         print("nothing needs a decision")
 
 
-def _pictures(found: "doctor.Checkup", finding: "doctor.Finding") -> None:
+def _pictures(found: "audit.Checkup", finding: "audit.Finding") -> None:
     """Prints the paths of the first groups, and why they stand here."""
     examples = found.source.examples
     for number, group in enumerate(finding.groups[:_GROUPS]):
@@ -258,7 +258,7 @@ def evidence(advice: "advices.Advice") -> None:
             "linear",
             "5 nearest",
             "at random",
-            "affinity",
+            "gain",
         ),
         [
             (
@@ -269,7 +269,7 @@ def evidence(advice: "advices.Advice") -> None:
                 _interval(depth.linear),
                 _interval(depth.neighbours),
                 _interval(depth.random_linear),
-                _interval(depth.affinity, "+"),
+                _interval(depth.pretraining_gain, "+"),
             )
             for depth in found.depths
         ],
@@ -284,9 +284,9 @@ def evidence(advice: "advices.Advice") -> None:
         "percent with 95 %\n"
         "  interval; no equal pictures in two folds; the commonest class has "
         f"{100 * found.majority:.1f}\n"
-        "at random: linear on the same network with random weights; affinity: "
-        "what the weights\n"
-        "  add to that"
+        "at random: linear on the same network with random weights; gain: what "
+        "the pretrained\n"
+        "  weights add to that"
     )
     if found.source is None:
         print("the source's classifier: absent from these weights")

@@ -3,26 +3,23 @@
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import sklearn.datasets
 
-from tlkeras import config as configs
 from tlkeras import errors
-from tlkeras import evaluation
-from tlkeras import export
 from tlkeras import files
-from tlkeras import predicting
 from tlkeras import progress as progresses
-from tlkeras import saving
-from tlkeras import seen
-from tlkeras import selection
 from tlkeras.data import scan as scans
 from tlkeras.data import sources
+from tlkeras.models import saving
+from tlkeras.scoring import metrics
+from tlkeras.scoring import predicting
+from tlkeras.scoring import scored_images
+from tlkeras.scoring import used_images
+from tlkeras.settings import config as configs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """How good a model is on labelled images.
 
     quality: the metrics. skipped: (path, reason) of images left out. notes:
@@ -63,7 +60,7 @@ def evaluate(
     split: str = "auto",
     keep: str | os.PathLike,
     progress: progresses.Progress,
-) -> Judgement:
+) -> Evaluation:
     """Returns how good the model of a run is on labelled images.
 
     split: `all`, `train`, `validation`, `test`, or `auto`: the test split of
@@ -85,11 +82,11 @@ def evaluate(
         )
     trained = _config(model)
     own = trained is not None and _real(trained.data) == _real(source.name)
-    given = selection.Given(
+    given = scored_images.Given(
         source,
         own,
         trained,
-        seen.read(model),
+        used_images.read(model),
         functools.cache(
             lambda: scans.scan(
                 source,
@@ -100,7 +97,7 @@ def evaluate(
             )
         ),
     )
-    indices, notes = selection.choose(given, split)
+    indices, notes = scored_images.choose(given, split)
     examples = source.examples
     notes += _class_notes(source, indices, classifier.labels)
     answers = predicting.predict_encoded(
@@ -110,15 +107,15 @@ def evaluate(
         progress=progress,
     )
     labels = tuple(examples[index].label for index in answers.indices)
-    probabilities = evaluation.softmax(answers.logits)
+    probabilities = metrics.softmax(answers.logits)
     commonest = None
     if own and given.seen is not None:
         # The same baseline as in the report of the run.
         commonest = int(
             np.argmax([given.seen.training[each] for each in classifier.labels])
         )
-    return Judgement(
-        evaluation.metrics(
+    return Evaluation(
+        metrics.compute(
             probabilities,
             np.array([classifier.labels.index(label) for label in labels]),
             classifier.labels,
@@ -147,50 +144,34 @@ def predict(
     return Prediction(
         classifier.labels,
         tuple(paths[index] for index in answers.indices),
-        evaluation.softmax(answers.logits),
+        metrics.softmax(answers.logits),
         tuple((paths[index], reason) for index, reason in answers.failed),
     )
 
 
 def write_predictions(
-    found: Prediction | Judgement, path: str | os.PathLike
+    found: Prediction | Evaluation, path: str | os.PathLike
 ) -> None:
     """Writes all probabilities as CSV, as the run's predictions.csv."""
-    header, rows = evaluation.predictions_rows(
+    header, rows = metrics.predictions_rows(
         found.paths,
         found.probabilities,
         found.labels,
         true_labels=(
-            found.true_labels if isinstance(found, Judgement) else None
+            found.true_labels if isinstance(found, Evaluation) else None
         ),
     )
     files.write_csv(path, header, rows)
 
 
-def write_judgement(judgement: Judgement, path: str | os.PathLike) -> None:
+def write_metrics(evaluation: Evaluation, path: str | os.PathLike) -> None:
     """Writes the metrics as JSON."""
     values = {
-        "quality": judgement.quality,
-        "skipped": len(judgement.skipped),
-        "notes": judgement.notes,
+        "quality": evaluation.quality,
+        "skipped": len(evaluation.skipped),
+        "notes": evaluation.notes,
     }
     files.write_json(path, values)
-
-
-def export_model(
-    model: str | os.PathLike, directory: str | os.PathLike
-) -> export.Verified:
-    """Writes the SavedModel of a run or .keras file to a new directory.
-
-    It is checked on two photographs that come with scikit-learn, since the
-    run's own images may be gone.
-    """
-    classifier = saving.load(model)
-    folder = pathlib.Path(sklearn.datasets.__file__).parent / "images"
-    samples = [
-        (folder / name).read_bytes() for name in ("china.jpg", "flower.jpg")
-    ]
-    return export.saved_model(classifier, directory, samples=samples)
 
 
 def _config(model: str | os.PathLike) -> configs.Config | None:

@@ -60,7 +60,7 @@ def wilson(right: int, images: int) -> tuple[float, float]:
     return low, high
 
 
-def metrics(
+def compute(
     probabilities: np.ndarray,
     targets: np.ndarray,
     labels: Sequence[str],

@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from tlkeras import errors
 from tlkeras import progress as progresses
-from tlkeras import saving
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
+from tlkeras.models import saving
 
 _BATCH = 32
 
@@ -43,12 +43,12 @@ def logits(
     """Returns the logits [n, k] of all images in `batches`, in their order."""
     progress.begin(what, int(batches.cardinality()))
     try:
-        return model.predict(batches, verbose=0, callbacks=[_Watch(progress)])
+        return model.predict(batches, verbose=0, callbacks=[_MoveBar(progress)])
     finally:
         progress.end()
 
 
-class _Watch(keras.callbacks.Callback):
+class _MoveBar(keras.callbacks.Callback):
     """Moves the bar with each batch."""
 
     def __init__(self, progress: progresses.Progress):
@@ -60,7 +60,7 @@ class _Watch(keras.callbacks.Callback):
 
 
 def predict_encoded(
-    classifier: saving.Classifier,
+    classifier: saving.TrainedModel,
     indices: Iterable[int],
     read: Callable[[int], bytes],
     *,
@@ -110,7 +110,7 @@ def predict_encoded(
 
 
 def predict_files(
-    classifier: saving.Classifier,
+    classifier: saving.TrainedModel,
     paths: Sequence[str],
     *,
     progress: progresses.Progress,
@@ -125,7 +125,7 @@ def predict_files(
 
 
 def predict_arrays(
-    classifier: saving.Classifier, arrays: Iterable[np.ndarray]
+    classifier: saving.TrainedModel, arrays: Iterable[np.ndarray]
 ) -> np.ndarray:
     """Returns the logits [n, k] of images [h, w, 3], uint8, of any sizes.
 
@@ -154,7 +154,7 @@ def predict_arrays(
 
 
 def _predict(
-    classifier: saving.Classifier, squares: list[np.ndarray]
+    classifier: saving.TrainedModel, squares: list[np.ndarray]
 ) -> np.ndarray:
     """Returns the logits [n, k] of one batch, be it empty."""
     if not squares:

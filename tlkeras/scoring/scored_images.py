@@ -5,12 +5,12 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 
-from tlkeras import config as configs
 from tlkeras import errors
-from tlkeras import seen
 from tlkeras.data import facts
 from tlkeras.data import sources
 from tlkeras.data import splits
+from tlkeras.scoring import used_images
+from tlkeras.settings import config as configs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Given:
     source: sources.Source
     own: bool
     trained: configs.Config | None
-    seen: seen.Seen | None
+    seen: used_images.UsedImages | None
     facts: Callable[[], Sequence[facts.Facts]]
 
     def has(self, split: str) -> bool:

@@ -23,7 +23,7 @@ _ORDER = ("train", "validation", "test", "unused")
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class UsedImages:
     """The pictures of a run.
 
     splits: train, validation, test or unused, by the hash of the pixels.
@@ -52,7 +52,7 @@ def write(directory: pathlib.Path, data: datasets.Dataset) -> None:
     files.write_csv(directory / _FILE, _HEADER, rows)
 
 
-def read(model: str | os.PathLike) -> Seen | None:
+def read(model: str | os.PathLike) -> UsedImages | None:
     """Returns the pictures of the run that `model` is from.
 
     model: the directory of a run, or its model.keras; None where the list is
@@ -81,7 +81,7 @@ def read(model: str | os.PathLike) -> Seen | None:
         rows[1:], key=lambda row: _ORDER.index(row[2])
     ):
         splits.setdefault(pixels, split)
-    return Seen(
+    return UsedImages(
         splits,
         {row[0]: row[2] for row in rows[1:]},
         collections.Counter(row[1] for row in rows[1:] if row[2] == "train"),

@@ -16,20 +16,21 @@ from typing import Any
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import records
-from tlkeras import rules
-from tlkeras import strategies
+from tlkeras.settings import setting as setting_rules
+from tlkeras.settings import strategies
 
 
 def _setting(default: Any, help: str, **rule: Any) -> Any:
     return dataclasses.field(
-        default=default, metadata={"rule": rules.Rule(help, **rule)}
+        default=default, metadata={"rule": setting_rules.Rule(help, **rule)}
     )
 
 
-# The strategies that have a phase of the head alone, and one of the whole.
-_HEAD = ("feature_extraction", "fine_tuning")
-_FINETUNE = ("fine_tuning",)
-_WHOLE = ("scratch", "pretrained_init")
+# Whether a base has that many stages, or that layer, is known when it is built.
+_UNFREEZE = {
+    "pattern": r"none|all|stages:[1-9][0-9]*|from:.+",
+    "form": "none, all, stages:N with N of at least 1, or from:LAYER",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Config:
     )
     strategy: str = _setting(
         "fine_tuning",
-        "the way to a classifier",
+        "which weights to start from, and which phases to take",
         choices=strategies.NAMES,
     )
     head: str = _setting(
@@ -105,7 +106,6 @@ class Config:
         "epochs of the head's phase, at most",
         low=1,
         high=100000,
-        strategies=_HEAD,
     )
     head_learning_rate: float = _setting(
         1e-3,
@@ -113,28 +113,25 @@ class Config:
         low=0.0,
         above=True,
         high=10.0,
-        strategies=_HEAD,
     )
     head_solver: str = _setting(
-        "adam",
+        "auto",
         "adam trains the head; logistic solves a linear one to its minimum on "
         "the stored features, without dropout, with a penalty that l2 gives "
-        "or, where it is 0, cross-validation chooses",
-        choices=("adam", "logistic"),
-        strategies=_HEAD,
+        "or, where it is 0, cross-validation chooses; auto is logistic for a "
+        "linear head whose features can be stored, else adam",
+        choices=("auto", "adam", "logistic"),
     )
     unfreeze: str = _setting(
         "all",
-        "what of the base fine_tuning unfreezes: none, all, stages:N (the N "
-        "topmost) or from:LAYER",
-        strategies=_FINETUNE,
+        "what of the base fine_tuning unfreezes; stages:N are the N topmost",
+        **_UNFREEZE,
     )
     finetune_epochs: int = _setting(
         10,
         "epochs of the fine-tuning phase",
         low=1,
         high=100000,
-        strategies=_FINETUNE,
     )
     finetune_learning_rate: float = _setting(
         1e-4,
@@ -142,19 +139,16 @@ class Config:
         low=0.0,
         above=True,
         high=10.0,
-        strategies=_FINETUNE,
     )
     force_rate: bool = _setting(
         False,
         "allow a fine-tuning rate above a fifth of the head's",
-        strategies=_FINETUNE,
     )
     epochs: int = _setting(
         50,
         "epochs of scratch and pretrained_init",
         low=1,
         high=100000,
-        strategies=_WHOLE,
     )
     learning_rate: float = _setting(
         1e-3,
@@ -162,27 +156,23 @@ class Config:
         low=0.0,
         above=True,
         high=10.0,
-        strategies=_WHOLE,
     )
     schedule: str = _setting(
         "cosine",
         "course of the rate where the base learns; the head's is constant",
         choices=("cosine", "constant"),
-        strategies=_FINETUNE + _WHOLE,
     )
     warmup: float = _setting(
         0.1,
         "share of the steps in which cosine warms up",
         low=0.0,
         high=0.9,
-        strategies=_FINETUNE + _WHOLE,
     )
     patience: int = _setting(
         5,
         "epochs without better validation after which a phase ends",
         low=1,
         high=100000,
-        strategies=_HEAD + _WHOLE,
     )
     class_weights: str = _setting(
         "none",
@@ -305,50 +295,17 @@ class Config:
         """Returns the strategy that the settings describe."""
         if self.phases:
             return strategies.walk("phases", self.phases)
-        head = records.Phase(
-            name="head",
-            unfreeze="none",
-            epochs=self.head_epochs,
-            learning_rate=self.head_learning_rate,
-            patience=self.patience,
-            solver=self.head_solver,
-        )
-        finetune = records.Phase(
-            name="finetune",
-            unfreeze=self.unfreeze,
-            epochs=self.finetune_epochs,
-            learning_rate=self.finetune_learning_rate,
-            schedule=self.schedule,
-            warmup=self.warmup,
-            patience=self.patience,
-        )
-        whole = records.Phase(
-            name=self.strategy,
-            unfreeze="all",
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            statistics="learned",
-            schedule=self.schedule,
-            warmup=self.warmup,
-            patience=self.patience,
-        )
-        if self.strategy == "feature_extraction":
-            return strategies.feature_extraction(head)
-        if self.strategy == "fine_tuning":
-            return strategies.fine_tuning(head, finetune)
-        if self.strategy == "pretrained_init":
-            return strategies.pretrained_init(whole)
-        return strategies.scratch(whole)
+        return strategies.build(self.strategy, vars(self))
 
 
-def settings() -> dict[str, rules.Setting]:
+def settings() -> dict[str, setting_rules.Setting]:
     """Returns the settings that are one value each, by name."""
     own = {
         field.name: field.metadata["rule"]
         for field in dataclasses.fields(Config)
         if field.metadata
     }
-    return rules.of(Config, own)
+    return setting_rules.of(Config, own)
 
 
 def resolve(
@@ -393,11 +350,10 @@ def build(values: Mapping[str, Any], origin: str = "") -> Config:
 
 def unused(config: Config, given: Iterable[str]) -> list[str]:
     """Returns a sentence for each setting in `given` that is not read."""
-    known = settings()
     way = "[[phases]]" if config.phases else f"strategy {config.strategy}"
     sentences = []
     for name in given:
-        readers = known[name].rule.strategies if name in known else ()
+        readers = strategies.readers(name)
         if readers and (config.phases or config.strategy not in readers):
             sentences.append(
                 f"`{name}` has no effect with {way}; it is a setting of "
@@ -459,7 +415,7 @@ def to_toml(config: Config) -> str:
 
 def recipes() -> dict[str, pathlib.Path]:
     """Returns the recipes that come with the package, by name."""
-    package = pathlib.Path(__file__).parent
+    package = pathlib.Path(__file__).parents[1]
     for folder in (package / "configs", package.parent / "configs"):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.toml"))}
@@ -489,47 +445,47 @@ def _check_all(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         if name == "phases":
             checked[name] = _phases(value, origin)
         elif name in known:
-            checked[name] = rules.check(known[name], value, origin)
+            checked[name] = setting_rules.check(known[name], value, origin)
         else:
-            raise errors.UserError(rules.unknown(name, known, origin))
+            raise errors.UserError(setting_rules.unknown(name, known, origin))
     if "phases" in checked and "strategy" in checked:
         raise errors.UserError(
-            f"{rules.where(origin)}`strategy` and [[phases]] exclude each "
-            f"other. Received: strategy = {checked['strategy']!r} and "
+            f"{setting_rules.where(origin)}`strategy` and [[phases]] exclude "
+            f"each other. Received: strategy = {checked['strategy']!r} and "
             f"{len(checked['phases'])} phases. Leave one of them out."
         )
     return checked
 
 
 _PHASE_RULES = {
-    "name": rules.Rule(),
-    "unfreeze": rules.Rule(),
-    "epochs": rules.Rule(low=1, high=100000),
-    "learning_rate": rules.Rule(low=0.0, above=True, high=10.0),
-    "statistics": rules.Rule(choices=("held", "learned")),
-    "schedule": rules.Rule(choices=("constant", "cosine")),
-    "warmup": rules.Rule(low=0.0, high=0.9),
-    "patience": rules.Rule(low=1, high=100000),
-    "solver": rules.Rule(choices=("adam", "logistic")),
+    "name": setting_rules.Rule(),
+    "unfreeze": setting_rules.Rule(**_UNFREEZE),
+    "epochs": setting_rules.Rule(low=1, high=100000),
+    "learning_rate": setting_rules.Rule(low=0.0, above=True, high=10.0),
+    "batch_norm": setting_rules.Rule(choices=("frozen", "training")),
+    "schedule": setting_rules.Rule(choices=("constant", "cosine")),
+    "warmup": setting_rules.Rule(low=0.0, high=0.9),
+    "patience": setting_rules.Rule(low=1, high=100000),
+    "solver": setting_rules.Rule(choices=("adam", "logistic")),
 }
 
 
 def _phases(values: Any, origin: str) -> tuple[records.Phase, ...]:
     if not isinstance(values, list | tuple) or not values:
         raise errors.UserError(
-            f"{rules.where(origin)}`phases` must be one [[phases]] table or "
-            f"more. Received: {values!r}."
+            f"{setting_rules.where(origin)}`phases` must be one [[phases]] "
+            f"table or more. Received: {values!r}."
         )
     phases = tuple(
-        _phase(each, f"{rules.where(origin)}phase {number}")
+        _phase(each, f"{setting_rules.where(origin)}phase {number}")
         for number, each in enumerate(values, 1)
     )
     names = [phase.name for phase in phases]
     for name in names:
         if names.count(name) > 1:
             raise errors.UserError(
-                f"{rules.where(origin)}the names of [[phases]] must differ. "
-                f"Received: {name!r} twice."
+                f"{setting_rules.where(origin)}the names of [[phases]] must "
+                f"differ. Received: {name!r} twice."
             )
     return phases
 
@@ -539,10 +495,10 @@ def _phase(values: Any, origin: str) -> records.Phase:
         raise errors.UserError(
             f"{origin} must be a table. Received: {values!r}."
         )
-    known = rules.of(records.Phase, _PHASE_RULES)
+    known = setting_rules.of(records.Phase, _PHASE_RULES)
     for name in values:
         if name not in known:
-            raise errors.UserError(rules.unknown(name, known, origin))
+            raise errors.UserError(setting_rules.unknown(name, known, origin))
     for name, setting in known.items():
         if setting.default is dataclasses.MISSING and name not in values:
             raise errors.UserError(
@@ -551,7 +507,7 @@ def _phase(values: Any, origin: str) -> records.Phase:
             )
     phase = records.Phase(
         **{
-            name: rules.check(known[name], value, origin)
+            name: setting_rules.check(known[name], value, origin)
             for name, value in values.items()
         }
     )
@@ -565,17 +521,15 @@ def _phase(values: Any, origin: str) -> records.Phase:
 
 
 def _check_together(config: Config) -> None:
-    if config.strategy == "scratch" and config.weights not in (
-        "imagenet",
-        "none",
-    ):
+    row = strategies.BY_NAME[config.strategy]
+    if not row.pretrained and config.weights not in ("imagenet", "none"):
         raise errors.UserError(
-            "`strategy` scratch starts from random weights. Received: "
+            f"`strategy` {row.name} starts from random weights. Received: "
             f"weights = {config.weights!r}. Leave `weights` out, or choose "
             "pretrained_init."
         )
     for phase in config.strategy_phases().planned:
-        if phase.solver == "adam":
+        if phase.solver != "logistic":
             continue
         for name, received, allowed in (
             ("unfreeze", phase.unfreeze, ("none",)),
@@ -591,10 +545,10 @@ def _check_together(config: Config) -> None:
     # A fifth is not exact in binary numbers, hence the margin.
     highest = config.head_learning_rate / 5 * (1 + 1e-9)
     if (
-        config.strategy == "fine_tuning"
+        "finetune" in row.phases
         and not config.phases
         and not config.force_rate
-        and config.finetune_learning_rate > highest
+        and config.finetune_learning_rate * row.rate > highest
     ):
         raise errors.UserError(
             "`finetune_learning_rate` must be at most a fifth of "

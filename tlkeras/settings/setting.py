@@ -3,13 +3,13 @@
 import dataclasses
 import math
 import os
+import re
 import types
 from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
 from tlkeras import errors
-from tlkeras import records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,7 @@ class Rule:
     low, high: the smallest and the largest number allowed, both or neither.
     above: whether the number must be above `low`, not equal to it.
     word: a word allowed in the place of a number.
-    strategies: those that read the setting; none of them means that all do,
-      and [[phases]] too.
+    pattern, form: what a text must match as a whole, and that in words.
     place: whether it says where a run is computed and not what it is; a run's
       config.toml leaves it out, so that it runs again elsewhere.
     """
@@ -32,7 +31,8 @@ class Rule:
     high: float = math.inf
     above: bool = False
     word: str = ""
-    strategies: tuple[str, ...] = ()
+    pattern: str = ""
+    form: str = ""
     place: bool = False
 
 
@@ -70,6 +70,8 @@ def allowed(rule: Rule) -> str:
     """Returns in words what a setting allows, '' where any text is."""
     if rule.choices:
         return "one of " + ", ".join(rule.choices)
+    if rule.form:
+        return rule.form
     text = ""
     if rule.low > -math.inf:
         left = "(" if rule.above else "["
@@ -122,11 +124,8 @@ def check(setting: Setting, value: Any, origin: str) -> Any:
         too_low = value <= rule.low if rule.above else value < rule.low
         if too_low or value > rule.high or not math.isfinite(value):
             raise errors.UserError(_wrong(setting, value, origin))
-    if setting.name == "unfreeze":
-        try:
-            records.check_unfreeze(value)
-        except errors.UserError as error:
-            raise errors.UserError(f"{where(origin)}{error}") from None
+    if rule.pattern and not re.fullmatch(rule.pattern, value):
+        raise errors.UserError(_wrong(setting, value, origin))
     return value
 
 
@@ -134,7 +133,9 @@ def _wrong(setting: Setting, value: object, origin: str) -> str:
     kind = {str: "text", bool: "true or false", int: "a whole number"}.get(
         setting.kinds[0], "a number"
     )
-    words = ["" if setting.rule.choices else kind, allowed(setting.rule)]
+    if setting.rule.choices or setting.rule.form:
+        kind = ""
+    words = [kind, allowed(setting.rule)]
     return (
         f"{where(origin)}`{setting.name}` must be "
         f"{', '.join(word for word in words if word)}. Received: {value!r}."

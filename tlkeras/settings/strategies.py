@@ -1,19 +1,21 @@
-"""The ways from a base to a classifier: plain functions that name phases.
+"""The strategies: a row each, of the phases it takes and what it fixes.
 
 A strategy is a choice of weights and a function from what is known to the
-next phase. The fixed ones walk through a tuple and ignore what came of it.
+next phase. Those of the table walk through their phases and ignore what came
+of them.
 """
 
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 from tlkeras import records
 
-NAMES = ("scratch", "feature_extraction", "fine_tuning", "pretrained_init")
-
+# (evidence, results so far) -> the next phase, None at the end. The evidence
+# is the advisor's, None where nobody gathered it.
 NextPhase = Callable[
-    [records.Evidence, tuple[records.PhaseResult, ...]],
-    records.Phase | None,
+    [Any, tuple[records.PhaseResult, ...]], records.Phase | None
 ]
 
 
@@ -22,7 +24,6 @@ class Strategy:
     """Which weights to start from, and which phase comes next.
 
     pretrained: whether the base starts from the pretrained weights.
-    next_phase: (evidence, results so far) -> the next phase, None at the end.
     planned: the phases known beforehand, for the time that is left.
     """
 
@@ -32,14 +33,170 @@ class Strategy:
     planned: tuple[records.Phase, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A strategy that can be named in the settings.
+
+    summary: what learns, in a few words. phases: names in `PHASES`, in order.
+    fixed: settings that the strategy decides, whatever else is said of them.
+    rate: factor on `finetune_learning_rate`.
+    """
+
+    name: str
+    summary: str
+    phases: tuple[str, ...]
+    pretrained: bool = True
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rate: float = 1.0
+
+
+def _head(values: Mapping[str, Any], row: Row) -> records.Phase:
+    return records.Phase(
+        name="head",
+        unfreeze="none",
+        epochs=values["head_epochs"],
+        learning_rate=values["head_learning_rate"],
+        patience=values["patience"],
+        solver=_solver(values),
+    )
+
+
+def _solver(values: Mapping[str, Any]) -> str:
+    """Returns `auto` only where a head can be solved for."""
+    possible = values["head"] == "linear" and values["feature_cache"] != "off"
+    if values["head_solver"] == "auto" and not possible:
+        return "adam"
+    return values["head_solver"]
+
+
+def _finetune(values: Mapping[str, Any], row: Row) -> records.Phase:
+    return records.Phase(
+        name="finetune",
+        unfreeze=values["unfreeze"],
+        epochs=values["finetune_epochs"],
+        learning_rate=values["finetune_learning_rate"] * row.rate,
+        schedule=values["schedule"],
+        warmup=values["warmup"],
+        patience=values["patience"],
+    )
+
+
+def _whole(values: Mapping[str, Any], row: Row) -> records.Phase:
+    return records.Phase(
+        name=row.name,
+        unfreeze="all",
+        epochs=values["epochs"],
+        learning_rate=values["learning_rate"],
+        batch_norm="training",
+        schedule=values["schedule"],
+        warmup=values["warmup"],
+        patience=values["patience"],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of phase.
+
+    build: (settings, strategy) -> the phase. epochs: the setting that says how
+    long. others: the other settings that only such phases read.
+    """
+
+    build: Callable[[Mapping[str, Any], Row], records.Phase]
+    epochs: str
+    others: tuple[str, ...]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All settings that only some kinds of phases read, and this does."""
+        return (self.epochs, *self.others)
+
+
+PHASES = {
+    "head": Kind(
+        _head, "head_epochs", ("head_learning_rate", "head_solver", "patience")
+    ),
+    "finetune": Kind(
+        _finetune,
+        "finetune_epochs",
+        (
+            "unfreeze",
+            "finetune_learning_rate",
+            "force_rate",
+            "schedule",
+            "warmup",
+            "patience",
+        ),
+    ),
+    "whole": Kind(
+        _whole, "epochs", ("learning_rate", "schedule", "warmup", "patience")
+    ),
+}
+
+# The head must have converged before the base learns: gradients of a random
+# head would destroy the pretrained weights
+# (https://keras.io/guides/transfer_learning). The two fine-tuning rates are a
+# factor of ten apart, as the ends of what the literature recommends are.
+ROWS = (
+    Row(
+        "scratch",
+        "everything, from random weights",
+        ("whole",),
+        pretrained=False,
+    ),
+    Row("feature_extraction", "the head, on a frozen base", ("head",)),
+    Row(
+        "converged_head",
+        "a linear head, solved to its minimum on a frozen base",
+        ("head",),
+        fixed={"head_solver": "logistic"},
+    ),
+    Row(
+        "last_stage",
+        "the head until it has converged, then the base's last stage with it",
+        ("head", "finetune"),
+        fixed={"unfreeze": "stages:1"},
+    ),
+    Row(
+        "fine_tuning",
+        "the head until it has converged, then all of the base with it, or "
+        "what `unfreeze` names",
+        ("head", "finetune"),
+    ),
+    Row(
+        "fine_tuning_low",
+        "as fine_tuning, at a tenth of its rate",
+        ("head", "finetune"),
+        rate=0.1,
+    ),
+    Row(
+        "pretrained_init",
+        "everything from the start, from the pretrained weights",
+        ("whole",),
+    ),
+)
+BY_NAME = {row.name: row for row in ROWS}
+NAMES = tuple(BY_NAME)
+
+
+def build(name: str, values: Mapping[str, Any]) -> Strategy:
+    """Returns the strategy of this name, with phases as the settings say.
+
+    values: the settings of a run, by name.
+    """
+    row = BY_NAME[name]
+    values = {**values, **row.fixed}
+    phases = tuple(PHASES[kind].build(values, row) for kind in row.phases)
+    return walk(row.name, phases, pretrained=row.pretrained)
+
+
 def walk(
     name: str, phases: tuple[records.Phase, ...], *, pretrained: bool = True
 ) -> Strategy:
     """Returns the strategy that takes `phases` one after the other."""
 
     def next_phase(
-        evidence: records.Evidence,
-        results: tuple[records.PhaseResult, ...],
+        evidence: Any, results: tuple[records.PhaseResult, ...]
     ) -> records.Phase | None:
         del evidence
         return phases[len(results)] if len(results) < len(phases) else None
@@ -47,25 +204,13 @@ def walk(
     return Strategy(name, pretrained, next_phase, phases)
 
 
-def feature_extraction(head: records.Phase) -> Strategy:
-    """Returns the strategy that trains the head on a frozen base."""
-    return walk("feature_extraction", (head,))
-
-
-def fine_tuning(head: records.Phase, finetune: records.Phase) -> Strategy:
-    """Returns the strategy that trains the head, then the base with it.
-
-    The head must have converged first: gradients of a random head would
-    destroy the pretrained weights (https://keras.io/guides/transfer_learning).
-    """
-    return walk("fine_tuning", (head, finetune))
-
-
-def pretrained_init(whole: records.Phase) -> Strategy:
-    """Returns the strategy that trains all from the pretrained weights."""
-    return walk("pretrained_init", (whole,))
-
-
-def scratch(whole: records.Phase) -> Strategy:
-    """Returns the strategy that trains all from random weights."""
-    return walk("scratch", (whole,), pretrained=False)
+def readers(setting: str) -> tuple[str, ...]:
+    """Returns the strategies that read a setting; none if all of them do."""
+    if not any(setting in kind.reads for kind in PHASES.values()):
+        return ()
+    return tuple(
+        row.name
+        for row in ROWS
+        if setting not in row.fixed
+        and any(setting in PHASES[kind].reads for kind in row.phases)
+    )

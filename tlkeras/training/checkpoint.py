@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from tlkeras import files
-from tlkeras import model as models
 from tlkeras import records
+from tlkeras.models import classifier as classifiers
 
 # One file, so that weights and results cannot come from different phases.
 _NAME = "checkpoint.npz"
@@ -31,7 +31,9 @@ def save(
     """
     values = [dataclasses.asdict(result) for result in results]
     with files.replacing(pathlib.Path(directory, _NAME)) as temporary:
-        np.savez(temporary, *models.state(model), phases=json.dumps(values))
+        np.savez(
+            temporary, *classifiers.state(model), phases=json.dumps(values)
+        )
 
 
 def exists(directory: str | os.PathLike) -> bool:
@@ -68,7 +70,7 @@ def load(
             arrays = [saved[f"arr_{each}"] for each in range(len(saved) - 1)]
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    models.restore(model, arrays)
+    classifiers.restore(model, arrays)
     return tuple(_result(values) for values in phases)
 
 

@@ -14,14 +14,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tlkeras import cache
-from tlkeras import devices
 from tlkeras import errors
-from tlkeras import graph
 from tlkeras import progress as progresses
 from tlkeras.backbones import base as bases
 from tlkeras.data import augment
 from tlkeras.data import batches
+from tlkeras.machine import devices
+from tlkeras.models import graph
+from tlkeras.training import row_store
 
 # Images that go through the frozen part at a time. Always as many, filled up
 # at the end: another number would be traced anew, which takes seconds, and
@@ -75,7 +75,7 @@ def feed(
     live: batches.Feed,
     *,
     epochs: int,
-    storage: cache.Storage,
+    storage: row_store.Storage,
     progress: progresses.Progress,
 ) -> batches.Feed | None:
     """Returns a feed of activations for what of `model` is above `cut`.
@@ -119,13 +119,17 @@ def feed(
 
 def _keys(views: batches.Views) -> tuple[bytes, ...]:
     training = [
-        cache.key(each, view) for view in views.training for each in views.train
+        row_store.key(each, view)
+        for view in views.training
+        for each in views.train
     ]
-    validation = [cache.key(each, augment.PLAIN) for each in views.validation]
+    validation = [
+        row_store.key(each, augment.PLAIN) for each in views.validation
+    ]
     return (*training, *validation)
 
 
-def _why_not(work: _Work, storage: cache.Storage, kept: bool) -> str:
+def _why_not(work: _Work, storage: row_store.Storage, kept: bool) -> str:
     """Returns why the activations are not stored, '' if they are."""
     most = storage.disk_bytes if kept else storage.memory_bytes
     if work.bytes > most:
@@ -143,16 +147,16 @@ def _why_not(work: _Work, storage: cache.Storage, kept: bool) -> str:
     return ""
 
 
-def _complete(work: _Work, storage: cache.Storage) -> bool:
+def _complete(work: _Work, storage: row_store.Storage) -> bool:
     """Tells whether all rows are kept from an earlier run."""
-    table = cache.Table(storage.directory, _description(work), work.size)
+    table = row_store.Table(storage.directory, _description(work), work.size)
     with contextlib.closing(table):
         return not table.missing(work.keys)
 
 
-def _kept(work: _Work, storage: cache.Storage) -> _Read:
+def _kept(work: _Work, storage: row_store.Storage) -> _Read:
     """Returns what reads the rows, after those that are missing were added."""
-    table = cache.Table(storage.directory, _description(work), work.size)
+    table = row_store.Table(storage.directory, _description(work), work.size)
     missing = set(table.missing(work.keys))
     found = len(set(work.keys)) - len(missing)
     if found:
@@ -166,7 +170,7 @@ def _kept(work: _Work, storage: cache.Storage) -> _Read:
         wanted = sorted(first[key] for key in missing)
         with contextlib.closing(_rows(work, wanted)) as rows:
             table.add([work.keys[each] for each in wanted], rows)
-        cache.trim(storage.directory, storage.disk_bytes)
+        row_store.trim(storage.directory, storage.disk_bytes)
     if storage.mode == "auto" and work.bytes <= storage.memory_bytes:
         with contextlib.closing(table):
             return _from_memory(table.read(work.keys))
@@ -191,7 +195,9 @@ def _from_memory(rows: np.ndarray) -> _Read:
     return read
 
 
-def _from_table(table: cache.Table, keys: Sequence[bytes], size: int) -> _Read:
+def _from_table(
+    table: row_store.Table, keys: Sequence[bytes], size: int
+) -> _Read:
     def rows(index: np.ndarray) -> np.ndarray:
         return table.read([keys[each] for each in index.tolist()])
 

@@ -13,16 +13,16 @@ import keras
 import numpy as np
 import scipy.special
 
-from tlkeras import cache
-from tlkeras import devices
-from tlkeras import distribution
 from tlkeras import errors
-from tlkeras import graph
-from tlkeras import model as models
 from tlkeras import progress as progresses
 from tlkeras import records
-from tlkeras import solver
 from tlkeras.backbones import base as bases
+from tlkeras.machine import devices
+from tlkeras.models import classifier as classifiers
+from tlkeras.models import graph
+from tlkeras.training import placement as placements
+from tlkeras.training import row_store
+from tlkeras.training import solver
 
 if TYPE_CHECKING:
     from tlkeras.data import batches
@@ -52,14 +52,14 @@ def fit(
     feed: "batches.Feed",
     *,
     first_epoch: int,
-    spread: distribution.Spread = distribution.ALONE,
-    storage: cache.Storage = cache.NOWHERE,
+    placement: placements.Placement = placements.SINGLE,
+    storage: row_store.Storage = row_store.NOWHERE,
     progress: progresses.Progress,
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
 ) -> records.PhaseResult:
     """Returns what `phase` came to; `model` then holds its best epoch.
 
-    spread: the devices, in whose scope `model` was built.
+    placement: the devices, in whose scope `model` was built.
 
     storage: where activations are kept that take the place of images where
     the base, or its lower part, is frozen.
@@ -75,13 +75,20 @@ def fit(
     where the frozen part moved or the learning part did not.
     """
     base = bases.of(model)
-    models.unfreeze(base, phase.unfreeze)
-    if phase.solver == "logistic":
-        return _solve(model, phase, feed, storage=storage, progress=progress)
-    base.statistics = phase.statistics
+    classifiers.unfreeze(base, phase.unfreeze)
+    if phase.solver != "adam":
+        solved = _solve(model, phase, feed, storage=storage, progress=progress)
+        if solved is not None:
+            return solved
+        # The line that the feature cache printed says why.
+        progress.say("  so Adam trains the head in the place of solving for it")
+        phase = dataclasses.replace(phase, solver="adam")
+    base.batch_norm = phase.batch_norm
     own = {}
-    if phase.statistics == "learned":
-        own = _fit_statistics(base, phase.epochs * feed.steps_per_epoch, spread)
+    if phase.batch_norm == "learned":
+        own = _fit_statistics(
+            base, phase.epochs * feed.steps_per_epoch, placement
+        )
     try:
         return _fit(
             model,
@@ -89,7 +96,7 @@ def fit(
             feed,
             momentum=min((layer.momentum for layer in own), default=0.0),
             first_epoch=first_epoch,
-            spread=spread,
+            placement=placement,
             storage=storage,
             progress=progress,
             callbacks=callbacks,
@@ -98,8 +105,8 @@ def fit(
         for layer, (momentum, synchronized) in own.items():
             layer.momentum = momentum
             layer.synchronized = synchronized
-        base.statistics = "held"
-        models.freeze(base)
+        base.batch_norm = "frozen"
+        classifiers.freeze(base)
         # Its state is twice the model's size, and no other phase may use it.
         model.optimizer = model.get_layer("head").optimizer = None
 
@@ -157,19 +164,19 @@ def _fit(
     *,
     momentum: float,
     first_epoch: int,
-    spread: distribution.Spread,
-    storage: cache.Storage,
+    placement: placements.Placement,
+    storage: row_store.Storage,
     progress: progresses.Progress,
     callbacks: tuple[keras.callbacks.Callback, ...],
 ) -> records.PhaseResult:
-    from tlkeras import activations
+    from tlkeras.training import feature_cache
 
     began = time.perf_counter()
     learner = model
     cut = _frozen_cut(model, phase)
     cached = None
     if cut is not None or phase.unfreeze == "none":
-        cached = activations.feed(
+        cached = feature_cache.feed(
             model,
             cut,
             feed,
@@ -183,16 +190,16 @@ def _fit(
         # What is frozen is not even in the graph.
         views = len(feed.views.training)
         stored = time.perf_counter() - began
-        with spread.scope():
-            learner, feed = models.above(model, cut), cached
-    with spread.scope():
+        with placement.scope():
+            learner, feed = classifiers.above(model, cut), cached
+    with placement.scope():
         compile(learner, phase, phase.epochs * feed.steps_per_epoch)
-    spread.prepare(learner, feed)
+    placement.prepare(learner, feed)
     parts = _parts(model, phase)
     learning = parts.base + parts.head
     parameters = sum(math.prod(variable.shape) for variable in learning)
-    before = models.state(model)
-    watch = _Watch(phase, feed, parts.moving, progress)
+    before = classifiers.state(model)
+    watch = _BestEpoch(phase, feed, parts.moving, progress)
     progress.phase_begins(
         phase,
         trainable_parameters=parameters,
@@ -204,14 +211,14 @@ def _fit(
     try:
         with devices.forgetting_steps():
             learner.fit(
-                spread.place(
+                placement.place(
                     feed.train(first_epoch, phase.epochs),
                     feed,
                     feed.train_images,
                 ),
                 epochs=phase.epochs,
                 steps_per_epoch=feed.steps_per_epoch,
-                validation_data=spread.place(
+                validation_data=placement.place(
                     feed.validation, feed, feed.validation_images
                 ),
                 validation_steps=feed.validation_steps,
@@ -220,11 +227,11 @@ def _fit(
                 verbose=0,
             )
     except KeyboardInterrupt:
-        if spread.team.processes > 1:
+        if placement.group.processes > 1:
             # The others are elsewhere, and no step can be taken without them.
             raise
         watch.stopped = "interrupted"
-        models.revive(model, before)
+        classifiers.restore_deleted(model, before)
     unmoved = _check_claim(
         model,
         phase,
@@ -234,8 +241,8 @@ def _fit(
         steps=0 if watch.stopped == "diverged" else watch.steps,
     )
     if watch.best is None:
-        models.restore(model, before)
-        watch.score = evaluate(learner, feed, spread)
+        classifiers.restore(model, before)
+        watch.score = evaluate(learner, feed, placement)
     else:
         for variable, array in zip(parts.moving, watch.best, strict=True):
             variable.assign(array)
@@ -263,14 +270,17 @@ def _solve(
     phase: records.Phase,
     feed: "batches.Feed",
     *,
-    storage: cache.Storage,
+    storage: row_store.Storage,
     progress: progresses.Progress,
-) -> records.PhaseResult:
-    """Puts the solution for a linear head on the frozen base into `model`."""
-    from tlkeras import activations
+) -> records.PhaseResult | None:
+    """Puts the solution for a linear head on the frozen base into `model`.
+
+    None where the solver is `auto` and the features cannot be stored.
+    """
+    from tlkeras.training import feature_cache
 
     began = time.perf_counter()
-    found = activations.feed(
+    found = feature_cache.feed(
         model,
         None,
         feed,
@@ -278,16 +288,19 @@ def _solve(
         storage=storage,
         progress=progress,
     )
+    if found is None and phase.solver == "auto":
+        return None
     if found is None:
         raise errors.UserError(
             f"phase {phase.name} is solved by {phase.solver}, which needs the "
             "features of all images, but they are not stored. Give more of "
             "--feature_memory_gb and --feature_cache_gb, or another solver."
         )
+    phase = dataclasses.replace(phase, solver="logistic")
     stored = time.perf_counter() - began
     layer = model.get_layer("head").get_layer("logits")
     parts = _parts(model, phase)
-    before = models.state(model)
+    before = classifiers.state(model)
     parameters = sum(math.prod(variable.shape) for variable in parts.head)
     views = len(feed.views.training)
     progress.solve_begins(phase, parameters, views)
@@ -354,7 +367,7 @@ def _frozen_cut(model: keras.Model, phase: records.Phase) -> graph.Cut | None:
     """Returns the highest frozen block cut; None is the base's end, or none."""
     if phase.unfreeze in ("none", "all"):
         return None
-    return models.find_cut(bases.of(model).network, phase.unfreeze)[0]
+    return classifiers.find_cut(bases.of(model).network, phase.unfreeze)[0]
 
 
 def _place(cut: graph.Cut | None) -> str:
@@ -364,11 +377,11 @@ def _place(cut: graph.Cut | None) -> str:
 def evaluate(
     model: keras.Model,
     feed: "batches.Feed",
-    spread: distribution.Spread = distribution.ALONE,
+    placement: placements.Placement = placements.SINGLE,
 ) -> records.Score:
     """Returns the validation score of a compiled `model`."""
     values = model.evaluate(
-        spread.place(feed.validation, feed, feed.validation_images),
+        placement.place(feed.validation, feed, feed.validation_images),
         steps=feed.validation_steps,
         verbose=0,
         return_dict=True,
@@ -380,7 +393,7 @@ def evaluate(
     )
 
 
-class _Watch(keras.callbacks.Callback):
+class _BestEpoch(keras.callbacks.Callback):
     """Keeps the best epoch, ends the phase when it has converged."""
 
     def __init__(
@@ -458,7 +471,7 @@ def _parts(model: keras.Model, phase: records.Phase) -> _Parts:
     inside = {id(variable) for variable in base.variables}
     trainable = model.trainable_variables
     may_move = {id(variable) for variable in trainable}
-    if phase.statistics == "learned":
+    if phase.batch_norm == "learned":
         for layer in base.network._flatten_layers():
             # A model's own list holds the weights of its frozen layers, too.
             if layer.trainable and not isinstance(layer, keras.Model):
@@ -520,7 +533,7 @@ def _check_claim(
 
 
 def _fit_statistics(
-    base: bases.Base, steps: int, spread: distribution.Spread
+    base: bases.Base, steps: int, placement: placements.Placement
 ) -> dict[keras.layers.Layer, tuple[float, bool]]:
     """Lets BatchNorm keep up with a short phase, and see the whole batch.
 
@@ -531,7 +544,7 @@ def _fit_statistics(
         if isinstance(layer, keras.layers.BatchNormalization):
             own[layer] = layer.momentum, layer.synchronized
             # On JAX it sees the whole batch by itself, and knows no other way.
-            layer.synchronized = spread.kind == "mirrored"
+            layer.synchronized = placement.kind == "mirrored"
             layer.momentum = min(layer.momentum, short_momentum(steps))
     return own
 

@@ -3,28 +3,29 @@
 import dataclasses
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
-from tlkeras import cache
-from tlkeras import distribution
 from tlkeras import errors
-from tlkeras import model as models
 from tlkeras import progress as progresses
 from tlkeras import records
-from tlkeras import strategies
-from tlkeras import training
 from tlkeras.data import batches
+from tlkeras.models import classifier as classifiers
+from tlkeras.settings import strategies
+from tlkeras.training import phase as one_phase
+from tlkeras.training import placement as placements
+from tlkeras.training import row_store
 
 
 def run(
     model: keras.Model,
     strategy: strategies.Strategy,
-    evidence: records.Evidence,
     feed: batches.Feed,
     *,
-    spread: distribution.Spread = distribution.ALONE,
-    storage: cache.Storage = cache.NOWHERE,
+    evidence: Any = None,
+    placement: placements.Placement = placements.SINGLE,
+    storage: row_store.Storage = row_store.NOWHERE,
     progress: progresses.Progress,
     done: Sequence[records.PhaseResult] = (),
     after_phase: Callable[[tuple[records.PhaseResult, ...]], None],
@@ -34,9 +35,10 @@ def run(
 ) -> tuple[records.PhaseResult, ...]:
     """Returns what the phases came to; `model` then holds the best of them.
 
+    evidence: the advisor's, for strategies that decide by it.
     done: results of phases that an earlier, killed run finished; `model`
       holds their weights.
-    spread: the devices, in whose scope `model` was built.
+    placement: the devices, in whose scope `model` was built.
     storage: where activations of what is frozen are kept.
     after_phase: called with all results so far when a phase has ended.
 
@@ -49,13 +51,13 @@ def run(
         phase = strategy.next_phase(evidence, results)
         if phase is None:
             break
-        before = models.state(model)
-        result = training.fit(
+        before = classifiers.state(model)
+        result = one_phase.fit(
             model,
             phase,
             feed,
             first_epoch=sum(each.epochs for each in results),
-            spread=spread,
+            placement=placement,
             storage=storage,
             progress=progress,
             callbacks=callbacks(phase),
@@ -72,7 +74,7 @@ def run(
             won = records.improved(result.score, kept)
             result = dataclasses.replace(result, improved=won)
         else:
-            models.restore(model, before)
+            classifiers.restore(model, before)
             result = dataclasses.replace(result, rolled_back=True)
         results += (result,)
         progress.phase_ends(result, kept)

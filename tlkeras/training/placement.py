@@ -1,4 +1,4 @@
-"""How the images of a step are spread over several devices.
+"""How the images of a step are placement over several devices.
 
 The batch is that of all devices together, and a step is the one that a single
 device would take with it: the loss is the mean over the whole batch, BatchNorm
@@ -27,8 +27,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tlkeras import devices
-from tlkeras import processes
+from tlkeras.machine import devices
+from tlkeras.machine import processes
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spread:
+class Placement:
     """On what a run computes.
 
     kind: `none`, `mirrored` or `data_parallel`. names: of the devices, of all
@@ -48,7 +48,7 @@ class Spread:
     kind: str = "none"
     names: tuple[str, ...] = ("",)
     why: str = ""
-    team: processes.Team = processes.ALONE
+    group: processes.ProcessGroup = processes.SINGLE
     strategy: Any = None
 
     @property
@@ -64,7 +64,7 @@ class Spread:
         if self.kind == "mirrored":
             return batches.Shares(self.devices, tuple(range(self.devices)))
         return batches.Shares(
-            self.team.processes, (self.team.process,), self.devices
+            self.group.processes, (self.group.process,), self.devices
         )
 
     def scope(self) -> contextlib.AbstractContextManager:
@@ -105,8 +105,8 @@ class Spread:
         if self.kind == "none":
             return f"Computed on {self.names[0]}{self.why}."
         hosts = ""
-        if self.team.processes > 1:
-            hosts = f" of {self.team.processes} processes"
+        if self.group.processes > 1:
+            hosts = f" of {self.group.processes} processes"
         devices = "devices" if self.devices > 1 else "device"
         return (
             f"Computed on {self.devices} {devices}{hosts} ({self.kind}"
@@ -115,15 +115,15 @@ class Spread:
         )
 
 
-ALONE = Spread()
+SINGLE = Placement()
 
 
-def start(distribute: str, team: processes.Team) -> Spread:
+def start(distribute: str, group: processes.ProcessGroup) -> Placement:
     """Returns the devices for the setting `distribute`, resolving `auto`."""
     names = tuple(keras.distribution.list_devices())
     backend = keras.backend.backend()
     kind, why = distribute, ""
-    if distribute == "auto" and team.processes > 1:
+    if distribute == "auto" and group.processes > 1:
         kind, why = "data_parallel", ", auto: there are several processes"
     elif distribute == "auto" and len(names) > 1:
         kind, why = "none", ", auto: several CPUs are no gain"
@@ -137,7 +137,7 @@ def start(distribute: str, team: processes.Team) -> Spread:
     elif distribute == "auto":
         kind, why = "none", ", auto: there is no other"
     if kind == "none":
-        return Spread("none", names[:1], why)
+        return Placement("none", names[:1], why)
     if kind == "mirrored":
         import tensorflow as tf
 
@@ -146,20 +146,24 @@ def start(distribute: str, team: processes.Team) -> Spread:
         )
     else:
         strategy = keras.distribution.DataParallel(devices=list(names))
-    return Spread(kind, names, why, team, strategy)
+    return Placement(kind, names, why, group, strategy)
 
 
 class _Placed(keras.utils.PyDataset):
     """Batches as arrays over all devices, in their order."""
 
     def __init__(
-        self, spread: Spread, data: "tf.data.Dataset", size: int, images: int
+        self,
+        placement: Placement,
+        data: "tf.data.Dataset",
+        size: int,
+        images: int,
     ):
         super().__init__()
         self.data = data
-        self.devices = spread.devices
-        self.mesh = spread.strategy.device_mesh.backend_mesh
-        self.axis = spread.strategy.batch_dim_name
+        self.devices = placement.devices
+        self.mesh = placement.strategy.device_mesh.backend_mesh
+        self.axis = placement.strategy.batch_dim_name
         self.sizes = [
             min(size, images - start) for start in range(0, images, size)
         ]

@@ -144,7 +144,10 @@ class Table:
     def _write(self, keys: Sequence[bytes], rows: "_Rows") -> None:
         digest = hashlib.blake2b(digest_size=16)
         # Under the suffix of a part another process would take it for one.
-        with files.unnamed(self.directory, ".new") as (temporary, stream):
+        with files.temporary_file(self.directory, ".new") as (
+            temporary,
+            stream,
+        ):
 
             def write(data: bytes) -> None:
                 digest.update(data)

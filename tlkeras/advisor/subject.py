@@ -1,0 +1,58 @@
+"""What advice is asked about, checked before TensorFlow is imported."""
+
+import dataclasses
+import pathlib
+
+from tlkeras import files
+from tlkeras import plan as plans
+from tlkeras import progress as progresses
+from tlkeras.backbones import catalog
+from tlkeras.data import sources
+from tlkeras.settings import config as configs
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What advice is asked about; the settings are those of `train`.
+
+    image_size: side in pixels. cache: what is kept between runs.
+    """
+
+    source: sources.Source
+    row: catalog.Backbone
+    weights: str
+    image_size: int
+    resize: str
+    images_per_class: int | str
+    max_pixels: int
+    seed: int
+    split_seed: int
+    cache: pathlib.Path
+
+
+def make(config: configs.Config, *, progress: progresses.Progress) -> Subject:
+    """Returns what advice is asked about; writes nothing.
+
+    Raises `UserError` for whatever is wrong and can be known already.
+    """
+    row, size = plans.image_size(config.backbone, config.image_size)
+    plans.find_weights(config.weights, row, "--weights=none")
+    cache = files.cache_directory(config.cache_dir)
+    source = sources.open(
+        sources.absolute(config.data),
+        data_dir=config.data_dir,
+        progress=progress,
+    )
+    plans.check_sizes(source, config)
+    return Subject(
+        source,
+        row,
+        config.weights,
+        size,
+        config.resize,
+        config.images_per_class,
+        config.max_pixels,
+        config.seed,
+        config.split_seed,
+        cache,
+    )

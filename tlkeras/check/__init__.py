@@ -1,0 +1,1 @@
+"""What is wrong with labelled images, and the data set without it."""

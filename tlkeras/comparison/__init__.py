@@ -1,0 +1,1 @@
+"""Several strategies on one data set, and what tells them apart."""

@@ -1,0 +1,1 @@
+"""The computer: its devices, its processes, and private names of Keras."""

@@ -1,0 +1,1 @@
+"""Classifiers: how they are built, divided, saved and described."""

@@ -1,0 +1,143 @@
+"""The settings of each command, beside those of a run."""
+
+from tlkeras.settings import config as configs
+from tlkeras.settings import strategies
+from tlkeras.settings.setting import Rule
+from tlkeras.settings.setting import Setting
+
+
+def _text(name: str, help: str, default: str = "") -> Setting:
+    return Setting(name, (str,), default, Rule(help))
+
+
+def _word(name: str, help: str, choices: tuple[str, ...]) -> Setting:
+    return Setting(name, (str,), choices[0], Rule(help, choices=choices))
+
+
+def _number(name: str, help: str, default: int, low: int, high: int) -> Setting:
+    return Setting(name, (int,), default, Rule(help, low=low, high=high))
+
+
+def _switch(name: str, help: str) -> Setting:
+    return Setting(name, (bool,), False, Rule(help))
+
+
+def _run(*names: str) -> tuple[Setting, ...]:
+    """Returns settings of a run that another command has, too."""
+    return tuple(configs.settings()[name] for name in names)
+
+
+# Settings that the candidates, the seeds and the budget of a comparison decide.
+DECIDED = (
+    "strategy",
+    "unfreeze",
+    "head_epochs",
+    "finetune_epochs",
+    "epochs",
+)
+# Several processes cannot share the trainings of a comparison yet.
+ONE_PROCESS = ("coordinator", "num_processes", "process_id")
+
+_CONFIG = _text(
+    "config",
+    "a TOML file of settings, or the name of a recipe; flags overrule it",
+)
+_WORKDIR = _text(
+    "workdir", "directory for the results; empty is a new one below runs/"
+)
+_MODEL = _text("model", "the directory of a run, or a model.keras")
+_CSV = _text("csv", "a CSV file to write, with all probabilities")
+
+# What a comparison has beside the settings of a run.
+COMPARISON = (
+    _text(
+        "strategies",
+        "the strategies to compare, with commas: "
+        f"{', '.join(strategies.NAMES)}; or all",
+        "all",
+    ),
+    _number("seeds", "trainings of each strategy, from --seed on", 3, 1, 100),
+    _text(
+        "budget",
+        "what each strategy may use: steps (500), seconds of training (120s), "
+        "or auto, Big Transfer's 500 steps below 20,000 images and 10,000 "
+        "above",
+        "auto",
+    ),
+    _word(
+        "drop",
+        "clear leaves a strategy after a seed on whose validation images it is "
+        "worse than the best (McNemar's test, p < 0.01)",
+        ("none", "clear"),
+    ),
+)
+MAX_IMAGES = _number(
+    "max_images", "training images to look at", 1000, 2, 1_000_000
+)
+
+TRAIN = (_CONFIG, _WORKDIR, *configs.settings().values())
+COMPARE = (
+    _CONFIG,
+    _WORKDIR,
+    *COMPARISON,
+    *(
+        setting
+        for name, setting in configs.settings().items()
+        if name not in (*DECIDED, *ONE_PROCESS)
+    ),
+)
+# The settings of a run that advice reads.
+ADVISE_READS = (
+    "data",
+    "data_dir",
+    "backbone",
+    "weights",
+    "image_size",
+    "resize",
+    "images_per_class",
+    "max_pixels",
+    "cache_dir",
+    "seed",
+    "split_seed",
+)
+ADVISE = (
+    *_run(*ADVISE_READS),
+    MAX_IMAGES,
+    _switch(
+        "evidence_only", "print what was measured, without the textbook's word"
+    ),
+    _text("json", "a JSON file to write, with all that was found"),
+)
+EVALUATE = (
+    _MODEL,
+    *_run("data", "data_dir"),
+    _word(
+        "split",
+        "which images; auto: the test split of the data that the model was "
+        "trained on, of any other all that it has not seen",
+        ("auto", "all", "train", "validation", "test"),
+    ),
+    *_run("cache_dir"),
+    _CSV,
+    _text("json", "a JSON file to write, with the metrics"),
+)
+PREDICT = (_MODEL, _CSV)
+CHECK = (
+    *_run(
+        "data", "data_dir", "backbone", "image_size", "max_pixels", "cache_dir"
+    ),
+    _text("html", "a page to write; empty is a new file below runs/"),
+    _text("json", "a JSON file to write, with all that was found"),
+    _text("fix", "a CSV source to write, without the images that are doubtful"),
+)
+CACHE = (*_run("cache_dir"), _switch("clear", "remove all that is kept"))
+DEMO = (_text("workdir", "directory for the results", "runs/demo"),)
+
+
+def export(formats: tuple[str, ...]) -> tuple[Setting, ...]:
+    """Returns the settings of `tlkeras export`, which writes `formats`."""
+    return (
+        _MODEL,
+        _text("output", "a new directory to write to"),
+        _word("format", "what to write", formats),
+    )

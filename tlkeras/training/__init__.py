@@ -1,0 +1,1 @@
+"""Phases: what learns, from what is stored, on which devices."""
