@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
         speeds,
     )
     print()
-    measuring.tables.show(
+    measuring.terminal.show(
         (
             "network",
             "bare step, ms",

@@ -235,7 +235,7 @@ def interrupted(monkeypatch):
     """Lets the next phase of a name end by Ctrl-C."""
 
     def interrupt(name):
-        fit = all_phases.training.fit
+        fit = all_phases.one_phase.fit
 
         def cut_short(model, phase, *arguments, **options):
             result = fit(model, phase, *arguments, **options)
@@ -244,7 +244,7 @@ def interrupted(monkeypatch):
                 result = dataclasses.replace(result, stopped="interrupted")
             return result
 
-        monkeypatch.setattr(all_phases.training, "fit", cut_short)
+        monkeypatch.setattr(all_phases.one_phase, "fit", cut_short)
 
     return interrupt
 

@@ -133,20 +133,20 @@ def scored(monkeypatch, *accuracies):
             history=(),
         )
 
-    monkeypatch.setattr(all_phases.training, "fit", fit)
+    monkeypatch.setattr(all_phases.one_phase, "fit", fit)
     return run(tiny.classifier(), *[HEAD] * len(accuracies))
 
 
 class TestOrder:
     def test_epochs_are_counted_through(self, monkeypatch):
         firsts = []
-        fit = all_phases.training.fit
+        fit = all_phases.one_phase.fit
 
         def spy(*arguments, first_epoch, **options):
             firsts.append(first_epoch)
             return fit(*arguments, first_epoch=first_epoch, **options)
 
-        monkeypatch.setattr(all_phases.training, "fit", spy)
+        monkeypatch.setattr(all_phases.one_phase, "fit", spy)
         run(tiny.classifier(), HEAD, HEAD, HEAD)
         assert firsts == [0, 4, 8]
 

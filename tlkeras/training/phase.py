@@ -85,7 +85,7 @@ def fit(
         phase = dataclasses.replace(phase, solver="adam")
     base.batch_norm = phase.batch_norm
     own = {}
-    if phase.batch_norm == "learned":
+    if phase.batch_norm == "training":
         own = _fit_statistics(
             base, phase.epochs * feed.steps_per_epoch, placement
         )
@@ -471,7 +471,7 @@ def _parts(model: keras.Model, phase: records.Phase) -> _Parts:
     inside = {id(variable) for variable in base.variables}
     trainable = model.trainable_variables
     may_move = {id(variable) for variable in trainable}
-    if phase.batch_norm == "learned":
+    if phase.batch_norm == "training":
         for layer in base.network._flatten_layers():
             # A model's own list holds the weights of its frozen layers, too.
             if layer.trainable and not isinstance(layer, keras.Model):
