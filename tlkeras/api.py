@@ -17,7 +17,6 @@ from tlkeras.advisor import subject as subjects
 from tlkeras.comparison import candidates
 from tlkeras.comparison import comparing
 from tlkeras.models import saving
-from tlkeras.scoring import metrics
 from tlkeras.scoring import predicting
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
@@ -59,14 +58,20 @@ class Classifier:
         else:
             names = [f"array {index}" for index in range(len(given))]
             logits = predicting.predict_arrays(self.saved, given)
+        probabilities = self.saved.task.probabilities(logits)
         return [
             {
                 "image": name,
-                "label": self.labels[int(scores.argmax())],
-                "score": float(scores.max()),
+                "label": self.labels[answer],
+                "score": float(score),
                 "probabilities": scores,
             }
-            for name, scores in zip(names, metrics.softmax(logits), strict=True)
+            for name, answer, score, scores in zip(
+                names,
+                *self.saved.task.answers(probabilities),
+                probabilities,
+                strict=True,
+            )
         ]
 
     def _of_files(self, paths: Sequence[str]) -> np.ndarray:

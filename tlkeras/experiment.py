@@ -31,6 +31,7 @@ from tlkeras.export import saved_model
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import saving
+from tlkeras.models import task as tasks
 from tlkeras.scoring import metrics
 from tlkeras.scoring import predicting
 from tlkeras.settings import config as configs
@@ -425,7 +426,9 @@ def _feed(
 def _part(data: datasets.Dataset, split: str) -> batches.Part:
     positions = data.positions(split)
     return batches.Part(
-        data.rows[positions], data.targets[positions], data.hashes[positions]
+        data.rows[positions],
+        data.targets[positions].astype(tasks.SINGLE_LABEL.target_type),
+        data.hashes[positions],
     )
 
 
@@ -456,7 +459,7 @@ def _answers(
         what=f"predicting {split}",
         progress=progress,
     )
-    return metrics.softmax(logits)
+    return classifier.task.probabilities(logits)
 
 
 def _quality(

@@ -15,6 +15,7 @@ from tlkeras import records
 from tlkeras.data import dataset as datasets
 from tlkeras.machine import devices
 from tlkeras.models import saving
+from tlkeras.models import task as tasks
 from tlkeras.report import page
 from tlkeras.report import summary
 from tlkeras.scoring import metrics
@@ -53,6 +54,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Returns the content of report.json; `seconds` are those of all."""
     report = summary.build(
+        task=outcome.classifier.task.name,
         strategy=plan.strategy.name,
         backbone=plan.row.name,
         weights=plan.weights,
@@ -67,20 +69,21 @@ def summarise(
 
 
 def _mistakes(
-    probabilities: np.ndarray, data: datasets.Dataset
+    probabilities: np.ndarray, data: datasets.Dataset, task: tasks.Task
 ) -> list[dict[str, Any]]:
     """Returns the test images that were answered worst, worst first."""
     positions = data.positions("test")
     targets = data.targets[positions]
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != targets)
+    answers, scores = task.answers(probabilities)
+    wrong = np.flatnonzero(~task.right(answers, targets))
     likelihood = probabilities[wrong, targets[wrong]]
     worst = wrong[np.argsort(likelihood, kind="stable")][:_MISTAKES]
     return [
         {
             "path": data.paths[positions[index]],
             "true_label": data.labels[targets[index]],
-            "label": data.labels[probabilities[index].argmax()],
-            "score": float(probabilities[index].max()),
+            "label": data.labels[answers[index]],
+            "score": float(scores[index]),
             "png": tf.io.encode_png(
                 data.images.rows(data.rows[positions[index : index + 1]])[0]
             ).numpy(),
@@ -138,7 +141,9 @@ def write_page(
         directory / "report.html",
         report,
         history=_history(outcome),
-        mistakes=_mistakes(outcome.answers["test"], data),
+        mistakes=_mistakes(
+            outcome.answers["test"], data, outcome.classifier.task
+        ),
         command=f"tlkeras train --config={config_path} --workdir=NEW",
         configuration=configs.to_toml(plan.config),
         environment=devices.environment(),

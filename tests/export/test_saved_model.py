@@ -13,7 +13,7 @@ from conftest import tree
 from tlkeras import api
 from tlkeras.export import saved_model
 from tlkeras.models import saving
-from tlkeras.scoring import metrics
+from tlkeras.models import task as tasks
 from tlkeras.scoring import predicting
 
 # A process that has TensorFlow and nothing else of ours.
@@ -95,7 +95,9 @@ def test_the_images_signature_takes_any_size(trained, classifier):
         answer = served(images=tf.constant(pixels))
         logits = predicting.predict_arrays(classifier, pixels)
         np.testing.assert_allclose(
-            answer["probabilities"], metrics.softmax(logits), atol=1e-5
+            answer["probabilities"],
+            tasks.SINGLE_LABEL.probabilities(logits),
+            atol=1e-5,
         )
         assert answer["label"].dtype == tf.string
         assert answer["score"].shape == [shape[0]]
@@ -147,7 +149,7 @@ def test_answers_that_only_float32_rounds_are_equal(
     logits = classifier.model.predict_on_batch(
         np.stack([*squares.values()]).astype(np.float32)
     )
-    rounded = metrics.softmax(logits).astype(np.float32)
+    rounded = tasks.SINGLE_LABEL.probabilities(logits).astype(np.float32)
 
     def answer(rows):
         return {

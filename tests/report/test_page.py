@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tlkeras import records
+from tlkeras.models import task as tasks
 from tlkeras.report import comparison_plots
 from tlkeras.report import page
 from tlkeras.report import plots
@@ -108,7 +109,9 @@ def quality(labels, images=400, seed=0, strength=3.0):
     targets = random.integers(0, len(labels), images)
     logits = random.normal(size=(images, len(labels)))
     logits[np.arange(images), targets] += strength
-    return metrics.compute(metrics.softmax(logits), targets, labels)
+    return metrics.compute(
+        tasks.SINGLE_LABEL.probabilities(logits), targets, labels
+    )
 
 
 def report(labels=FIVE, phases=None, **changes):
@@ -139,6 +142,7 @@ def report(labels=FIVE, phases=None, **changes):
         "validation": quality(labels, images=333, seed=2),
         "data": data,
         "phases": [phase()] if phases is None else phases,
+        "task": "single_label",
         "strategy": "fine_tuning",
         "backbone": "MobileNetV2",
         "weights": "imagenet",
@@ -226,7 +230,7 @@ def test_every_fact_of_the_report_appears():
         "42 s",
         "0.361",
         "0.292",
-        "learned, momentum 0.93",
+        "training, momentum 0.93",
         "stages:2",
         "3e-5",
         "The head learned on the frozen base for 14 epochs",

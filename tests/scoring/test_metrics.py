@@ -3,7 +3,6 @@ import json
 import math
 
 import hypothesis
-import ml_dtypes
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from tlkeras import errors
 from tlkeras import files
+from tlkeras.models import task as tasks
 from tlkeras.scoring import metrics
 
 
@@ -19,31 +19,11 @@ def draw(images, classes, seed=0, quality=1.5):
     targets = random.integers(0, classes, images)
     logits = random.normal(size=(images, classes))
     logits[np.arange(images), targets] += quality
-    return metrics.softmax(logits), targets
+    return tasks.SINGLE_LABEL.probabilities(logits), targets
 
 
 def names(classes):
     return tuple(f"class {index}" for index in range(classes))
-
-
-def test_softmax_of_known_logits():
-    logits = np.log([[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]])
-    expected = [[0.125, 0.25, 0.625], [0.375, 0.375, 0.25]]
-    np.testing.assert_allclose(metrics.softmax(logits), expected, atol=1e-15)
-
-
-def test_softmax_does_not_overflow():
-    got = metrics.softmax(np.array([1000.0, 1000.0, -1000.0]))
-    np.testing.assert_array_equal(got, [0.5, 0.5, 0.0])
-
-
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
-def test_softmax_widens_narrow_formats(dtype):
-    logits = np.array([[60000.0, 0.0], [1.5, 0.25]]).astype(dtype)
-    got = metrics.softmax(logits)
-    assert got.dtype == np.float64
-    assert got[0].tolist() == [1.0, 0.0]
-    assert got[1, 0] == pytest.approx(1 / (1 + math.exp(-1.25)), abs=1e-15)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import scipy.special
 
 from tlkeras import progress as progresses
 from tlkeras.advisor import costs
@@ -22,7 +23,6 @@ from tlkeras.advisor import passes
 from tlkeras.advisor import probe
 from tlkeras.backbones import base as bases
 from tlkeras.data import splits
-from tlkeras.scoring import metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -413,7 +413,7 @@ def _source(
     if classifier is None:
         return None
     logits = np.asarray(classifier(features), np.float64)
-    shares = metrics.softmax(logits)
+    shares = scipy.special.softmax(logits, axis=-1)
     highest = logits.max(axis=1)
     rest = np.exp(logits - highest[:, None]).sum(axis=1)
     return SourceAnswers(

@@ -14,6 +14,7 @@ import numpy as np
 
 from tlkeras import records
 from tlkeras.comparison import significance
+from tlkeras.models import task as tasks
 from tlkeras.scoring import metrics
 
 # A way is dropped where its validation answers are worse than the leader's
@@ -64,11 +65,14 @@ def load(directory: pathlib.Path, way: str, seed: int) -> Member:
     """Returns what a member left in its directory."""
     report = json.loads((directory / "report.json").read_text("utf-8"))
     right: dict[str, list[bool]] = {"validation": [], "test": []}
+    is_right = tasks.SINGLE_LABEL.right
     with (directory / "predictions.csv").open(
         encoding="utf-8", errors="surrogateescape", newline=""
     ) as stream:
         for row in csv.DictReader(stream):
-            right[row["split"]].append(row["label"] == row["true_label"])
+            right[row["split"]].append(
+                bool(is_right(row["label"], row["true_label"]))
+            )
     with (directory / "history.csv").open(encoding="utf-8") as stream:
         history = tuple(
             {

@@ -23,7 +23,6 @@ from tlkeras.backbones import base as bases
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
 from tlkeras.models import saving
-from tlkeras.scoring import metrics
 
 # Probabilities of the exported graph and of the live model differ by the
 # order of float32 sums in batches of another size; narrow formats by more.
@@ -67,10 +66,11 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
     model, labels = classifier.model, tf.constant(classifier.labels)
     shape = classifier.shape
     size = shape.size
+    activation = keras.activations.get(classifier.task.activation)
 
     def answer(squares: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = model(tf.cast(squares, tf.float32), training=False)
-        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+        probabilities = activation(tf.cast(logits, tf.float32))
         return {
             "probabilities": probabilities,
             "label": tf.gather(labels, tf.argmax(logits, axis=-1)),
@@ -155,7 +155,7 @@ def _verify(
     squares = np.stack([square.numpy() for _, square in decoded])
     with _exact():
         logits = classifier.model.predict_on_batch(squares.astype(np.float32))
-    expected = metrics.softmax(logits)
+    expected = classifier.task.probabilities(logits)
     # Pixels of one request have one size, so each image is one of its own.
     answers = [
         signatures["serving_default"](image_bytes=tf.constant(list(samples)))

@@ -12,6 +12,7 @@ from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 from tlkeras.machine import devices
 from tlkeras.models import metadata
+from tlkeras.models import task as tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +22,13 @@ class TrainedModel:
     model: images [n, size, size, 3], float32 in 0..255 -> logits [n, k].
     labels: the k classes, in the order of the logits.
     shape: what an image becomes before the model takes it.
+    task: what the logits answer.
     """
 
     model: keras.Model
     labels: tuple[str, ...]
     shape: image_stores.Shape
+    task: tasks.Task = tasks.SINGLE_LABEL
 
 
 def save(path: str | os.PathLike, classifier: TrainedModel) -> None:

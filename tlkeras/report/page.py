@@ -11,6 +11,7 @@ import markupsafe
 from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras import records
+from tlkeras.models import task as tasks
 from tlkeras.report import plots
 from tlkeras.report import templates
 
@@ -78,6 +79,7 @@ def render(
         duration=_duration,
     )
     test = report["test"]
+    sections = tasks.TASKS[report["task"]].page if test else ()
     phases = report["phases"]
     text = template.render(
         report=report,
@@ -96,6 +98,7 @@ def render(
         curves=[
             markupsafe.Markup(svg) for svg in plots.curves(history, phases)
         ],
+        sections=sections,
         confusion=_drawn(test, _confusion),
         reliability=_drawn(test, _reliability),
         mistakes=mistakes,

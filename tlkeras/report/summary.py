@@ -13,6 +13,7 @@ from tlkeras.data import dataset as datasets
 
 def build(
     *,
+    task: str,
     strategy: str,
     backbone: str,
     weights: str,
@@ -33,6 +34,7 @@ def build(
         "schema": 1,
         "test": quality["test"],
         "validation": quality["validation"],
+        "task": task,
         "strategy": strategy,
         "backbone": backbone,
         "weights": weights,

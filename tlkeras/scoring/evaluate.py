@@ -107,7 +107,7 @@ def evaluate(
         progress=progress,
     )
     labels = tuple(examples[index].label for index in answers.indices)
-    probabilities = metrics.softmax(answers.logits)
+    probabilities = classifier.task.probabilities(answers.logits)
     commonest = None
     if own and given.seen is not None:
         # The same baseline as in the report of the run.
@@ -144,7 +144,7 @@ def predict(
     return Prediction(
         classifier.labels,
         tuple(paths[index] for index in answers.indices),
-        metrics.softmax(answers.logits),
+        classifier.task.probabilities(answers.logits),
         tuple((paths[index], reason) for index, reason in answers.failed),
     )
 

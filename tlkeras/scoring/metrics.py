@@ -11,25 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 from tlkeras import errors
+from tlkeras.models import task as tasks
 
-# The 97.5 % point of the normal distribution.
-_NORMAL = 1.959963984540054
 # Guo et al. use 15 bins; below 200 images the interval is up to 14 points.
 _BINS = 15
 _FEW_IMAGES = 200
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns probabilities [..., k] in float64 for `logits` [..., k].
-
-    Narrow formats (float16, bfloat16) are widened first, so that neither
-    the exponentials nor their sum lose digits.
-    """
-    logits = np.asarray(logits).astype(np.float64)
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def wilson(right: int, images: int) -> tuple[float, float]:
@@ -43,21 +32,9 @@ def wilson(right: int, images: int) -> tuple[float, float]:
             "`right` must be in [0, images], and `images` at least 1. "
             f"Received: right={right}, images={images}."
         )
-    share = right / images
-    square = _NORMAL**2
-    scale = 1 + square / images
-    centre = (share + square / (2 * images)) / scale
-    spread = (
-        _NORMAL
-        * math.sqrt(
-            share * (1 - share) / images + square / (4 * images * images)
-        )
-        / scale
-    )
-    # At 0 and 1 an end of the interval is 0 or 1 but for rounding.
-    low = 0.0 if right == 0 else max(0.0, centre - spread)
-    high = 1.0 if right == images else min(1.0, centre + spread)
-    return low, high
+    test = scipy.stats.binomtest(right, images)
+    interval = test.proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def compute(
@@ -66,6 +43,7 @@ def compute(
     labels: Sequence[str],
     *,
     majority_label_of_training: int | None = None,
+    task: tasks.Task = tasks.SINGLE_LABEL,
 ) -> dict[str, Any]:
     """Returns the quality of `probabilities` [n, k] for `targets` [n].
 
@@ -84,9 +62,8 @@ def compute(
     """
     scores, truth = _check(probabilities, targets, labels)
     images, classes = scores.shape
-    answers = scores.argmax(axis=1)
-    confidence = scores.max(axis=1)
-    correct = answers == truth
+    answers, confidence = task.answers(scores)
+    correct = task.right(answers, truth)
     confusion = np.bincount(
         truth * classes + answers, minlength=classes * classes
     ).reshape(classes, classes)

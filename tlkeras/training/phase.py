@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
-import scipy.special
 
 from tlkeras import errors
 from tlkeras import progress as progresses
@@ -20,6 +19,7 @@ from tlkeras.backbones import base as bases
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
+from tlkeras.models import task as tasks
 from tlkeras.training import placement as placements
 from tlkeras.training import row_store
 from tlkeras.training import solver
@@ -144,13 +144,8 @@ def compile(model: keras.Model, phase: records.Phase, steps: int) -> None:
     """Compiles `model` for `phase`, always with a fresh optimizer."""
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate(phase, steps)),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            keras.metrics.SparseCategoricalCrossentropy(
-                from_logits=True, name="cross_entropy"
-            ),
-        ],
+        loss=tasks.SINGLE_LABEL.loss(),
+        metrics=tasks.SINGLE_LABEL.metrics(),
     )
     # With its state made beforehand, TensorFlow traces the step once and not
     # twice: MobileNetV2's first step takes 8 s of a CPU instead of 15.
@@ -355,12 +350,7 @@ def _score(
     solution: solver.Solution, features: np.ndarray, targets: np.ndarray
 ) -> records.Score:
     logits = features @ solution.kernel + solution.bias
-    chosen = logits[np.arange(len(targets)), targets]
-    return records.Score(
-        float((logits.argmax(axis=1) == targets).mean()),
-        float((scipy.special.logsumexp(logits, axis=1) - chosen).mean()),
-        len(targets),
-    )
+    return tasks.SINGLE_LABEL.score(logits, targets)
 
 
 def _frozen_cut(model: keras.Model, phase: records.Phase) -> graph.Cut | None:

@@ -1,0 +1,97 @@
+"""What is asked of an image: one row for each kind of question.
+
+No other module assumes how many labels an image has. Keras is imported only
+where a model is compiled.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.special
+
+from tlkeras import records
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A kind of question, and what depends on it.
+
+    target_type: NumPy's name for the type of the targets.
+    loss, metrics: what a model that gives logits is compiled with; `accuracy`
+      and `cross_entropy` are among the metrics.
+    score: (logits [n, k], targets [n]) -> the same two, without a model.
+    activation: Keras' name of what turns logits into probabilities.
+    probabilities: logits [..., k] -> probabilities [..., k], float64.
+    answers: probabilities [n, k] -> the classes [n] answered, and the
+      probabilities [n] of these.
+    right: (answers [n], targets [n]) -> which answers are right [n].
+    page: the sections on the answers that a report's page shows.
+    """
+
+    name: str
+    target_type: str
+    loss: "Callable[[], keras.losses.Loss]"
+    metrics: "Callable[[], list[keras.metrics.Metric]]"
+    score: Callable[[np.ndarray, np.ndarray], records.Score]
+    activation: str
+    probabilities: Callable[[np.ndarray], np.ndarray]
+    answers: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    right: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    page: tuple[str, ...]
+
+
+def _loss() -> "keras.losses.Loss":
+    import keras
+
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def _metrics() -> "list[keras.metrics.Metric]":
+    import keras
+
+    return [
+        keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        keras.metrics.SparseCategoricalCrossentropy(
+            from_logits=True, name="cross_entropy"
+        ),
+    ]
+
+
+def _score(logits: np.ndarray, targets: np.ndarray) -> records.Score:
+    chosen = logits[np.arange(len(targets)), targets]
+    return records.Score(
+        float((logits.argmax(axis=1) == targets).mean()),
+        float((scipy.special.logsumexp(logits, axis=1) - chosen).mean()),
+        len(targets),
+    )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    # Narrow formats (float16, bfloat16) are widened first, so that neither
+    # the exponentials nor their sum lose digits.
+    return scipy.special.softmax(np.asarray(logits).astype(np.float64), axis=-1)
+
+
+def _highest(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return probabilities.argmax(axis=-1), probabilities.max(axis=-1)
+
+
+# Exactly one of k classes is right for an image.
+SINGLE_LABEL = Task(
+    name="single_label",
+    target_type="int32",
+    loss=_loss,
+    metrics=_metrics,
+    score=_score,
+    activation="softmax",
+    probabilities=_softmax,
+    answers=_highest,
+    right=np.equal,
+    page=("confusion", "mistakes", "classes", "reliability"),
+)
+TASKS = {task.name: task for task in (SINGLE_LABEL,)}
