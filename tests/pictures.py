@@ -1,5 +1,6 @@
 """Pictures as a camera makes them, and files of every kind that hold them."""
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -103,4 +104,4 @@ def counted(
         indices.append(index)
         return source.read(index)
 
-    return sources.dataclasses.replace(source, read=read), indices
+    return dataclasses.replace(source, read=read), indices

@@ -1,3 +1,4 @@
+import configparser
 import importlib
 import importlib.metadata
 import pathlib
@@ -69,3 +70,14 @@ def test_type_checkers_are_told_that_there_are_types():
 
 def test_the_version_is_that_of_the_installed_package():
     assert importlib.metadata.version("tlkeras") == tlkeras.__version__
+
+
+def test_every_package_is_listed_for_the_wheel():
+    root = pathlib.Path(tlkeras.__file__).parent
+    settings = configparser.ConfigParser()
+    settings.read(root.parent / "setup.cfg")
+    listed = set(settings["options"]["packages"].split())
+    folders = {path.parent for path in root.rglob("*.py")}
+    assert listed - {"tlkeras.configs"} == {
+        ".".join(folder.relative_to(root.parent).parts) for folder in folders
+    }

@@ -140,8 +140,7 @@ def check_places(data: str, **places: str) -> dict[str, pathlib.Path]:
     Raises `UserError` where one of them cannot be written, or `fix` asked for
     of images that are no files. It writes nothing.
     """
-    kind = data.partition(":")[0]
-    if places["fix"] and kind not in ("folder", "csv"):
+    if places["fix"] and not sources.file_place(data):
         raise errors.UserError(
             "`fix` needs images that are files, as those of folder: and csv: "
             f"are. Received: data = {data!r}."
@@ -190,8 +189,8 @@ def check_outputs(
 
 def inputs(source: sources.Source) -> list[str]:
     """Returns the files that a source is read from."""
-    kind, _, place = source.name.partition(":")
-    if kind not in ("folder", "csv"):
+    place = sources.file_place(source.name)
+    if not place:
         return []
     return [place, *(example.path for example in source.examples)]
 

@@ -1,6 +1,7 @@
 """Tests of the image store: the same images, stored or decoded anew."""
 
 import concurrent.futures
+import dataclasses
 import errno
 import os
 
@@ -188,7 +189,7 @@ def test_images_that_are_no_files_and_fail_later(readable, tmp_path):
     def read(index: int) -> bytes:
         return contents[index]
 
-    source = sources.dataclasses.replace(source, read=read)
+    source = dataclasses.replace(source, read=read)
     store = store_of(source, tmp_path, store_bytes=0)
     contents[1] = b"text"
     with pytest.raises(errors.UserError, match="1.png was .*: not an image"):

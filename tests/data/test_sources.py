@@ -19,6 +19,8 @@ from hypothesis import strategies
 from tlkeras import errors
 from tlkeras import progress as progresses
 from tlkeras.data import sources
+from tlkeras.data.sources import builtin
+from tlkeras.settings import config as configs
 
 QUICK = hypothesis.settings(
     max_examples=200, deadline=None, derandomize=True, database=None
@@ -79,6 +81,14 @@ class TestName:
         assert sources.absolute("folder:~nobody-here/a").endswith("here/a")
         for name in ("tfds:a/b", "builtin:digits", "", "photos"):
             assert sources.absolute(name) == name
+            assert sources.file_place(name) == ""
+        assert sources.file_place("csv:a/b.csv") == "a/b.csv"
+
+    def test_help_and_errors_name_every_kind(self):
+        line, help = refused("zip:a.zip"), configs.settings()["data"].rule.help
+        for kind in sources.KINDS:
+            assert kind.syntax in line
+            assert kind.syntax in help
 
 
 class TestFolder:
@@ -458,7 +468,7 @@ class TestDigits:
             expected = set()
             for low, high in ranges:
                 expected |= set(range(low, high + 1))
-            assert sources._digit_classes(place) == expected
+            assert builtin._digit_classes(place) == expected
         else:
             assert f"Received: builtin:{place}." in refused(f"builtin:{place}")
 
@@ -467,7 +477,7 @@ class TestDigits:
     def test_any_text(self, text):
         place = f"digits{text}"
         try:
-            classes = sources._digit_classes(place)
+            classes = builtin._digit_classes(place)
         except errors.UserError as error:
             assert len(str(error).splitlines()) == 1
         else:

@@ -11,6 +11,7 @@ import markupsafe
 from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras import records
+from tlkeras.data import sources
 from tlkeras.models import task as tasks
 from tlkeras.report import plots
 from tlkeras.report import templates
@@ -110,10 +111,10 @@ def render(
 
 
 def _title(name: str) -> str:
-    kind, _, place = name.partition(":")
-    if kind in ("folder", "csv") and place:
-        return os.path.basename(os.path.normpath(place)) or place
-    return place or name
+    path = sources.file_place(name)
+    if path:
+        return os.path.basename(os.path.normpath(path)) or path
+    return name.partition(":")[2] or name
 
 
 def _warnings(report: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,94 @@
+"""`folder:PATH`: one folder a class, or splits above such folders."""
+
+import os
+import pathlib
+
+from tlkeras import errors
+from tlkeras import progress as progresses
+from tlkeras.data.sources import listing
+from tlkeras.data.sources.source import SPLIT_NAMES
+from tlkeras.data.sources.source import Example
+from tlkeras.data.sources.source import Source
+
+
+def open(
+    place: str, *, data_dir: str = "", progress: progresses.Progress
+) -> Source:
+    """Returns the source of the images below the folder `place`."""
+    root = listing.path(place)
+    if not os.path.isdir(root):
+        what = "is no folder" if os.path.exists(root) else "does not exist"
+        raise errors.UserError(
+            f"`data` folder:PATH must be a folder. Received: {root}, which "
+            f"{what}."
+        )
+    folders = listing.folders(root)
+    if not folders:
+        raise errors.UserError(
+            "`data` folder:PATH must hold one folder of images for each "
+            f"class. Received: {root}, which holds no folder."
+        )
+    classes = [("", folder) for folder in folders]
+    if _are_splits(folders):
+        classes = _split_folders(root, folders)
+    return listing.source(
+        f"folder:{root}",
+        [
+            Example(str(path), folder.name, split)
+            for split, folder in classes
+            for path in _images(folder)
+        ],
+    )
+
+
+def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the images of a class."""
+    paths = listing.files(folder)
+    if not paths:
+        raise errors.UserError(
+            f"class folder {folder} holds no image. Fill it or remove it."
+        )
+    if all(path.parent != folder for path in paths):
+        # One level too high, folders of years would pass for classes.
+        below = [path.name for path in listing.folders(folder)[:3]]
+        raise errors.UserError(
+            f"class folder {folder} holds no image itself, but folders "
+            f"({', '.join(below)}, ...). Name the folder right above the "
+            "classes; if this is one, move its images up or list them by "
+            "csv:PATH."
+        )
+    return paths
+
+
+def _are_splits(folders: list[pathlib.Path]) -> bool:
+    """Returns whether these are splits: a class may be named train, too."""
+    splits = [SPLIT_NAMES.get(folder.name.lower()) for folder in folders]
+    if None not in splits:
+        return True
+    for split, folder in zip(splits, folders, strict=True):
+        within = listing.entries(folder) if split == "train" else []
+        if within and all(os.path.isdir(path) for path in within):
+            return True
+    return False
+
+
+def _split_folders(
+    root: pathlib.Path, folders: list[pathlib.Path]
+) -> list[tuple[str, pathlib.Path]]:
+    """Returns (split, class folder) where splits stand above the classes."""
+    classes = []
+    for folder in folders:
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split is None:
+            raise errors.UserError(
+                f"`data` {root} has a folder for the split train, so the "
+                "others must be train, validation or test. Received: "
+                f"{folder.name}."
+            )
+        within = listing.folders(folder)
+        if not within:
+            raise errors.UserError(
+                f"split folder {folder} holds no class folder."
+            )
+        classes += [(split, path) for path in within]
+    return classes

@@ -1,0 +1,110 @@
+"""A source of labelled images: what it lists, and how an image is read."""
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Sequence
+
+from tlkeras import errors
+
+# The names that a source may give to its splits, in lower case.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One labelled image.
+
+    path: where it is, as shown to a person.
+    split: `train`, `validation` or `test` where the source says so, else ''.
+    group: images of one group never stand in two splits; '' is no group.
+    """
+
+    path: str
+    label: str
+    split: str = ""
+    group: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stamp:
+    """What changes when a file does.
+
+    size: in bytes. written, changed: when its content and when its metadata
+    last changed, by the clock of its file system, in nanoseconds since 1970.
+    Anyone can set the first; not every file system records the second.
+    number: the inode, which some file systems make up at every mount.
+    """
+
+    size: int
+    written: int
+    changed: int
+    number: int = dataclasses.field(compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Labelled images in a fixed order.
+
+    name: what opens it again, with absolute paths.
+    labels: the classes, in the order of the logits.
+    examples: either all of them have a split, or none has.
+    read: index -> the encoded image's bytes; `OSError` if that fails.
+    stamp: index -> the file's stamp; None where the images are no files, or
+      this one cannot be found.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    examples: tuple[Example, ...]
+    read: Callable[[int], bytes]
+    stamp: Callable[[int], Stamp | None] = lambda index: None
+
+
+def check_classes(source: Source) -> None:
+    """Raises `UserError` unless there are two classes or more.
+
+    Their names must be one line of text each: they go to files that have one
+    line for each, and into the exported graph.
+    """
+    if len(source.labels) < 2:
+        raise errors.UserError(
+            "a classifier needs at least 2 classes. Received: "
+            f"{len(source.labels)} ({', '.join(source.labels)}) in "
+            f"{source.name}."
+        )
+    for label in source.labels:
+        text = label.encode(errors="replace").decode()
+        if text.splitlines() != [label]:
+            raise errors.UserError(
+                "the name of a class must be one line of UTF-8. Received: "
+                f"{label!r} in {source.name}."
+            )
+
+
+def stamps(source: Source) -> tuple[Stamp | None, ...]:
+    """Returns the stamps of all images, as they are now."""
+    return tuple(source.stamp(index) for index in range(len(source.examples)))
+
+
+def read(source: Source, stamps: Sequence[Stamp | None], index: int) -> bytes:
+    """Returns the bytes of one encoded image.
+
+    Raises `UserError` if the file is another than when `stamps` were taken:
+    its label and split may be wrong now. Raises `OSError` if it cannot be
+    read.
+    """
+    encoded = source.read(index)
+    if source.stamp(index) != stamps[index]:
+        raise errors.UserError(
+            f"{source.examples[index].path} changed while {source.name} was "
+            "being read. Run again when nothing writes there."
+        )
+    return encoded
