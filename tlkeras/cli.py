@@ -22,6 +22,7 @@ from tlkeras import flags as command_flags
 from tlkeras import records
 from tlkeras.data import sources
 from tlkeras.export import formats
+from tlkeras.machine import keras_private
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "installed: pip install jax.",
                 2,
             )
-        if not _is_memory(error):
+        if not keras_private.is_out_of_memory(error):
             raise
         return _fail(
             "the memory is full. Give a smaller --batch_size or --image_size.",
@@ -399,16 +400,6 @@ def _progress(
 def _fail(message: str, status: int) -> int:
     print(f"tlkeras: {' '.join(message.split())}", file=sys.stderr)
     return status
-
-
-def _is_memory(error: Exception) -> bool:
-    """Tells whether the machine's or the accelerator's memory was full."""
-    # TensorFlow's own error; JAX has the same word in its message.
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "ResourceExhaustedError"
-        or "RESOURCE_EXHAUSTED" in str(error)
-    )
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ class Base(keras.layers.Layer):
 
     @property
     def trainable(self) -> bool:
-        return self._trainable
+        return super().trainable
 
     @trainable.setter
     def trainable(self, value: bool) -> None:

@@ -17,6 +17,7 @@ from tlkeras.backbones import base
 from tlkeras.backbones import catalog
 from tlkeras.backbones import locate
 from tlkeras.backbones import torchvision
+from tlkeras.machine import keras_private
 
 # The name of a layer in a file and one of its arrays, in Keras' order.
 _Array = tuple[str, np.ndarray]
@@ -150,10 +151,7 @@ def _download(row: catalog.Backbone, image_size: int) -> keras.Model:
     except errors.UserError:
         raise
     except Exception as error:  # Keras raises a bare Exception for a download.
-        failures = ("URL fetch failure", "Incomplete or corrupted file")
-        if not isinstance(error, OSError) and not any(
-            failure in str(error) for failure in failures
-        ):
+        if not keras_private.is_failed_download(error):
             raise
         raise errors.UserError(
             f"the ImageNet weights of {row.name} could not be downloaded "

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import tensorflow as tf
 from tlkeras import errors
 from tlkeras.data import augment as augmentation
 from tlkeras.data import images as image_stores
+from tlkeras.machine import keras_private
 
 # (views [n], positions [n]) -> what was computed of them.
 Read = Callable[[tf.Tensor, tf.Tensor], Any]
@@ -351,10 +351,10 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = re.search(r"UserError: (.*)\nTraceback", str(error))
-        if not found:
+        message = keras_private.python_error(error, "UserError")
+        if not message:
             raise
-        raise errors.UserError(found[1]) from None
+        raise errors.UserError(message) from None
 
 
 def _divided(whole: tf.data.Dataset, shares: Shares) -> tf.data.Dataset:

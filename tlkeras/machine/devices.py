@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import keras
 
 from tlkeras import errors
+from tlkeras.machine import keras_private
 
 
 def precision(setting: str) -> str:
@@ -71,9 +72,7 @@ def forgetting_steps() -> Iterator[None]:
     if keras.backend.backend() != "tensorflow":
         yield
         return
-    from tensorflow.python.framework import ops
-
-    known = ops.gradient_registry._registry
+    known = keras_private.gradient_registry()
     before = set(known)
     try:
         yield

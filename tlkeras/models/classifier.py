@@ -10,6 +10,7 @@ from tlkeras import errors
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import catalog
 from tlkeras.backbones import weights as weight_sources
+from tlkeras.machine import keras_private
 from tlkeras.models import graph
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
@@ -287,10 +288,7 @@ def restore_deleted(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:
     they stay away, and Keras then reads initial values, without a word.
     """
     for variable, array in zip(model.variables, arrays, strict=True):
-        value = variable._value
-        # JAX gives the memory of what goes into a step to what comes out.
-        deleted = getattr(value, "is_deleted", None)
-        if value is None or (deleted is not None and deleted()):
+        if keras_private.is_emptied(variable):
             variable.assign(array)
 
 
@@ -301,7 +299,7 @@ def _select(base: bases.Base, *, learns: bool) -> None:
     for no assignment at all, also to the layers inside, where `v` is what `x`
     has already.
     """
-    for layer in base._flatten_layers():
+    for layer in keras_private.flatten_layers(base):
         layer.trainable = learns
     base.parts = None
     base.require_compile()

@@ -18,6 +18,8 @@ import weakref
 
 import keras
 
+from tlkeras.machine import keras_private
+
 _ENDINGS = (
     keras.layers.Activation,
     keras.layers.ReLU,
@@ -247,10 +249,10 @@ def _nodes(network: keras.Model) -> list:
     """
     ordered = []
     done = set()
-    pending = [_node(tensor) for tensor in network.outputs]
+    pending = [keras_private.node(tensor) for tensor in network.outputs]
     while pending:
         node = pending[-1]
-        needed = [_node(tensor) for tensor in node.input_tensors]
+        needed = [keras_private.node(tensor) for tensor in node.input_tensors]
         waiting = [each for each in needed if id(each) not in done]
         if waiting:
             pending.extend(waiting)
@@ -262,13 +264,8 @@ def _nodes(network: keras.Model) -> list:
     return sorted(ordered, key=lambda node: bool(node.input_tensors))
 
 
-def _node(tensor: keras.KerasTensor) -> object:
-    history = tensor._keras_history
-    return history.operation._inbound_nodes[history.node_index]
-
-
 def _is_merged(tensor: keras.KerasTensor) -> bool:
-    return type(tensor._keras_history.operation).__name__ in _MERGES
+    return type(keras_private.node(tensor).operation).__name__ in _MERGES
 
 
 def _ends_block(layer: keras.layers.Layer, above: list) -> bool:

@@ -17,6 +17,7 @@ from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras.backbones import base as bases
 from tlkeras.machine import devices
+from tlkeras.machine import keras_private
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
 from tlkeras.models import task as tasks
@@ -462,7 +463,7 @@ def _parts(model: keras.Model, phase: records.Phase) -> _Parts:
     trainable = model.trainable_variables
     may_move = {id(variable) for variable in trainable}
     if phase.batch_norm == "training":
-        for layer in base.network._flatten_layers():
+        for layer in keras_private.flatten_layers(base.network):
             # A model's own list holds the weights of its frozen layers, too.
             if layer.trainable and not isinstance(layer, keras.Model):
                 may_move |= {
@@ -530,7 +531,7 @@ def _fit_statistics(
     Returns its own momenta, and whether it was synchronized.
     """
     own = {}
-    for layer in base.network._flatten_layers():
+    for layer in keras_private.flatten_layers(base.network):
         if isinstance(layer, keras.layers.BatchNormalization):
             own[layer] = layer.momentum, layer.synchronized
             # On JAX it sees the whole batch by itself, and knows no other way.

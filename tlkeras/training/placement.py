@@ -28,6 +28,7 @@ import keras
 import numpy as np
 
 from tlkeras.machine import devices
+from tlkeras.machine import keras_private
 from tlkeras.machine import processes
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Placement:
             feed.train(0, 1).element_spec,
         )
         with self.scope():
-            model._symbolic_build(data_batch=example)
+            keras_private.build_for_fit(model, example)
             model.make_train_function()
             model.make_test_function()
 
