@@ -81,7 +81,9 @@ def test_toml_brings_every_configuration_back(data):
     values["force_rate"] = True
     if values.get("strategy") == "scratch":
         values["weights"] = "none"
-    if values.get("head_solver") == "logistic":
+    strategy = strategies.BY_NAME[values.get("strategy", "fine_tuning")]
+    solver = {"head_solver": values.get("head_solver"), **strategy.fixed}
+    if solver["head_solver"] == "logistic":
         values |= {"head": "linear", "feature_cache": "memory"}
     built = configs.build(values)
     for name in names - {"phases"}:
