@@ -34,6 +34,64 @@ SMALL = {
 }
 
 
+# `pytest -m quick`, a minute on two idle cores: beginnings of node ids that say
+# something about each room. What takes longer, or is marked otherwise, is left
+# to the whole suite.
+QUICK = (
+    "advisor/test_costs.py",
+    "advisor/test_probe.py",
+    "advisor/test_textbook.py",
+    "backbones/test_base.py::TestFit",
+    "backbones/test_locate.py",
+    "backbones/test_pooling.py",
+    "backbones/test_small.py",
+    "check/test_audit.py",
+    "comparison/test_candidates.py",
+    "comparison/test_ranking.py",
+    "data/test_augment.py",
+    "data/test_dataset.py",
+    "data/test_decode.py::test_equals_pillow",
+    "data/test_duplicates.py",
+    "data/test_facts.py",
+    "data/test_header.py",
+    "data/test_images.py",
+    "data/test_rows.py",
+    "data/test_scan.py",
+    "data/test_sources.py",
+    "export/test_saved_model.py::test_an_export_is_compared_with",
+    "machine/",
+    "models/test_classifier.py::TestUnfreeze",
+    "models/test_classifier.py::TestCompile",
+    "models/test_graph.py::TestSplit",
+    "models/test_graph.py::TestCuts",
+    "models/test_saving.py",
+    "report/test_checkup.py",
+    "report/test_page.py::test_every_fact_of_the_report_appears",
+    "report/test_page.py::test_the_page_refers_to_nothing_outside",
+    "scoring/test_metrics.py",
+    "scoring/test_predicting.py",
+    "settings/",
+    "test_api.py",
+    "test_experiment.py::test_a_run_leaves_what_the_contract_names",
+    "test_experiment.py::test_the_report_has_the_keys_of_the_contract",
+    "test_files.py",
+    "test_flags.py",
+    "test_layers.py",
+    "test_package.py",
+    "test_plan.py",
+    "test_progress.py",
+    "test_readme.py",
+    "test_records.py",
+    "training/test_checkpoint.py",
+    "training/test_phase.py::TestFrozen",
+    "training/test_phase.py::TestLearningRate",
+    "training/test_phases.py::TestImproved",
+    "training/test_phases.py::TestRollback::test_gives_back",
+    "training/test_row_store.py",
+    "training/test_solver.py",
+)
+NOT_QUICK = {"slow", "shared", "torch"}
+
 # The head alone, then all: two phases that tell three digits apart.
 PHASES = (
     {"name": "head", "unfreeze": "none", "epochs": 1, "learning_rate": 1e-2},
@@ -46,6 +104,15 @@ PHASES = (
         "schedule": "cosine",
     },
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of `QUICK`."""
+    beginnings = tuple(f"tests/{beginning}" for beginning in QUICK)
+    for item in items:
+        other = NOT_QUICK & {mark.name for mark in item.iter_markers()}
+        if item.nodeid.startswith(beginnings) and not other:
+            item.add_marker(pytest.mark.quick)
 
 
 def small(**settings: object) -> configs.Config:
