@@ -6,6 +6,9 @@ import subprocess
 import sys
 import time
 
+import pytest
+from conftest import QUICK
+
 import tlkeras
 
 HEAVY = ("tensorflow", "keras", "jax", "sklearn", "matplotlib", "pandas")
@@ -81,3 +84,11 @@ def test_every_package_is_listed_for_the_wheel():
     assert listed - {"tlkeras.configs"} == {
         ".".join(folder.relative_to(root.parent).parts) for folder in folders
     }
+
+
+@pytest.mark.parametrize("beginning", QUICK)
+def test_the_quick_tests_are_there(beginning):
+    path, *names = beginning.split("::")
+    place = pathlib.Path(__file__).parent / path
+    assert place.exists()
+    assert all(name in place.read_text(encoding="utf-8") for name in names)
