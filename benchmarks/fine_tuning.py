@@ -123,7 +123,7 @@ def _noise() -> tuple[batches.Feed, int]:
     rows = np.arange(count)
     hashes = np.array([f"{row:015x}" for row in rows])
     parts = [
-        batches.Part(rows[part], targets[part], hashes[part])
+        batches.Subset(rows[part], targets[part], hashes[part])
         for part in (slice(train), slice(train, None))
     ]
     feed = batches.feed(

@@ -217,7 +217,7 @@ def _show(
     unfreeze: str,
 ) -> None:
     live = found["live"]
-    images = feed.train_images * len(feed.views.training)
+    images = feed.train_images * len(feed.views.names)
     stored = (images + feed.validation_images) * cut.image_bytes() / 1e6
     shapes = " and ".join(str(shape) for shape in cut.shapes)
     notes = [

@@ -131,7 +131,7 @@ def feed(
     for split in ("train", "validation"):
         at = data.positions(split)
         parts.append(
-            batches.Part(data.rows[at], data.targets[at], data.hashes[at])
+            batches.Subset(data.rows[at], data.targets[at], data.hashes[at])
         )
     return batches.feed(
         data.images,

@@ -185,7 +185,7 @@ def phase(images: int, changes: dict[str, Any], where: Any) -> dict[str, Any]:
             train=slice(images),
             validation=slice(images, None),
             class_weights=np.array([0.5, 1.0, 2.0]),
-            shares=where.shares,
+            sharding=where.sharding,
         ),
         first_epoch=0,
         placement=where,

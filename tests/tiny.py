@@ -78,7 +78,7 @@ def of(
     augment: str = "flip",
     cached_views: int = 4,
     class_weights: np.ndarray | None = None,
-    shares: batches.Shares = batches.UNDIVIDED,
+    sharding: batches.Sharding = batches.UNSHARDED,
 ) -> batches.Feed:
     """Trains on one slice of the images and validates on the other."""
     images = image_stores.Images(
@@ -86,9 +86,9 @@ def of(
     )
     rows = np.arange(len(pixels))
 
-    def part(chosen: slice) -> batches.Part:
+    def part(chosen: slice) -> batches.Subset:
         hashes = [f"{row:015x}" for row in rows[chosen]]
-        return batches.Part(rows[chosen], targets[chosen], np.array(hashes))
+        return batches.Subset(rows[chosen], targets[chosen], np.array(hashes))
 
     return batches.feed(
         images,
@@ -101,5 +101,5 @@ def of(
             np.ones(classes) if class_weights is None else class_weights
         ),
         cached_views=cached_views,
-        shares=shares,
+        sharding=sharding,
     )

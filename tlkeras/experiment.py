@@ -419,13 +419,13 @@ def _feed(
         seed=config.seed,
         class_weights=weights,
         cached_views=config.cached_views,
-        shares=placement.shares,
+        sharding=placement.sharding,
     )
 
 
-def _part(data: datasets.Dataset, split: str) -> batches.Part:
+def _part(data: datasets.Dataset, split: str) -> batches.Subset:
     positions = data.positions(split)
-    return batches.Part(
+    return batches.Subset(
         data.rows[positions],
         data.targets[positions].astype(tasks.SINGLE_LABEL.target_type),
         data.hashes[positions],

@@ -65,7 +65,7 @@ def feed(
     **options,
 ):
     hashes = np.array([f"{index * 10**15:015x}" for index in INDICES])
-    part = batches.Part(INDICES, TARGETS, hashes)
+    part = batches.Subset(INDICES, TARGETS, hashes)
     return batches.feed(
         images,
         part,
@@ -368,13 +368,13 @@ def test_what_was_computed_comes_as_the_images_would(augment, count):
     stored = image_stores.Images(SIZE, images.astype(np.uint8).__getitem__)
     live = feed(stored, augment=augment, cached_views=5)
     views = live.views
-    assert len(views.training) == count
-    train = np.arange(len(views.train))
-    judged = np.arange(len(views.validation))
+    assert len(views.names) == count
+    train = np.arange(len(views.train_hashes))
+    judged = np.arange(len(views.validation_hashes))
     looks = np.stack(
         [
             np.concatenate(list(views.load(train, "train", each, 7)))
-            for each in views.training
+            for each in views.names
         ]
     )
     plain = np.concatenate(
@@ -400,26 +400,26 @@ def test_views_come_round_again():
     epochs = [int(batch[0][0]) for batch in cached.train(0, 4)]
     per_epoch = live.steps_per_epoch
     assert epochs[::per_epoch] == [0, 1, 0, 1]
-    assert feed(augment="light", cached_views=1).views.training == (
-        views.training[0],
+    assert feed(augment="light", cached_views=1).views.names == (
+        views.names[0],
     )
 
 
 class TestShares:
     SIZES = (8, 5, 3, 2, 1)
 
-    def divide(self, size: int, shares: batches.Shares):
+    def divide(self, size: int, sharding: batches.Sharding):
         whole = tf.data.Dataset.from_tensor_slices((np.arange(size),))
         return [
             (share.numpy().tolist(), float(factor))
-            for share, factor in batches._divided(whole.batch(8), shares)
+            for share, factor in batches._divided(whole.batch(8), sharding)
         ]
 
     @pytest.mark.parametrize("size", SIZES)
     @pytest.mark.parametrize("count", [2, 3])
     def test_the_mean_of_their_means_is_the_mean(self, size, count):
         """As MirroredStrategy has it: every share, each with an image."""
-        found = self.divide(size, batches.Shares(count, tuple(range(count))))
+        found = self.divide(size, batches.Sharding(count, tuple(range(count))))
         assert len(found) == count
         assert all(share for share, _ in found)
         means = [factor * np.mean(share) for share, factor in found]
@@ -433,7 +433,7 @@ class TestShares:
     def test_processes_share_what_their_devices_can(self, size):
         """Two processes with two devices each."""
         found = [
-            self.divide(size, batches.Shares(2, (process,), 4))
+            self.divide(size, batches.Sharding(2, (process,), 4))
             for process in (0, 1)
         ]
         everything = [(list(range(size)), 1.0)]
@@ -449,18 +449,18 @@ class TestShares:
     @pytest.mark.parametrize("images", range(1, 40))
     @pytest.mark.parametrize("count", [1, 2, 3])
     def test_validation_counts_each_image_as_often(self, images, count):
-        size, shares = batches.Shares(count, tuple(range(count))).judging(
-            images, 6
-        )
+        size, sharding = batches.Sharding(
+            count, tuple(range(count))
+        ).for_evaluation(images, 6)
         assert 1 <= size <= 12
         whole = tf.data.Dataset.from_tensor_slices((np.arange(images),))
         found = [
             share.numpy().tolist()
-            for share, _ in batches._divided(whole.batch(size), shares)
+            for share, _ in batches._divided(whole.batch(size), sharding)
         ]
         assert len(found) == count * -(-images // size)
         assert all(found)
-        # Keras takes the mean of the first batch's shares.
+        # Keras takes the mean of the first batch's sharding.
         assert len(set(map(len, found[:count]))) == 1
         counts = np.bincount(np.concatenate(found), minlength=images)
         assert len(set(counts)) == 1
@@ -468,8 +468,8 @@ class TestShares:
 
     @pytest.mark.parametrize("count", [2, 3, 4, 8])
     def test_validation_is_shared_at_usual_sizes(self, count):
-        shares = batches.Shares(count, tuple(range(count)))
+        sharding = batches.Sharding(count, tuple(range(count)))
         for images in range(40, 1000):
-            size, found = shares.judging(images, 32)
-            assert found == shares
+            size, found = sharding.for_evaluation(images, 32)
+            assert found == sharding
             assert size >= 16

@@ -278,7 +278,7 @@ class TestStart:
         assert why in found.text(8)
         if kind == "none":
             assert names[0] in found.text(8)
-            assert found.shares == batches.Shares()
+            assert found.sharding == batches.Sharding()
         else:
             assert f"{count} device" in found.text(8)
             assert "8 images are those of all together" in found.text(8)
@@ -288,7 +288,7 @@ class TestStart:
         machine("jax", ["cpu:0", "cpu:1", "cpu:2", "cpu:3"])
         found = placements.start("auto", processes.ProcessGroup(2, 1))
         assert (found.kind, found.devices) == ("data_parallel", 4)
-        assert found.shares == batches.Shares(2, (1,), 4)
+        assert found.sharding == batches.Sharding(2, (1,), 4)
         assert "of 2 processes" in found.text(8)
 
     def test_tensorflow_keeps_its_gpu(self, monkeypatch):

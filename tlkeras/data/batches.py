@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -14,75 +15,77 @@ from tlkeras.data import augment as augmentation
 from tlkeras.data import images as image_stores
 from tlkeras.machine import keras_private
 
-# (views [n], positions [n]) -> what was computed of them.
-Read = Callable[[tf.Tensor, tf.Tensor], Any]
+# (views [n], positions [n]) -> the features of these images in these views.
+ReadFeatures = Callable[[tf.Tensor, tf.Tensor], Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """The images as they will look, for what is computed of them only once.
+    """The augmented images, for features that are computed only once.
 
-    pixels: what the pixels depend on, but for the image and its view.
-    training: names of the ways in which a training image will look; a
-      validation image looks in the way that `augment.PLAIN` names.
-    train, validation: a name for the pixels of each image [n].
+    preparation: all that the pixels depend on, but for the image and its view.
+    names: of the ways in which a training image is augmented; a validation
+      image has the one view `augment.PLAIN`.
+    train_hashes, validation_hashes: of the pixels of each image [n].
     load: (positions [m], `train` or `validation`, view, batch size) -> batches
       of images [b, h, w, 3], float32, in this order.
-    feed: what reads that of training and of validation images -> a feed of
-      what was computed, in the order in which the images would come.
+    feed: what reads features of training and of validation images -> a feed of
+      features, in the order in which the images would come.
     """
 
-    pixels: str
-    training: tuple[str, ...]
-    train: np.ndarray
-    validation: np.ndarray
+    preparation: str
+    names: tuple[str, ...]
+    train_hashes: np.ndarray
+    validation_hashes: np.ndarray
     load: Callable[[np.ndarray, str, str, int], tf.data.Dataset]
-    feed: Callable[[Read, Read], "Feed"]
+    feed: Callable[[ReadFeatures, ReadFeatures], "Feed"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Shares:
+class Sharding:
     """How the images of a batch are divided among devices or processes.
 
-    count: of shares. mine: those that come here, in this order. multiple: a
-    batch is divided only if it is a multiple of it; else, or if there are more
-    shares than images, each share is the whole batch.
+    count: of shards. local: those that this process yields, in this order.
+    multiple: a batch is divided only if its size is a multiple of it; else, or
+    if there are more shards than images, each shard is the whole batch.
     """
 
     count: int = 1
-    mine: tuple[int, ...] = (0,)
+    local: tuple[int, ...] = (0,)
     multiple: int = 1
 
-    def judging(self, images: int, usual: int) -> tuple[int, "Shares"]:
-        """Returns the size and shares of batches that judge each image once.
+    def for_evaluation(
+        self, images: int, batch_size: int
+    ) -> tuple[int, "Sharding"]:
+        """Returns a batch size and sharding that score each image once.
 
-        usual: images in a batch. Where all shares come here, all are counted: a
-        whole batch in place of a share would count several times. And Keras
-        wants the shares of the first batch to be equal. If there is no such
-        size, all batches are whole, so that all images count as often.
+        Where all shards are local, all are counted: a whole batch in place of
+        a shard would count several times. And Keras wants the shards of the
+        first batch to be equal. If there is no such size, no batch is divided,
+        so that all images count as often.
         """
-        if len(self.mine) == 1:
-            return usual, self
-        even = usual - usual % self.count
+        if len(self.local) == 1:
+            return batch_size, self
+        even = batch_size - batch_size % self.count
         smaller = range(even, 0, -self.count)
-        larger = range(even + self.count, 2 * usual + 1, self.count)
+        larger = range(even + self.count, 2 * batch_size + 1, self.count)
         for size in (*smaller, *larger):
             rest = images % size
             if size <= images and not 0 < rest < self.count:
                 return size, self
         # No batch is a multiple of as many.
-        return usual, dataclasses.replace(self, multiple=2**62)
+        return batch_size, dataclasses.replace(self, multiple=2**62)
 
 
-UNDIVIDED = Shares()
+UNSHARDED = Sharding()
 
 
 @dataclasses.dataclass(frozen=True)
-class Everything:
-    """All that a feed holds, at once.
+class FeatureArrays:
+    """All features of a feed, as arrays.
 
     train: of each training image in each view [v, n, ...]. targets, weights:
-    theirs [n]. validation: of the validation images [m, ...].
+    of the training images [n]. validation: of the validation images [m, ...].
     """
 
     train: np.ndarray
@@ -94,15 +97,15 @@ class Everything:
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """What a phase trains and is judged on.
+    """What a phase trains and is scored on.
 
     train: (first epoch, epochs) -> batches of those epochs in a row, each of
       inputs [n, ...], targets [n] and weights [n].
     validation: batches of inputs and targets, in a fixed order; each comes in
-      shares, and is counted in `validation_steps` once, as those of `train`
+      shards, and is counted in `validation_steps` once, as those of `train`
       are in `steps_per_epoch`.
-    views: what can take the place of images where the base is frozen.
-    everything: what took their place, all at once.
+    views: of a feed of images, from which a feed of features can be made.
+    arrays: of a feed of features, returns all of them.
     """
 
     train: Callable[[int, int], tf.data.Dataset]
@@ -113,25 +116,40 @@ class Feed:
     train_images: int
     validation_images: int
     views: Views | None = None
-    everything: Callable[[], Everything] | None = None
+    arrays: Callable[[], FeatureArrays] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class Subset:
     """The images of one split.
 
-    rows: theirs in the image store [n]. targets: theirs [n]. hashes: of their
+    indices: into the image store [n]. targets: the classes [n]. hashes: of the
     pixels [n], text of hexadecimal digits.
     """
 
-    rows: np.ndarray
+    indices: np.ndarray
     targets: np.ndarray
     hashes: np.ndarray
 
     @property
     def keys(self) -> np.ndarray:
-        """A number [n] of each image's pixels, int64, for its draws."""
-        return np.array([int(each[:15], 16) for each in self.hashes], np.int64)
+        """A number [n] for each image's pixels, int64, that seeds its draws."""
+        return np.array([int(text[:15], 16) for text in self.hashes], np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """The arguments of `feed`, and the names of the views."""
+
+    images: image_stores.Images
+    train: Subset
+    validation: Subset
+    batch_size: int
+    augment: str
+    seed: int
+    class_weights: np.ndarray
+    sharding: Sharding
+    views: tuple[str, ...]
 
 
 def permutation(images: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -147,159 +165,110 @@ def balanced(targets: np.ndarray, classes: int) -> np.ndarray:
 
 def feed(
     images: image_stores.Images,
-    train: Part,
-    validation: Part,
+    train: Subset,
+    validation: Subset,
     *,
     batch_size: int,
     augment: str,
     seed: int,
     class_weights: np.ndarray,
     cached_views: int = 4,
-    shares: Shares = UNDIVIDED,
+    sharding: Sharding = UNSHARDED,
 ) -> Feed:
     """Returns a feed of images.
 
-    class_weights: [classes]. cached_views: in how many ways a training image
-    looks where what was computed of it takes its place, if it can look in any
-    number of ways. shares: how each batch of `batch_size` images is divided.
-    The last batch of an epoch may be smaller.
+    class_weights: [classes]. cached_views: in how many views the features of a
+    training image are computed, if `augment` has no end of views. sharding:
+    how each batch of `batch_size` images is divided. The last batch of an
+    epoch may be smaller.
     """
+    settings = _Settings(
+        images,
+        train,
+        validation,
+        batch_size,
+        augment,
+        seed,
+        class_weights,
+        sharding,
+        augmentation.views(augment, seed=seed, most=cached_views),
+    )
     keys = train.keys
-    names = augmentation.views(augment, seed=seed, most=cached_views)
 
-    def pixels(epoch: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+    def augmented(epoch: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         return augmentation.augment(
-            _rows(images, tf.gather(train.rows, batch)),
-            tf.gather(keys, batch),
+            _pixels(images, tf.gather(train.indices, positions)),
+            tf.gather(keys, positions),
             epoch=epoch,
             seed=seed,
             policy=augment,
         )
 
-    def load(
-        positions: np.ndarray, part: str, view: str, size: int
-    ) -> tf.data.Dataset:
-        training = part == "train"
-        chosen = train if training else validation
-        draws = chosen.keys
+    def plain(positions: tf.Tensor) -> tf.Tensor:
+        indices = tf.gather(validation.indices, positions)
+        return tf.cast(_pixels(images, indices), tf.float32)
 
-        def look(batch: tf.Tensor) -> tf.Tensor:
-            return augmentation.look(
-                _rows(images, tf.gather(chosen.rows, batch)),
-                tf.gather(draws, batch),
-                number=names.index(view) if training else 0,
-                seed=seed,
-                policy=augment if training else "none",
-            )
-
-        order = tf.data.Dataset.from_tensor_slices(positions.astype(np.int64))
-        return _parallel(order.batch(size), look)
-
-    def computed(read_train: Read, read_validation: Read) -> Feed:
-        def rows(epoch: tf.Tensor, batch: tf.Tensor) -> Any:
-            views = augmentation.view(
-                tf.gather(keys, batch),
-                epoch=epoch,
-                seed=seed,
-                policy=augment,
-                count=len(names),
-            )
-            return read_train(views, batch)
-
-        def judged(
-            batch: tf.Tensor, targets: tf.Tensor, _: tf.Tensor
-        ) -> tuple[Any, ...]:
-            return read_validation(tf.zeros_like(batch), batch), targets
-
-        def everything() -> Everything:
-            each = tf.range(len(train.targets), dtype=tf.int64)
-            return Everything(
-                np.stack(
-                    [
-                        read_train(tf.fill(each.shape, view), each)
-                        for view in np.arange(len(names))
-                    ]
-                ),
-                train.targets,
-                class_weights[train.targets],
-                read_validation(
-                    *[tf.range(len(validation.targets), dtype=tf.int64)] * 2
-                ).numpy(),
-                validation.targets,
-            )
-
-        order = tf.data.Dataset.from_tensor_slices(
-            (
-                np.arange(len(validation.targets)),
-                validation.targets.astype(np.int32),
-            )
-        )
-        return dataclasses.replace(
-            live,
-            train=_training(
-                rows, train, batch_size, seed, class_weights, shares
-            ),
-            validation=_parallel(
-                _divided(order.batch(judged_at_once), judged_shares), judged
-            ),
-            views=None,
-            everything=everything,
-        )
-
-    judged_at_once, judged_shares = shares.judging(
-        len(validation.rows), batch_size
-    )
-    live = Feed(
-        train=_training(pixels, train, batch_size, seed, class_weights, shares),
-        validation=evaluation(
-            images,
-            validation.rows,
-            validation.targets,
-            batch_size=judged_at_once,
-            shares=judged_shares,
-        ),
-        steps_per_epoch=-(-len(train.rows) // batch_size),
-        validation_steps=-(-len(validation.rows) // judged_at_once),
-        batch_size=batch_size,
-        train_images=len(train.rows),
-        validation_images=len(validation.rows),
+    return dataclasses.replace(
+        _feed(settings, augmented, plain),
         views=Views(
             images.name,
-            names,
+            settings.views,
             train.hashes,
             validation.hashes,
-            load,
-            computed,
+            functools.partial(_load_view, settings),
+            functools.partial(_feature_feed, settings),
         ),
     )
-    return live
+
+
+def _feed(
+    settings: _Settings,
+    train_inputs: Callable[[tf.Tensor, tf.Tensor], Any],
+    validation_inputs: Callable[[tf.Tensor], Any],
+) -> Feed:
+    """Returns a feed of what (epoch, positions) and (positions) stand for."""
+    validation = settings.validation
+    images = len(validation.targets)
+    size, sharding = settings.sharding.for_evaluation(
+        images, settings.batch_size
+    )
+    order = tf.data.Dataset.from_tensor_slices(
+        (np.arange(images), validation.targets.astype(np.int32))
+    )
+    return Feed(
+        train=_training(settings, train_inputs),
+        validation=_parallel(
+            _divided(order.batch(size), sharding),
+            lambda batch, targets, _: (validation_inputs(batch), targets),
+        ),
+        steps_per_epoch=-(-len(settings.train.targets) // settings.batch_size),
+        validation_steps=-(-images // size),
+        batch_size=settings.batch_size,
+        train_images=len(settings.train.targets),
+        validation_images=images,
+    )
 
 
 def _training(
-    inputs: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-    train: Part,
-    batch_size: int,
-    seed: int,
-    class_weights: np.ndarray,
-    shares: Shares,
+    settings: _Settings, inputs: Callable[[tf.Tensor, tf.Tensor], Any]
 ) -> Callable[[int, int], tf.data.Dataset]:
     """Returns (first epoch, epochs) -> batches in new orders.
 
     inputs: (epoch, positions [n]) -> what the model gets [n, ...].
     """
-    targets = train.targets.astype(np.int32)
-    weights = class_weights.astype(np.float32)[targets]
+    targets = settings.train.targets.astype(np.int32)
+    weights = settings.class_weights.astype(np.float32)[targets]
 
     def order(epoch: np.ndarray) -> np.ndarray:
-        return permutation(len(targets), seed=seed, epoch=int(epoch))
+        return permutation(len(targets), seed=settings.seed, epoch=int(epoch))
 
     def positions(epoch: tf.Tensor) -> tf.data.Dataset:
         one_epoch = tf.numpy_function(order, [epoch], tf.int64)
         one_epoch.set_shape([len(targets)])
         ordered = tf.data.Dataset.from_tensor_slices((one_epoch,))
-        return _divided(ordered.batch(batch_size), shares).map(
-            lambda batch, factor: (epoch, batch, factor)
-        )
+        return _divided(
+            ordered.batch(settings.batch_size), settings.sharding
+        ).map(lambda batch, factor: (epoch, batch, factor))
 
     def load(
         epoch: tf.Tensor, batch: tf.Tensor, factor: tf.Tensor
@@ -319,26 +288,89 @@ def _training(
     return make
 
 
+def _load_view(
+    settings: _Settings,
+    positions: np.ndarray,
+    split: str,
+    view: str,
+    batch_size: int,
+) -> tf.data.Dataset:
+    """Returns batches of images of `split` in one view, as `Views.load`."""
+    training = split == "train"
+    subset = settings.train if training else settings.validation
+    keys = subset.keys
+
+    def look(batch: tf.Tensor) -> tf.Tensor:
+        return augmentation.look(
+            _pixels(settings.images, tf.gather(subset.indices, batch)),
+            tf.gather(keys, batch),
+            number=settings.views.index(view) if training else 0,
+            seed=settings.seed,
+            policy=settings.augment if training else "none",
+        )
+
+    order = tf.data.Dataset.from_tensor_slices(positions.astype(np.int64))
+    return _parallel(order.batch(batch_size), look)
+
+
+def _feature_feed(
+    settings: _Settings,
+    read_train: ReadFeatures,
+    read_validation: ReadFeatures,
+) -> Feed:
+    """Returns a feed of features, as `Views.feed`."""
+    train, validation = settings.train, settings.validation
+    keys = train.keys
+    count = len(settings.views)
+
+    def train_inputs(epoch: tf.Tensor, positions: tf.Tensor) -> Any:
+        views = augmentation.view(
+            tf.gather(keys, positions),
+            epoch=epoch,
+            seed=settings.seed,
+            policy=settings.augment,
+            count=count,
+        )
+        return read_train(views, positions)
+
+    def validation_inputs(positions: tf.Tensor) -> Any:
+        return read_validation(tf.zeros_like(positions), positions)
+
+    def arrays() -> FeatureArrays:
+        positions = tf.range(len(train.targets), dtype=tf.int64)
+        views = [tf.fill(positions.shape, view) for view in np.arange(count)]
+        judged = tf.range(len(validation.targets), dtype=tf.int64)
+        return FeatureArrays(
+            np.stack([read_train(view, positions) for view in views]),
+            train.targets,
+            settings.class_weights[train.targets],
+            validation_inputs(judged).numpy(),
+            validation.targets,
+        )
+
+    return dataclasses.replace(
+        _feed(settings, train_inputs, validation_inputs), arrays=arrays
+    )
+
+
 def evaluation(
     images: image_stores.Images,
     indices: np.ndarray,
     targets: np.ndarray | None = None,
     *,
     batch_size: int,
-    shares: Shares = UNDIVIDED,
 ) -> tf.data.Dataset:
-    """Returns batches of all `indices`, in their order, as they are."""
+    """Returns batches of all `indices`, in their order, not augmented."""
 
-    def load(batch: tf.Tensor, *others: tf.Tensor) -> Any:
-        *others, _ = others
-        pixels = tf.cast(_rows(images, batch), tf.float32)
-        return (pixels, *others) if others else pixels
+    def load(batch: tf.Tensor, *targets: tf.Tensor) -> Any:
+        pixels = tf.cast(_pixels(images, batch), tf.float32)
+        return (pixels, *targets) if targets else pixels
 
     columns = [indices.astype(np.int64)]
     if targets is not None:
         columns.append(targets.astype(np.int32))
     rows = tf.data.Dataset.from_tensor_slices(tuple(columns))
-    return _parallel(_divided(rows.batch(batch_size), shares), load)
+    return _parallel(rows.batch(batch_size), load)
 
 
 @contextlib.contextmanager
@@ -357,34 +389,34 @@ def user_errors() -> Iterator[None]:
         raise errors.UserError(message) from None
 
 
-def _divided(whole: tf.data.Dataset, shares: Shares) -> tf.data.Dataset:
-    """Returns the shares of batches that come here, each with its factor.
+def _divided(whole: tf.data.Dataset, sharding: Sharding) -> tf.data.Dataset:
+    """Returns the local shards of each batch, each with its factor.
 
-    Each share has the mean loss of its own images, and these means count the
+    Each shard has the mean loss of its own images, and these means count the
     same. Weights times the factor make that the mean over the batch.
     """
-    if shares.count == 1:
+    if sharding.count == 1:
         return whole.map(lambda *batch: (*batch, 1.0))
 
     def divide(*batch: tf.Tensor) -> tf.data.Dataset:
         images = tf.shape(batch[0], tf.int64)[0]
-        uneven = images % shares.multiple != 0
-        undivided = tf.logical_or(uneven, images < shares.count)
+        uneven = images % sharding.multiple != 0
+        undivided = tf.logical_or(uneven, images < sharding.count)
 
-        def share(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            if_divided = number * images // shares.count
+        def shard(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            if_divided = number * images // sharding.count
             start = tf.where(undivided, tf.zeros_like(images), if_divided)
-            if_divided = (number + 1) * images // shares.count
+            if_divided = (number + 1) * images // sharding.count
             end = tf.where(undivided, images, if_divided)
-            # Of all shares together, each mean counts as much as its images.
-            factor = (end - start) * shares.count / images
+            # Of all shards together, each mean counts as much as its images.
+            factor = (end - start) * sharding.count / images
             factor = tf.where(undivided, tf.ones_like(factor), factor)
-            rows = [each[start:end] for each in batch]
-            return (*rows, tf.cast(factor, tf.float32))
+            columns = [column[start:end] for column in batch]
+            return (*columns, tf.cast(factor, tf.float32))
 
         return tf.data.Dataset.from_tensor_slices(
-            np.array(shares.mine, np.int64)
-        ).map(share)
+            np.array(sharding.local, np.int64)
+        ).map(shard)
 
     return whole.flat_map(divide)
 
@@ -395,7 +427,7 @@ def _parallel(dataset: tf.data.Dataset, load: Callable) -> tf.data.Dataset:
     ).prefetch(tf.data.AUTOTUNE)
 
 
-def _rows(images: image_stores.Images, indices: tf.Tensor) -> tf.Tensor:
+def _pixels(images: image_stores.Images, indices: tf.Tensor) -> tf.Tensor:
     pixels = tf.numpy_function(images.rows, [indices], tf.uint8)
     pixels.set_shape([None, images.size, images.size, 3])
     return pixels

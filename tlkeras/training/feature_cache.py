@@ -97,8 +97,8 @@ def feed(
     shapes = end if cut is None else cut.shapes
     work = _Work(model, cut, views, shapes, _keys(views), progress)
     # Nobody could tell what the pixels were that have no name.
-    kept = storage.mode != "memory" and bool(views.pixels)
-    if epochs < len(views.training) and not (kept and _complete(work, storage)):
+    kept = storage.mode != "memory" and bool(views.preparation)
+    if epochs < len(views.names) and not (kept and _complete(work, storage)):
         return None
     why = _why_not(work, storage, kept)
     if why:
@@ -109,8 +109,8 @@ def feed(
     except errors.UserError as error:
         progress.say(f"  the frozen part runs in each epoch: {error}")
         return None
-    train = len(views.train)
-    validation = train * len(views.training)
+    train = len(views.train_hashes)
+    validation = train * len(views.names)
     return views.feed(
         lambda view, position: _shaped(read(view * train + position), shapes),
         lambda view, position: _shaped(read(validation + position), shapes),
@@ -120,11 +120,11 @@ def feed(
 def _keys(views: batches.Views) -> tuple[bytes, ...]:
     training = [
         row_store.key(each, view)
-        for view in views.training
-        for each in views.train
+        for view in views.names
+        for each in views.train_hashes
     ]
     validation = [
-        row_store.key(each, augment.PLAIN) for each in views.validation
+        row_store.key(each, augment.PLAIN) for each in views.validation_hashes
     ]
     return (*training, *validation)
 
@@ -222,17 +222,17 @@ def _rows(work: _Work, indices: Sequence[int]) -> Iterator[np.ndarray]:
     """Computes the rows at `indices`, which ascend, in blocks [n, size]."""
     forward = _forward(_network(work))
     indices = np.array(indices)
-    count = len(work.views.train)
+    count = len(work.views.train_hashes)
     parts = [
         ("train", view, number * count, count)
-        for number, view in enumerate(work.views.training)
+        for number, view in enumerate(work.views.names)
     ]
     parts.append(
         (
             "validation",
             augment.PLAIN,
             len(parts) * count,
-            len(work.views.validation),
+            len(work.views.validation_hashes),
         )
     )
     work.progress.begin("computing activations", len(indices))
@@ -326,7 +326,7 @@ def _description(work: _Work) -> str:
         array = np.asarray(keras.ops.convert_to_numpy(weight))
         digest.update(np.ascontiguousarray(array))
     words = (
-        work.views.pixels,
+        work.views.preparation,
         base.scaling,
         graph.describe(network),
         digest.hexdigest(),

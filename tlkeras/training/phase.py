@@ -184,7 +184,7 @@ def _fit(
     stored = 0.0
     if cached is not None:
         # What is frozen is not even in the graph.
-        views = len(feed.views.training)
+        views = len(feed.views.names)
         stored = time.perf_counter() - began
         with placement.scope():
             learner, feed = classifiers.above(model, cut), cached
@@ -280,7 +280,7 @@ def _solve(
         model,
         None,
         feed,
-        epochs=len(feed.views.training),
+        epochs=len(feed.views.names),
         storage=storage,
         progress=progress,
     )
@@ -298,9 +298,9 @@ def _solve(
     parts = _parts(model, phase)
     before = classifiers.state(model)
     parameters = sum(math.prod(variable.shape) for variable in parts.head)
-    views = len(feed.views.training)
+    views = len(feed.views.names)
     progress.solve_begins(phase, parameters, views)
-    held = found.everything()
+    held = found.arrays()
     penalty = layer.kernel_regularizer
     solving = time.perf_counter()
     solution = solver.logistic(

@@ -12,8 +12,8 @@ an epoch's last, smaller batch; so they are placed here.
 On TensorFlow each device has the mean loss of its own share, and these count
 the same. Left to itself the strategy fills the first devices; the last batch of
 33 images, one image, would leave another device with the mean of none, which is
-no number. So the shares are made here. What is logged as the loss of a batch
-with uneven shares is a little off; the step and the metrics are not.
+no number. So the shards are made here. What is logged as the loss of a batch
+with uneven shards is a little off; the step and the metrics are not.
 
 TensorFlow is imported where it is needed: phases are compiled without it, too.
 """
@@ -58,13 +58,13 @@ class Placement:
         return len(self.names)
 
     @property
-    def shares(self) -> "batches.Shares":
+    def sharding(self) -> "batches.Sharding":
         """How `feed` must divide its batches."""
         from tlkeras.data import batches
 
         if self.kind == "mirrored":
-            return batches.Shares(self.devices, tuple(range(self.devices)))
-        return batches.Shares(
+            return batches.Sharding(self.devices, tuple(range(self.devices)))
+        return batches.Sharding(
             self.group.processes, (self.group.process,), self.devices
         )
 
