@@ -1,4 +1,4 @@
-"""What the README and the recipes show is what the program has."""
+"""What README, documentation and recipes show is what the program has."""
 
 import pathlib
 import re
@@ -10,9 +10,16 @@ import pytest
 
 from tlkeras import cli
 from tlkeras.settings import config as configs
+from tlkeras.settings import strategies
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+PAGES = README + "".join(
+    path.read_text(encoding="utf-8")
+    for path in (ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
+)
 
 
 def commands() -> list[str]:
@@ -20,9 +27,10 @@ def commands() -> list[str]:
         path.read_text(encoding="utf-8")
         for path in (ROOT / "configs").glob("*.toml")
     )
-    blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGES, re.M | re.S)
     lines = "".join(blocks) + recipes
-    return re.findall(r"^(?:#\s+)?tlkeras (.+)$", lines, re.M)
+    shown = re.findall(r"^(?:#\s+)?tlkeras (.+)$", lines, re.M)
+    return list(dict.fromkeys(shown))
 
 
 @pytest.mark.parametrize("command", commands())
@@ -33,12 +41,26 @@ def test_every_command_shown_is_understood(command):
         cli.configuration(values)
 
 
-@pytest.mark.parametrize("flag", sorted(set(re.findall(r"`--(\w+)", README))))
+@pytest.mark.parametrize("flag", sorted(set(re.findall(r"`--(\w+)", PAGES))))
 def test_every_flag_named_exists(flag):
     known = {"help"}
     for command in cli._COMMANDS.values():
         known |= set(command.flags())
     assert flag in known
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 200
+
+
+def test_the_readme_names_every_strategy():
+    named = re.findall(r"^\| `(\w+)`", README, re.M)
+    assert sorted(named) == sorted(strategies.NAMES)
+
+
+def test_links_of_the_readme_have_their_file():
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", README):
+        assert (ROOT / link).is_file(), link
 
 
 def test_continuous_integration_runs_the_readme_command():
