@@ -314,7 +314,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
         source,
         image_size=size,
         max_pixels=values.max_pixels,
-        keep=files.cache_directory(values.cache_dir),
+        cache_dir=files.cache_directory(values.cache_dir),
         progress=progress,
     )
     terminal.checkup(found)

@@ -49,7 +49,7 @@ def check(source: sources.Source, keep: os.PathLike) -> audit.Checkup:
         source,
         image_size=SIZE,
         max_pixels=MAX_PIXELS,
-        keep=keep,
+        cache_dir=keep,
         progress=pictures.QUIET,
     )
 
@@ -537,7 +537,7 @@ def test_the_limit_of_pixels_is_followed(sick, tmp_path):
         pictures.opened(sick),
         image_size=SIZE,
         max_pixels=40 * 90 - 1,
-        keep=tmp_path,
+        cache_dir=tmp_path,
         progress=pictures.QUIET,
     )
     unreadable = found(checkup, sick)["unreadable"]

@@ -56,7 +56,7 @@ def check(root, keep) -> audit.Checkup:
         pictures.opened(root),
         image_size=64,
         max_pixels=10**6,
-        keep=keep,
+        cache_dir=keep,
         progress=pictures.QUIET,
     )
 

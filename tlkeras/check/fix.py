@@ -1,8 +1,9 @@
-"""A data set without what is doubtful: what is left out, what goes together."""
+"""A data set without what is doubtful: what is left out, what is grouped."""
 
 import dataclasses
 import itertools
 import os
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Sequence
 
@@ -11,8 +12,8 @@ from tlkeras import files
 from tlkeras.data import sources
 from tlkeras.data.facts import Facts
 
-# Of several equal pictures the one that is kept: a test that has seen its
-# pictures in training says nothing.
+# Of several equal images the one in the first of these splits is kept: a test
+# that has seen its images in training says nothing.
 _KEPT_FIRST = ("test", "validation", "train", "")
 
 
@@ -36,33 +37,35 @@ def find(
 ) -> Remedy:
     """Returns what to do about images with these facts.
 
-    equal, alike: groups of indices of pictures that are so.
+    equal, alike: groups of indices of images that are so.
     """
     left_out = {
         index
-        for index, each in enumerate(facts)
-        if each.reason or each.is_constant
+        for index, image in enumerate(facts)
+        if image.reason or image.is_constant
     }
-    stands_for = {index: index for index in range(len(examples))}
+    kept_for = list(range(len(examples)))
     for group in equal:
-        keep = min(group, key=lambda i: _KEPT_FIRST.index(examples[i].split))
+        kept = min(group, key=lambda i: _KEPT_FIRST.index(examples[i].split))
+        left_out |= set(group) - {kept}
         if differ(examples, group, "label"):
-            left_out |= set(group)
-        else:
-            left_out |= set(group) - {keep}
-        stands_for |= dict.fromkeys(group, keep)
-    together = []
+            left_out.add(kept)
+        for index in group:
+            kept_for[index] = kept
+    same_group = []
     for group in alike:
-        kept = {stands_for[index] for index in group} - left_out
-        if differ(examples, kept, "label"):
-            left_out |= kept
-        elif differ(examples, kept, "split"):
-            found = {examples[index].split for index in kept}
-            best = min(found, key=_KEPT_FIRST.index)
-            left_out |= {i for i in kept if examples[i].split != best}
-        elif kept:
-            together.append(kept)
-    return Remedy(frozenset(left_out), _groups(examples, together))
+        kept_images = {kept_for[index] for index in group} - left_out
+        if differ(examples, kept_images, "label"):
+            left_out |= kept_images
+        elif differ(examples, kept_images, "split"):
+            best = min(
+                (examples[index].split for index in kept_images),
+                key=_KEPT_FIRST.index,
+            )
+            left_out |= {i for i in kept_images if examples[i].split != best}
+        elif kept_images:
+            same_group.append(kept_images)
+    return Remedy(frozenset(left_out), _groups(examples, same_group))
 
 
 def write(
@@ -75,45 +78,46 @@ def write(
     Returns the number of images in it. Raises `UserError` where a name cannot
     be written in UTF-8.
     """
-    kept = [
-        index for index in range(len(examples)) if index not in remedy.left_out
+    columns = {
+        "path": [example.path for example in examples],
+        "label": [example.label for example in examples],
+        "split": [example.split for example in examples],
+        "group": remedy.groups,
+    }
+    for optional in ("split", "group"):
+        if not any(columns[optional]):
+            del columns[optional]
+    rows = [
+        row
+        for index, row in enumerate(zip(*columns.values(), strict=True))
+        if index not in remedy.left_out
     ]
-    if not kept:
+    if not rows:
         raise errors.UserError(
             f"`fix` would be empty: none of {len(examples)} images is beyond "
             "doubt. Nothing was written to it."
         )
-    header = ["path", "label"]
-    given = any(example.split for example in examples)
-    grouped = any(remedy.groups)
-    header += ["split"] * given + ["group"] * grouped
-    rows = []
-    for index in kept:
-        example = examples[index]
-        row = [example.path, example.label]
-        row += [example.split] * given
-        row += [remedy.groups[index]] * grouped
+    for row in rows:
         try:
             "".join(row).encode()
         except UnicodeEncodeError:
             raise errors.UserError(
-                f"{example.path!r} has a name that is not UTF-8, which a CSV "
-                "file cannot hold. Rename it."
+                f"{row[0]!r} has a name that is not UTF-8, which a CSV file "
+                "cannot hold. Rename it."
             ) from None
-        rows.append(row)
-    files.write_csv(path, header, rows)
+    files.write_csv(path, list(columns), rows)
     return len(rows)
 
 
 def differ(
-    examples: Sequence[sources.Example], group: Iterable[int], field: str
+    examples: Sequence[sources.Example], group: Collection[int], field: str
 ) -> bool:
     """Tells whether images of `group` differ in a field of their examples."""
     return len({getattr(examples[index], field) for index in group}) > 1
 
 
 def _groups(
-    examples: Sequence[sources.Example], together: Iterable[set[int]]
+    examples: Sequence[sources.Example], same_group: Iterable[set[int]]
 ) -> tuple[str, ...]:
     """Returns a group for each image: its own, widened by those alike."""
     groups = [example.group for example in examples]
@@ -121,17 +125,16 @@ def _groups(
     for index, group in enumerate(groups):
         if group:
             members.setdefault(group, set()).add(index)
-    numbers = itertools.count(1)
-    for some in together:
-        joined = {groups[index] for index in some} - {""}
-        names = (f"alike-{number}" for number in numbers)
-        name = (
-            min(joined)
-            if joined
-            else next(each for each in names if each not in members)
-        )
-        whole = some.union(*(members.pop(each) for each in joined))
+    for images in same_group:
+        joined = {groups[index] for index in images} - {""}
+        name = min(joined) if joined else _new_name(members)
+        whole = images.union(*(members.pop(group) for group in joined))
         for index in whole:
             groups[index] = name
         members[name] = whole
     return tuple(groups)
+
+
+def _new_name(taken: Collection[str]) -> str:
+    names = map("alike-{}".format, itertools.count(1))
+    return next(name for name in names if name not in taken)

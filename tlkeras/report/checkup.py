@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tlkeras import files
 from tlkeras.check import audit
+from tlkeras.check import checks
 from tlkeras.data import images as image_stores
 from tlkeras.report import templates
 
@@ -41,7 +42,7 @@ def render(checkup: audit.Checkup) -> str:
     return templates.writable(text)
 
 
-def _shown(checkup: audit.Checkup, finding: audit.Finding) -> dict[str, Any]:
+def _shown(checkup: audit.Checkup, finding: checks.Finding) -> dict[str, Any]:
     """Returns a finding as the template takes it."""
     pictures = finding.name != "unreadable"
     most = _GROUPS if pictures else _LINES

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tlkeras.advisor import advice as advices
     from tlkeras.advisor import probe
     from tlkeras.check import audit
+    from tlkeras.check import checks
     from tlkeras.scoring import evaluate as evaluation
 
 _SHOWN = 50
@@ -217,7 +218,7 @@ def checkup(found: "audit.Checkup") -> None:
         print("nothing needs a decision")
 
 
-def _pictures(found: "audit.Checkup", finding: "audit.Finding") -> None:
+def _pictures(found: "audit.Checkup", finding: "checks.Finding") -> None:
     """Prints the paths of the first groups, and why they stand here."""
     examples = found.source.examples
     for number, group in enumerate(finding.groups[:_GROUPS]):
