@@ -32,8 +32,8 @@ from absl import flags
 
 import tlkeras
 from tlkeras.advisor import evidence as evidences
-from tlkeras.comparison import candidates
 from tlkeras.data import sources
+from tlkeras.settings import strategies
 
 _DATA = flags.DEFINE_multi_string(
     "data", ["digits=builtin:digits"], "NAME=SOURCE, several times"
@@ -44,7 +44,7 @@ _BASES = flags.DEFINE_multi_string(
 _SIZES = flags.DEFINE_list(
     "sizes", ["50", "100", "250", "1000", "all"], "training images"
 )
-_WAYS = flags.DEFINE_list("ways", list(candidates.NAMES), "which to train")
+_WAYS = flags.DEFINE_list("ways", list(strategies.NAMES), "which to train")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "of each cell")
 _STEPS = flags.DEFINE_integer("steps", 200, "of each way")
 # The distance to the source depends on it: below 160 photographs look strange.

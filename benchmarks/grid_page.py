@@ -34,7 +34,7 @@ from matplotlib import figure as figure_module
 from matplotlib.backends import backend_agg
 
 from tlkeras.advisor import textbook
-from tlkeras.comparison import candidates
+from tlkeras.settings import strategies
 
 _INPUT = flags.DEFINE_string("input", "benchmarks/grid.csv", "of grid.py")
 _OUTPUT = flags.DEFINE_string(
@@ -163,7 +163,7 @@ def read(rows: Sequence[Mapping[str, str]]) -> list[Cell]:
         def column(way, name, seeds=seeds, table=table):
             return np.array([float(table[way][seed][name]) for seed in seeds])
 
-        names = [name for name in candidates.NAMES if name in table]
+        names = [name for name in strategies.NAMES if name in table]
         cells.append(
             Cell(
                 data,

@@ -122,11 +122,11 @@ def compare(
     quiet: bool = False,
     **settings: Any,
 ) -> comparing.Result:
-    """Compares several ways on one data set and returns the comparison.
+    """Compares several strategies on one data set and returns the comparison.
 
-    strategies: names of ways, or `all`. seeds: trainings of each. budget: of
-    each way, as `500` steps, `120s` or `auto`. drop: `none` or `clear`. The
-    rest is as for `train`, but for what the ways decide.
+    strategies: their names, or `all`. seeds: trainings of each. budget: of
+    each, as `500` steps, `120s` or `auto`. drop: `none` or `clear`. The rest
+    is as for `train`, but for what the strategies decide.
 
     Raises `UserError` for whatever the caller can mend.
     """
@@ -148,7 +148,7 @@ def advise(
     quiet: bool = False,
     **settings: Any,
 ) -> advices.Advice:
-    """Returns what speaks for which way to a classifier, without training.
+    """Returns what speaks for which strategy, without training.
 
     data: as for `train`, and divided as there; only its training part is
     looked at. max_images: at most so many of it. settings: those of

@@ -434,7 +434,7 @@ _COMMANDS = {
     ),
     "compare": _Command(
         "--data=... [--strategies=...] [--seeds=3] [--budget=...]",
-        "Compares several ways on one data set, with one budget.",
+        "Compares several strategies on one data set, with one budget.",
         commands.COMPARE,
         _compare,
     ),
@@ -459,7 +459,7 @@ _COMMANDS = {
     ),
     "advise": _Command(
         "--data=... [--backbone=...] [--evidence_only] [--json=FILE]",
-        "Measures what speaks for which way, without training.",
+        "Measures what speaks for which strategy, without training.",
         commands.ADVISE,
         _advise,
     ),

@@ -11,8 +11,6 @@ from tlkeras import cli
 from tlkeras import errors
 from tlkeras import experiment
 from tlkeras import files
-from tlkeras.comparison import candidates
-from tlkeras.comparison import comparing
 from tlkeras.comparison import ranking
 from tlkeras.training import phases as all_phases
 
@@ -28,7 +26,7 @@ SHARED = {
 
 @pytest.fixture(scope="module")
 def compared(trained, photos, tmp_path_factory):
-    """Two ways that are quick, with two seeds."""
+    """Two strategies that are quick, with two seeds."""
     cache = tmp_path_factory.mktemp("cache")
     return api.compare(
         f"folder:{photos}",
@@ -43,18 +41,57 @@ def compared(trained, photos, tmp_path_factory):
 
 
 def test_a_member_is_what_train_makes_of_its_settings(compared, tmp_path):
-    for way in ("feature_extraction", "scratch"):
-        member = compared.directory / "members" / f"{way}-seed1"
+    for name in ("feature_extraction", "scratch"):
+        member = compared.directory / "members" / f"{name}-seed1"
         run = api.train(
-            config=member / "config.toml", workdir=tmp_path / way, quiet=True
+            config=member / "config.toml", workdir=tmp_path / name, quiet=True
         )
-        for name in ("predictions.csv", "config.toml"):
-            assert (run.directory / name).read_bytes() == (
-                member / name
+        for file in ("predictions.csv", "config.toml"):
+            assert (run.directory / file).read_bytes() == (
+                member / file
             ).read_bytes()
 
 
-def test_all_ways_have_the_same_images_and_steps(compared):
+def test_a_name_typed_after_strategy_trains_that_candidate(
+    trained, photos, tmp_path
+):
+    names = ("last_stage", "fine_tuning_low", "feature_extraction")
+    shared = {
+        **SHARED,
+        "weights": str(trained.directory),
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    compared = api.compare(
+        f"folder:{photos}",
+        strategies=names,
+        seeds=1,
+        budget=7,
+        workdir=tmp_path / "c",
+        **shared,
+    )
+    for row in compared.report["ways"]:
+        name = row["way"]
+        *_, epochs = row["epochs"]
+        settings = {"finetune_epochs": epochs}
+        if name == "feature_extraction":
+            # Its head is solved, which takes no epochs.
+            settings = {}
+        run = api.train(
+            f"folder:{photos}",
+            strategy=name,
+            workdir=tmp_path / name,
+            **settings,
+            **shared,
+        )
+        member = compared.directory / "members" / f"{name}-seed0"
+        predictions = "predictions.csv"
+        assert (run.directory / predictions).read_bytes() == (
+            member / predictions
+        ).read_bytes()
+    assert {row["way"] for row in compared.report["ways"]} == set(names)
+
+
+def test_all_candidates_have_the_same_images_and_steps(compared):
     reports = [
         json.loads(path.read_text())
         for path in sorted(compared.directory.glob("members/*/report.json"))
@@ -214,22 +251,6 @@ def test_two_at_once_do_not_share_a_directory(trained, photos, tmp_path):
     assert not list((tmp_path / "c").iterdir())
 
 
-def test_steps_are_those_of_the_way_with_most():
-    settings = candidates.Settings(
-        ("feature_extraction", "fine_tuning"),
-        seeds=1,
-        budget=candidates.Budget(1),
-        drop="none",
-        solved=False,
-    )
-    epochs = {"feature_extraction": (1,), "fine_tuning": (1, 1)}
-    found = comparing._allowed(settings, 7, epochs)
-    assert (found["epochs_each"], found["steps_each"]) == (2, 14)
-    # A solved head takes no steps.
-    settings = dataclasses.replace(settings, solved=True)
-    assert comparing._allowed(settings, 7, epochs)["steps_each"] == 7
-
-
 @pytest.fixture
 def interrupted(monkeypatch):
     """Lets the next phase of a name end by Ctrl-C."""
@@ -295,7 +316,7 @@ def test_a_mistake_is_one_line(words, message, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_the_ways_decide_is_refused_in_python():
+def test_what_the_strategies_decide_is_refused_in_python():
     with pytest.raises(errors.UserError, match="`epochs` is decided by each"):
         api.compare("builtin:digits", epochs=3)
 

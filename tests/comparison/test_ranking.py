@@ -14,7 +14,9 @@ def member(tmp_path):
     """Returns a function that makes a member which was right on some."""
     (tmp_path / "model.keras").write_bytes(b"1234")
 
-    def make(way, seed, accuracy, *, seconds=10.0, stored=0.0, validation=None):
+    def make(
+        name, seed, accuracy, *, seconds=10.0, stored=0.0, validation=None
+    ):
         generator = np.random.default_rng(seed)
         right = {
             split: generator.permutation(IMAGES) < share * IMAGES
@@ -36,8 +38,8 @@ def member(tmp_path):
         phase = {
             "seconds": seconds,
             "shared_seconds": stored,
-            "views_cached": 2 if way == "head" else 0,
-            "cached_at": "end" if way == "head" else "",
+            "views_cached": 2 if name == "head" else 0,
+            "cached_at": "end" if name == "head" else "",
             "settings": {"solver": "adam"},
             "trainable_parameters": 1,
             "rolled_back": False,
@@ -48,7 +50,7 @@ def member(tmp_path):
             "scoring_images_per_second": 1.0,
         }
         return ranking.Member(
-            way, seed, pathlib.Path(tmp_path), report, right, ()
+            name, seed, pathlib.Path(tmp_path), report, right, ()
         )
 
     return make
@@ -61,7 +63,7 @@ def told(members, names, seeds) -> dict:
     return {**found, "seeds": seeds}
 
 
-def test_a_way_that_was_dropped_is_neither_best_nor_as_good(member):
+def test_a_candidate_that_was_dropped_is_neither_best_nor_as_good(member):
     members = [member("whole", seed, 0.8) for seed in range(3)]
     # Its one seed was lucky, and it is the cheaper one.
     members.append(member("head", 0, 0.85, seconds=1.0))
@@ -75,10 +77,10 @@ def test_a_way_that_was_dropped_is_neither_best_nor_as_good(member):
         )
         said = comparison.conclusion(found)
         assert said.startswith("Take whole")
-        assert "head dropped out on the way" in said
+        assert "head dropped out" in said
 
 
-def test_ways_pay_the_same_for_activations_whoever_comes_first(member):
+def test_candidates_pay_the_same_for_activations_whoever_comes_first(member):
     for first, second in ((5.0, 0.1), (0.1, 5.0)):
         members = [
             member("head", 0, 0.8, seconds=1 + first, stored=first),
@@ -109,9 +111,9 @@ def test_a_clear_loser_on_validation_is_found(member):
 
 def test_the_advice_is_what_to_take(member):
     members = [
-        member(way, seed, 0.8, seconds=seconds)
+        member(name, seed, 0.8, seconds=seconds)
         for seed in range(2)
-        for way, seconds in (("whole", 20.0), ("head", 2.0))
+        for name, seconds in (("whole", 20.0), ("head", 2.0))
     ]
     found = told(members, ("whole", "head"), 2)
     assert (found["leader"], found["cheapest_as_good"]) == ("whole", "head")

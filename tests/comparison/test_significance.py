@@ -8,10 +8,10 @@ from tlkeras.comparison import significance
 
 
 def draw(generator, *, seeds, images, noise, better=0.0):
-    """Two ways on the same images; a seed moves all images of a training."""
+    """Two strategies on the same images; a seed moves all its answers."""
     hard = generator.normal(1.7, 2.5, images)
 
-    def way(skill):
+    def answers(skill):
         return np.array(
             [
                 hard + skill + generator.normal(0, noise) > own
@@ -19,7 +19,7 @@ def draw(generator, *, seeds, images, noise, better=0.0):
             ]
         )
 
-    return way(better), way(0.0)
+    return answers(better), answers(0.0)
 
 
 def test_one_seed_is_mcnemars_exact_test():
@@ -33,7 +33,7 @@ def test_one_seed_is_mcnemars_exact_test():
     )
 
 
-def test_one_seed_claims_nothing_about_the_ways():
+def test_one_seed_claims_nothing_about_the_strategies():
     found = significance.compare(np.ones(100), np.zeros(100))
     assert found.p_images < 1e-6
     assert found.p_seeds is None
@@ -41,7 +41,7 @@ def test_one_seed_claims_nothing_about_the_ways():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_a_way_seldom_differs_from_itself(noise):
+def test_a_strategy_seldom_differs_from_itself(noise):
     generator = np.random.default_rng(7)
     claims = sum(
         significance.compare(

@@ -8,8 +8,6 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any

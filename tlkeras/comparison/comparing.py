@@ -1,7 +1,7 @@
-"""Several ways on one data set: the same splits, one budget, several seeds.
+"""Several candidates on one data set: the same splits, one budget, some seeds.
 
-Each member, a way with a seed, is what `tlkeras train` makes of the same
-settings. All share the scan, the decoded images and the stored activations.
+Each member, a candidate with a seed, is what `tlkeras train` makes of the same
+settings. All share the scan, the decoded images and the stored features.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import run_directory
+from tlkeras.comparison import budgets
 from tlkeras.comparison import candidates
 from tlkeras.comparison import ranking
 from tlkeras.data import batches
@@ -28,9 +29,11 @@ from tlkeras.data import dataset as datasets
 from tlkeras.report import comparison as page
 from tlkeras.scoring import metrics
 from tlkeras.settings import config as configs
+from tlkeras.settings import strategies
 from tlkeras.training import placement as placements
 
-# Epochs of each phase in a trial: the first traces, the second tells.
+# Epochs of each phase in a trial: the first traces the graph, the second is
+# measured.
 _TRIAL = 2
 
 
@@ -50,11 +53,11 @@ def run(
 ) -> Result:
     """Returns the comparison that `settings` describe, and writes it.
 
-    plan: that of the settings all ways share. Members that an earlier, killed
-    comparison finished are not run again.
+    plan: that of the settings all candidates share. Members that an earlier,
+    killed comparison finished are not run again.
 
-    Raises `UserError` where it holds another comparison, or a way does not
-    work on this data.
+    Raises `UserError` where it holds another comparison, or a candidate does
+    not work on this data.
     """
     began = time.perf_counter()
     directory = plan.directory
@@ -63,10 +66,7 @@ def run(
         batches.user_errors(),
     ):
         # Whether the base can be built is known sooner than the images.
-        first = settings.names[0]
-        experiment.build(
-            _member_plan(plan, first, plan.config.seed, (), directory)
-        )
+        experiment.build(_member_plan(plan, settings.names[0]))
         data = experiment.read(plan, progress=progress)
         experiment.say_data(data, data.notes, progress)
         if settings.drop == "clear" and settings.seeds == 1:
@@ -74,8 +74,19 @@ def run(
         steps = _steps_per_epoch(plan, data, progress)
         _claim(plan, settings, data)
         epochs = _epochs(plan, settings, data, steps, progress)
-        earlier = _spent(plan.directory)
-        members = _members(plan, settings, data, epochs, progress)
+        budget = budgets.to_json(
+            settings.budget,
+            epochs,
+            solved=settings.solved,
+            steps_per_epoch=steps,
+        )
+        if settings.budget.seconds is None:
+            head = "of two phases each has half"
+            if settings.solved:
+                head = "a head that is solved takes none of them"
+            progress.say(f"each strategy: {page.budget(budget)}; {head}")
+        earlier = _seconds_of_members(directory)
+        members = _train_members(plan, settings, data, epochs, progress)
         report = {
             "schema": 1,
             "data": {
@@ -86,7 +97,7 @@ def run(
             "backbone": plan.row.name,
             "weights": plan.weights,
             "image_size": plan.image_size,
-            "budget": _allowed(settings, steps, epochs),
+            "budget": budget,
             "drop": settings.drop,
             "seeds": settings.seeds,
             **ranking.report(
@@ -107,6 +118,14 @@ def _ended(directory: pathlib.Path) -> bool:
     return any(map(experiment.ended, directory.glob("members/*")))
 
 
+def _seconds_of_members(directory: pathlib.Path) -> float:
+    """Returns the seconds of the members that are finished already."""
+    return sum(
+        json.loads(path.read_text("utf-8"))["seconds"]
+        for path in directory.glob("members/*/report.json")
+    )
+
+
 def _claim(
     plan: plans.Plan, settings: candidates.Settings, data: datasets.Dataset
 ) -> None:
@@ -119,10 +138,10 @@ def _claim(
     wanted["images"] = datasets.digest(data)
     if path.exists():
         try:
-            found = dict(json.loads(path.read_text("utf-8")))
+            earlier = dict(json.loads(path.read_text("utf-8")))
         except ValueError:
-            found = {}
-        changed = {name for name in wanted if found.get(name) != wanted[name]}
+            earlier = {}
+        changed = {name for name in wanted if earlier.get(name) != wanted[name]}
         what = f"with other settings ({', '.join(sorted(changed))})"
         if changed == {"images"}:
             what = "whose images were other ones: some were added or changed"
@@ -137,72 +156,29 @@ def _claim(
     files.write_json(path, wanted)
 
 
-def _spent(directory: pathlib.Path) -> float:
-    """Returns the seconds of the members that are finished already."""
-    return sum(
-        json.loads(path.read_text("utf-8"))["seconds"]
-        for path in directory.glob("members/*/report.json")
-    )
-
-
 def _member_plan(
     plan: plans.Plan,
-    way: str,
-    seed: int,
-    epochs: Sequence[int],
-    directory: pathlib.Path,
+    name: str,
+    *,
+    seed: int | None = None,
+    epochs: Sequence[int] = (),
+    directory: pathlib.Path | None = None,
 ) -> plans.Plan:
-    config = candidates.config(plan.config, way, seed=seed, epochs=epochs)
+    """Returns the plan of one candidate, by default with the first seed."""
+    config = candidates.config(
+        plan.config,
+        name,
+        seed=plan.config.seed if seed is None else seed,
+        epochs=epochs,
+    )
     strategy = config.strategy_phases()
     return dataclasses.replace(
         plan,
         config=config,
-        directory=directory,
+        directory=directory or plan.directory,
         strategy=strategy,
         weights=config.weights if strategy.pretrained else "none",
     )
-
-
-def _epochs(
-    plan: plans.Plan,
-    settings: candidates.Settings,
-    data: datasets.Dataset,
-    steps: int,
-    progress: progresses.Progress,
-) -> dict[str, tuple[int, ...]]:
-    """Returns the epochs of each way's phases, as the budget gives them.
-
-    steps: of an epoch.
-    """
-    images = len(data.positions("train"))
-    if settings.budget.seconds is None:
-        found = {
-            way: candidates.split(
-                way,
-                settings.budget,
-                solved=settings.solved,
-                images=images,
-                steps_per_epoch=steps,
-            )
-            for way in settings.names
-        }
-        head = "of two phases each has half"
-        if settings.solved:
-            head = "a head that is solved takes none of them"
-        allowed = _allowed(settings, steps, found)
-        progress.say(f"each way: {page.budget(allowed)}; {head}")
-        return found
-    # Kept, so that a comparison that goes on has the same budget.
-    path = plan.directory / "budget.json"
-    if path.exists():
-        kept = json.loads(path.read_text("utf-8"))
-        return {way: tuple(kept[way]) for way in settings.names}
-    found = {}
-    for way in settings.names:
-        progress.say(f"trial of {way}, for its pace")
-        found[way] = _paced(plan, settings, data, way, progress)
-    files.write_json(path, found)
-    return found
 
 
 def _steps_per_epoch(
@@ -215,52 +191,62 @@ def _steps_per_epoch(
     return -(-len(data.positions("train")) // batch_size)
 
 
-def _allowed(
+def _epochs(
+    plan: plans.Plan,
     settings: candidates.Settings,
-    steps: int,
-    epochs: Mapping[str, Sequence[int]],
-) -> dict[str, Any]:
-    """Returns the budget of each way: what was given, and what it comes to.
+    data: datasets.Dataset,
+    steps_per_epoch: int,
+    progress: progresses.Progress,
+) -> dict[str, tuple[int, ...]]:
+    """Returns the epochs of each candidate's phases, as the budget gives them.
 
-    steps: of an epoch. A way of two phases, whose head is not solved, has an
-    epoch of each at least.
+    A budget in seconds takes a trial of each candidate.
     """
-    allowed = dataclasses.asdict(settings.budget)
-    if settings.budget.seconds is None:
-        each = max(
-            epochs[way][-1] if settings.solved else sum(epochs[way])
-            for way in settings.names
-        )
-        allowed |= {"epochs_each": each, "steps_each": each * steps}
-    return allowed
+    seconds = settings.budget.seconds
+    if seconds is None:
+        images = len(data.positions("train"))
+        return {
+            name: budgets.epochs_of_steps(
+                settings.budget,
+                name,
+                solved=settings.solved,
+                images=images,
+                steps_per_epoch=steps_per_epoch,
+            )
+            for name in settings.names
+        }
+    # Kept, so that a comparison that goes on has the same budget.
+    path = plan.directory / "budget.json"
+    if not path.exists():
+        paced = {
+            name: _paced(plan, name, seconds, data, progress)
+            for name in settings.names
+        }
+        files.write_json(path, paced)
+    kept = json.loads(path.read_text("utf-8"))
+    return {name: tuple(kept[name]) for name in settings.names}
 
 
 def _paced(
     plan: plans.Plan,
-    settings: candidates.Settings,
+    name: str,
+    seconds: int,
     data: datasets.Dataset,
-    way: str,
     progress: progresses.Progress,
 ) -> tuple[int, ...]:
-    """Returns the epochs that a trial of two promises to fill the budget."""
+    """Returns the epochs that a trial of two promises to fill `seconds`."""
+    progress.say(f"trial of {name}, for its pace")
     # By such a name what a kill leaves is known, and removed.
     with tempfile.TemporaryDirectory(
         prefix=f".{os.getpid()}-", dir=plan.directory
     ) as folder:
         trial = _member_plan(
             plan,
-            way,
-            plan.config.seed,
-            [_TRIAL] * candidates.phases(way),
-            pathlib.Path(folder),
+            name,
+            epochs=[_TRIAL] * len(strategies.BY_NAME[name].phases),
+            directory=pathlib.Path(folder),
         )
-        results = experiment.learn(
-            trial,
-            experiment.build(trial),
-            data,
-            whole=True,
-            progress=progress,
-        ).results
+        results = _learn(trial, data, progress).results
     validated = 1 + len(data.positions("validation")) / len(
         data.positions("train")
     )
@@ -271,112 +257,115 @@ def _paced(
         if result.phase.solver == "adam" and result.history:
             # The validation of an epoch costs no more than training would.
             epoch = result.history[-1].seconds * validated
-        # Activations and solutions are there when the members run: who asks
-        # for them first would else have less time.
+        # Stored features and solutions are there when the members run: the
+        # first to ask for them would else have less time.
         once = result.seconds - result.shared_seconds
         paces.append((max(0.0, once - _TRIAL * epoch), epoch))
-    found = candidates.pace(settings.budget.seconds, paces)
+    epochs = budgets.epochs_of_seconds(seconds, paces)
     expected = sum(
         fixed + count * epoch
-        for (fixed, epoch), count in zip(paces, found, strict=True)
+        for (fixed, epoch), count in zip(paces, epochs, strict=True)
     )
     more = ""
-    if expected > 1.2 * settings.budget.seconds:
+    if expected > 1.2 * seconds:
         more = ", more than the budget: it cannot do with less"
     progress.say(
-        f"{way}: epochs {' + '.join(map(str, found))}, about "
+        f"{name}: epochs {' + '.join(map(str, epochs))}, about "
         f"{expected:.0f} s{more}"
     )
-    return found
+    return epochs
 
 
-def _members(
+def _train_members(
     plan: plans.Plan,
     settings: candidates.Settings,
     data: datasets.Dataset,
     epochs: Mapping[str, Sequence[int]],
     progress: progresses.Progress,
 ) -> list[ranking.Member]:
-    """Returns all members, those that are not finished yet after running."""
-    found: list[ranking.Member] = []
+    """Returns all members; those that are not finished yet are trained."""
+    members: list[ranking.Member] = []
     names = list(settings.names)
-    seeds = range(plan.config.seed, plan.config.seed + settings.seeds)
+    last_seed = plan.config.seed + settings.seeds - 1
     spent: dict[str, float] = {}
-    for round_, seed in enumerate(seeds):
-        for position, way in enumerate(names):
-            place = plan.directory / "members" / f"{way}-seed{seed}"
-            member = _member_plan(plan, way, seed, epochs[way], place)
-            if not (place / "report.json").exists():
-                rest = names[position:]
-                rest += names * (len(seeds) - round_ - 1)
-                left = _left(rest, spent, epochs)
-                number = len(found) + 1
+    for seed in range(plan.config.seed, last_seed + 1):
+        for position, name in enumerate(names):
+            directory = plan.directory / "members" / f"{name}-seed{seed}"
+            if not (directory / "report.json").exists():
+                left = names[position:] + names * (last_seed - seed)
                 progress.say(
-                    f"member {number} of {number - 1 + len(rest)}: {way}, seed "
-                    f"{seed}{left}"
+                    f"member {len(members) + 1} of {len(members) + len(left)}: "
+                    f"{name}, seed {seed}{_time_left(left, spent, epochs)}"
                 )
-                began = time.perf_counter()
-                _run_member(member, data, progress)
-                spent[way] = time.perf_counter() - began
-            found.append(ranking.load(place, way, seed))
-        if settings.drop == "clear" and round_ < len(seeds) - 1:
-            for way in ranking.losers(found, names):
+                member = _member_plan(
+                    plan,
+                    name,
+                    seed=seed,
+                    epochs=epochs[name],
+                    directory=directory,
+                )
+                spent[name] = _train_member(member, data, progress)
+            members.append(ranking.load(directory, name, seed))
+        if settings.drop == "clear" and seed < last_seed:
+            for name in ranking.losers(members, names):
                 progress.say(
-                    f"{way} is dropped: on the validation images it is worse "
+                    f"{name} is dropped: on the validation images it is worse "
                     f"than the leader with p < {ranking.DROPPED:g}"
                 )
-                names.remove(way)
-    return found
+                names.remove(name)
+    return members
 
 
-def _left(
-    rest: Sequence[str],
+def _time_left(
+    left: Sequence[str],
     spent: Mapping[str, float],
     epochs: Mapping[str, Sequence[int]],
 ) -> str:
-    """Returns in words how long the members in `rest` will take.
+    """Returns in words how long the members of the names in `left` will take.
 
-    Ways that were not run yet are guessed by their epochs of a base that
-    learns; until one of these was run, nobody knows.
+    spent: seconds of the last member of a name. Candidates that were not
+    trained yet are guessed by the epochs in which their base learns; until one
+    such was trained, nobody knows.
     """
-
-    def live(way: str) -> int:
-        heads = ("feature_extraction", "converged_head", "last_stage")
-        return 0 if way in heads else epochs[way][-1]
-
-    seen = sum(map(live, spent))
-    if (
-        not spent
-        or not seen
-        and any(live(way) for way in rest if way not in spent)
-    ):
+    base_epochs = {
+        name: epochs[name][-1] if strategies.BY_NAME[name].trains_base else 0
+        for name in {*left, *spent}
+    }
+    seen = sum(base_epochs[name] for name in spent)
+    unseen = sum(base_epochs[name] for name in left if name not in spent)
+    if not spent or unseen and not seen:
         return ""
-    unit = sum(spent[way] for way in spent if live(way)) / max(1, seen)
-    seconds = sum(spent.get(way, unit * live(way)) for way in rest)
+    base_seconds = sum(spent[name] for name in spent if base_epochs[name])
+    seconds = sum(spent.get(name, 0.0) for name in left)
+    seconds += unseen * base_seconds / max(1, seen)
     return f"; about {progresses.duration(seconds)} left"
 
 
-def _run_member(
+def _learn(
+    plan: plans.Plan, data: datasets.Dataset, progress: progresses.Progress
+) -> run_directory.Outcome:
+    # A phase that was cut short would be compared with whole ones.
+    return experiment.learn(
+        plan, experiment.build(plan), data, whole=True, progress=progress
+    )
+
+
+def _train_member(
     member: plans.Plan, data: datasets.Dataset, progress: progresses.Progress
-) -> None:
+) -> float:
+    """Returns the seconds that a member took to train and to write."""
     began = time.perf_counter()
     progress.planned = list(member.strategy.planned)
     with experiment.undo_on_error(
         member.directory, progress, ended=experiment.ended
     ):
-        # A phase that was cut short would be compared with whole ones.
-        outcome = experiment.learn(
-            member,
-            experiment.build(member),
-            data,
-            whole=True,
-            progress=progress,
-        )
+        outcome = _learn(member, data, progress)
         seconds = time.perf_counter() - began
         report = run_directory.summarise(member, data, outcome, seconds=seconds)
         run_directory.write_tables(member, data, outcome)
         run_directory.finish(member, report)
     progress.say(f"  test {metrics.sentence(report['test'])}")
     del outcome
-    # Models hold themselves in circles, 0.2 GB a member.
+    # Models refer to themselves in circles, 0.2 GB a member.
     gc.collect()
+    return time.perf_counter() - began

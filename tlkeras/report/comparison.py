@@ -1,4 +1,4 @@
-"""A comparison of several ways as one HTML file."""
+"""A comparison of several strategies as one HTML file."""
 
 import os
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def verdict(row: Mapping[str, Any], claimed: float) -> str:
-    """Returns how a way stands against the best one, in words.
+    """Returns how a strategy stands against the best one, in words.
 
     claimed: the p value below which a difference is claimed.
     """
@@ -72,15 +72,15 @@ def conclusion(report: Mapping[str, Any]) -> str:
     if report["seeds"] < 2:
         return (
             f"{leader} is best on the validation images. With one seed no "
-            "difference between ways can be claimed: give --seeds=3."
+            "difference between strategies can be claimed: give --seeds=3."
         )
     left = [row["way"] for row in rows if row["dropped"]]
-    dropped = f" {', '.join(left)} dropped out on the way." if left else ""
+    dropped = f" {', '.join(left)} dropped out." if left else ""
     equal = [row["way"] for row in rows[1:] if row["as_good"]]
     if not equal:
         return (
-            f"Take {leader}: it is best on the validation images, and no other "
-            f"way is as good on the test images.{dropped}"
+            f"Take {leader}: it is best on the validation images, and no "
+            f"other strategy is as good on the test images.{dropped}"
         )
     same = f"the test images do not tell it from {', '.join(equal)}"
     if cheapest == leader:
@@ -90,7 +90,7 @@ def conclusion(report: Mapping[str, Any]) -> str:
         )
     seconds = {row["way"]: row["seconds"] for row in rows}
     short, long = (
-        progresses.duration(seconds[way]) for way in (cheapest, leader)
+        progresses.duration(seconds[name]) for name in (cheapest, leader)
     )
     return (
         f"Take {cheapest}: it learns in {short}, {leader} in {long}. {leader} "
@@ -98,10 +98,10 @@ def conclusion(report: Mapping[str, Any]) -> str:
     )
 
 
-def _ahead(rows: Sequence[Mapping[str, Any]], way: str) -> str:
-    """Returns how the leader, the first of `rows`, is ahead of `way`."""
+def _ahead(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Returns how the leader, the first of `rows`, is ahead of `name`."""
     validation = {row["way"]: row["validation_accuracy"] for row in rows}
-    points = 100 * (rows[0]["validation_accuracy"] - validation[way])
+    points = 100 * (rows[0]["validation_accuracy"] - validation[name])
     if points < 0.05:
         return (
             "equal on the validation images, with a lower cross-entropy there"
@@ -110,7 +110,7 @@ def _ahead(rows: Sequence[Mapping[str, Any]], way: str) -> str:
 
 
 def again(report: Mapping[str, Any]) -> str:
-    """Returns the directory of a member of the way that is to be taken."""
+    """Returns the directory of a member of the strategy that is to be taken."""
     row = next(
         row
         for row in report["ways"]
@@ -120,7 +120,7 @@ def again(report: Mapping[str, Any]) -> str:
 
 
 def budget(given: Mapping[str, Any]) -> str:
-    """Returns the budget of each way, in words; `given` as compare.json has it.
+    """Returns the budget of each in words; `given` as compare.json has it.
 
     Whole epochs are trained, so that it seldom is what was asked for.
     """

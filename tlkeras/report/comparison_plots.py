@@ -1,4 +1,4 @@
-"""Pictures of several ways beside each other."""
+"""Pictures of several strategies beside each other."""
 
 import os
 from collections.abc import Mapping

@@ -131,7 +131,7 @@ def comparison(report: Mapping[str, Any]) -> None:
 
     show(
         (
-            "way",
+            "strategy",
             "validation",
             "test",
             "95 % interval",
@@ -340,7 +340,7 @@ def textbook(advice: "advices.Advice") -> None:
         print(textbooks.explain())
     print(
         "What was measured is above; nothing decides by it yet. To know, let "
-        "`tlkeras compare` train in several ways."
+        "`tlkeras compare` train several strategies."
     )
 
 

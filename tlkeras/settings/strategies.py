@@ -49,6 +49,11 @@ class Row:
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rate: float = 1.0
 
+    @property
+    def trains_base(self) -> bool:
+        """Whether the base learns in one of the phases."""
+        return any(PHASES[kind].trains_base for kind in self.phases)
+
 
 def _head(values: Mapping[str, Any], row: Row) -> records.Phase:
     return records.Phase(
@@ -99,12 +104,14 @@ class Kind:
     """A kind of phase.
 
     build: (settings, strategy) -> the phase. epochs: the setting that says how
-    long. others: the other settings that only such phases read.
+    long. others: the other settings that only such phases read. trains_base:
+    whether the base learns, or only the head.
     """
 
     build: Callable[[Mapping[str, Any], Row], records.Phase]
     epochs: str
     others: tuple[str, ...]
+    trains_base: bool = True
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -114,7 +121,10 @@ class Kind:
 
 PHASES = {
     "head": Kind(
-        _head, "head_epochs", ("head_learning_rate", "head_solver", "patience")
+        _head,
+        "head_epochs",
+        ("head_learning_rate", "head_solver", "patience"),
+        trains_base=False,
     ),
     "finetune": Kind(
         _finetune,
