@@ -21,7 +21,7 @@ from tlkeras import plan
 from tlkeras import progress
 from tlkeras import records
 from tlkeras.models import saving
-from tlkeras.scoring import metrics
+from tlkeras.scoring import predicting
 from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
 from tlkeras.training import phase as one_phase
@@ -243,19 +243,12 @@ def test_a_full_disk_keeps_the_phases_and_leaves_no_half_file(
     photos, tmp_path, monkeypatch, no_training
 ):
     settings = small(data=f"folder:{photos}")
-    predictions_rows = metrics.predictions_rows
 
-    def full(*arguments, **options):
-        header, found = predictions_rows(*arguments, **options)
-
-        def some():
-            yield next(found)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        return header, some()
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(metrics, "predictions_rows", full)
+        patch.setattr(predicting, "_rounded", full)
         with pytest.raises(errors.UserError, match="No space left on device"):
             run(settings, tmp_path)
     left = set(os.listdir(tmp_path))

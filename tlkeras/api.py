@@ -54,11 +54,10 @@ class Classifier:
             return []
         if all(isinstance(each, str | os.PathLike) for each in given):
             names = plans.find_images(given)
-            logits = self._of_files(names)
+            probabilities = self._of_files(names)
         else:
             names = [f"array {index}" for index in range(len(given))]
-            logits = predicting.predict_arrays(self.saved, given)
-        probabilities = self.saved.task.probabilities(logits)
+            probabilities = predicting.predict_arrays(self.saved, given)
         return [
             {
                 "image": name,
@@ -75,13 +74,12 @@ class Classifier:
         ]
 
     def _of_files(self, paths: Sequence[str]) -> np.ndarray:
-        answers = predicting.predict_files(
+        prediction = predicting.predict_files(
             self.saved, paths, progress=progresses.Progress(quiet=True)
         )
-        if answers.failed:
-            index, reason = answers.failed[0]
-            raise errors.UserError(f"{paths[index]}: {reason}.")
-        return answers.logits
+        for path, reason in prediction.failed:
+            raise errors.UserError(f"{path}: {reason}.")
+        return prediction.probabilities
 
 
 def train(

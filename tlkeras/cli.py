@@ -228,10 +228,16 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     plans.check_outputs(paths, csv=table)
     with _quiet():
         from tlkeras.report import terminal
-        from tlkeras.scoring import evaluate as evaluation
-    prediction = evaluation.predict(values.model, paths, progress=_progress())
+        from tlkeras.scoring import predicting
+    prediction = predicting.predict(values.model, paths, progress=_progress())
     if table:
-        evaluation.write_predictions(prediction, table)
+        predicting.write(
+            table,
+            {"path": prediction.paths},
+            prediction.probabilities,
+            prediction.labels,
+            all_classes=values.probabilities == "all",
+        )
     terminal.predictions(prediction, values.csv)
     for path, reason in prediction.failed:
         _fail(f"{path}: {reason}", 2)
@@ -254,15 +260,25 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
         plans.check_outputs(plans.inputs(source), csv=table, json=metrics)
         from tlkeras.report import terminal
         from tlkeras.scoring import evaluate as evaluation
+        from tlkeras.scoring import predicting
     result = evaluation.evaluate(
         values.model,
         source,
         split=values.split,
-        keep=files.cache_directory(values.cache_dir),
+        cache_dir=files.cache_directory(values.cache_dir),
         progress=progress,
     )
     if table:
-        evaluation.write_predictions(result, table)
+        predicting.write(
+            table,
+            {
+                "path": result.prediction.paths,
+                "true_label": result.true_labels,
+            },
+            result.prediction.probabilities,
+            result.prediction.labels,
+            all_classes=values.probabilities == "all",
+        )
     if metrics:
         evaluation.write_metrics(result, metrics)
     terminal.scores(result)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from collections.abc import Sequence
 
 
 class UserError(ValueError):
@@ -10,6 +11,11 @@ class UserError(ValueError):
     The line says what is wrong, where, what was received, what is allowed
     and what to do. The command line ends with status 2 on it.
     """
+
+
+def few(names: Sequence[str]) -> str:
+    """Returns the first five of `names` as text, with dots for the rest."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -449,8 +449,8 @@ def _answers(
     progress: progresses.Progress,
 ) -> np.ndarray:
     """Returns the probabilities [n, k] of the images of `split`."""
-    logits = predicting.logits(
-        classifier.model,
+    return predicting.predict_batches(
+        classifier,
         batches.evaluation(
             data.images,
             data.rows[data.positions(split)],
@@ -459,7 +459,6 @@ def _answers(
         what=f"predicting {split}",
         progress=progress,
     )
-    return classifier.task.probabilities(logits)
 
 
 def _quality(

@@ -18,7 +18,7 @@ from tlkeras.models import saving
 from tlkeras.models import task as tasks
 from tlkeras.report import page
 from tlkeras.report import summary
-from tlkeras.scoring import metrics
+from tlkeras.scoring import predicting
 from tlkeras.scoring import used_images
 from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
@@ -111,14 +111,19 @@ def write_tables(
     used_images.write(directory, data)
     splits = ("test", "validation")
     positions = np.concatenate([data.positions(split) for split in splits])
-    header, rows = metrics.predictions_rows(
-        [data.paths[each] for each in positions],
+    predicting.write(
+        directory / "predictions.csv",
+        {
+            "path": [data.paths[index] for index in positions],
+            "split": [data.splits[index] for index in positions],
+            "true_label": [
+                data.labels[data.targets[index]] for index in positions
+            ],
+        },
         np.concatenate([answers[split] for split in splits]),
         data.labels,
-        splits=[data.splits[each] for each in positions],
-        true_labels=[data.labels[data.targets[each]] for each in positions],
+        task=outcome.classifier.task,
     )
-    files.write_csv(directory / "predictions.csv", header, rows)
     files.write_json(directory / "environment.json", devices.environment())
 
 

@@ -12,11 +12,13 @@ from conftest import run
 from conftest import small
 from conftest import write_digits
 
+from tlkeras import cli
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import progress
 from tlkeras.data import sources
 from tlkeras.scoring import evaluate as evaluation
+from tlkeras.scoring import predicting
 
 QUIET = progress.Progress(quiet=True)
 
@@ -30,7 +32,7 @@ def evaluate(trained, source, split="auto") -> evaluation.Evaluation:
         trained.directory,
         source,
         split=split,
-        keep=files.cache_directory(),
+        cache_dir=files.cache_directory(),
         progress=QUIET,
     )
 
@@ -54,14 +56,14 @@ def test_every_way_gives_the_labels_of_predictions_csv(trained, photos):
     expected = {row["path"]: row["label"] for row in rows}
     assert set(expected.values()) == set(LABELS)
     scored = evaluate(trained, opened(f"folder:{photos}"), "all")
-    predicted = evaluation.predict(
+    predicted = predicting.predict(
         trained.directory, sorted(expected), progress=QUIET
     )
-    for found in (scored, predicted):
-        answers = found.probabilities.argmax(axis=1)
+    for prediction in (scored.prediction, predicted):
+        answers = prediction.probabilities.argmax(axis=1)
         labels = {
-            path: found.labels[answer]
-            for path, answer in zip(found.paths, answers, strict=True)
+            path: prediction.labels[answer]
+            for path, answer in zip(prediction.paths, answers, strict=True)
         }
         assert {path: labels[path] for path in expected} == expected
 
@@ -70,13 +72,13 @@ def test_every_way_gives_the_labels_of_predictions_csv(trained, photos):
 def test_the_runs_own_splits_are_found_again(trained, photos, split):
     found = evaluate(trained, opened(f"folder:{photos}"), split)
     name = "test" if split == "auto" else split
-    assert len(found.paths) == sum(
+    assert len(found.prediction.paths) == sum(
         trained.report["data"]["images"][name].values()
     )
     if name == "train":
         return
     mine = [row for row in predictions(trained) if row["split"] == name]
-    assert list(found.paths) == [row["path"] for row in mine]
+    assert list(found.prediction.paths) == [row["path"] for row in mine]
     assert list(found.true_labels) == [row["true_label"] for row in mine]
     assert found.quality["accuracy"] == trained.report[name]["accuracy"]
     assert ("test split is scored" in " ".join(found.notes)) == (
@@ -100,24 +102,26 @@ def test_pictures_that_the_model_has_seen_are_left_out(
     new = write_digits(tmp_path / "copy", names, 5, first=60)
     held_out = [row for row in predictions(trained) if row["split"] == "test"]
     found = evaluate(trained, opened(f"folder:{tmp_path}/copy"))
-    assert len(found.paths) == len(held_out) + len(new)
+    assert len(found.prediction.paths) == len(held_out) + len(new)
     # The file that is broken is not known for one that was seen.
-    assert len(found.skipped) == 1
+    assert len(found.prediction.failed) == 1
     seen = 150 - len(held_out)
     assert found.notes[0].startswith(f"{seen} of {151 + len(new)} images are ")
 
     everything = evaluate(trained, opened(f"folder:{tmp_path}/copy"), "all")
-    assert len(everything.paths) == 150 + len(new)
+    assert len(everything.prediction.paths) == 150 + len(new)
     assert everything.notes[0].startswith(f"{seen} of these ")
 
 
 def test_data_that_was_all_learned_from_is_refused(trained, photos, tmp_path):
     found = evaluate(trained, opened(f"folder:{photos}"), "train")
-    rows = zip(found.paths, found.true_labels, strict=True)
+    rows = zip(found.prediction.paths, found.true_labels, strict=True)
     source = write_csv(tmp_path / "a.csv", rows)
     with pytest.raises(errors.UserError, match="all .* are pictures that the"):
         evaluate(trained, source)
-    assert len(evaluate(trained, source, "all").paths) == len(found.paths)
+    assert len(evaluate(trained, source, "all").prediction.paths) == len(
+        found.prediction.paths
+    )
 
 
 def test_what_came_and_went_since_training_is_told(tmp_path):
@@ -129,15 +133,15 @@ def test_what_came_and_went_since_training_is_told(tmp_path):
     assert before.quality["majority"] == made.report["test"]["majority"]
     write_digits(folder, names, 10, first=40)
     found = evaluate(made, opened(f"folder:{folder}"))
-    assert found.paths == before.paths
+    assert found.prediction.paths == before.prediction.paths
     assert "30 pictures were not there when the model was" in found.notes[1]
 
-    mine = list(before.paths)
+    mine = list(before.prediction.paths)
     pathlib.Path(mine[0]).write_bytes(b"no picture")
     os.remove(mine[1])
     found = evaluate(made, opened(f"folder:{folder}"))
-    assert list(found.paths) == mine[2:]
-    assert [path for path, _ in found.skipped] == mine[:1]
+    assert list(found.prediction.paths) == mine[2:]
+    assert [path for path, _ in found.prediction.failed] == mine[:1]
     assert f"2 of the {len(mine)} pictures of the test" in found.notes[2]
 
 
@@ -150,7 +154,7 @@ def test_a_damaged_list_of_images_is_one_line(trained, photos, tmp_path):
             evaluation.evaluate(
                 copy,
                 opened(f"folder:{photos}"),
-                keep=files.cache_directory(),
+                cache_dir=files.cache_directory(),
                 progress=QUIET,
             )
 
@@ -158,9 +162,9 @@ def test_a_damaged_list_of_images_is_one_line(trained, photos, tmp_path):
 def test_all_images_of_other_data_are_scored(trained, tmp_path):
     write_digits(tmp_path, dict(enumerate(LABELS)), 5, first=60)
     found = evaluate(trained, opened(f"folder:{tmp_path}"))
-    assert len(found.paths) == 15
+    assert len(found.prediction.paths) == 15
     assert found.notes == ("All images are scored.",)
-    assert not found.skipped
+    assert not found.prediction.failed
 
 
 def test_splits_that_the_data_has_are_kept(trained, tmp_path):
@@ -168,23 +172,25 @@ def test_splits_that_the_data_has_are_kept(trained, tmp_path):
     for split, first in (("train", 60), ("test", 80)):
         write_digits(tmp_path / split, names, 4, first=first)
     found = evaluate(trained, opened(f"folder:{tmp_path}"), "test")
-    assert len(found.paths) == 12
-    assert all(f"{tmp_path}/test/" in path for path in found.paths)
+    assert len(found.prediction.paths) == 12
+    assert all(f"{tmp_path}/test/" in path for path in found.prediction.paths)
     # Of a table with test images alone, too.
     rows = [
         (path, label, "test")
-        for path, label in zip(found.paths, found.true_labels, strict=True)
+        for path, label in zip(
+            found.prediction.paths, found.true_labels, strict=True
+        )
     ]
     with open(tmp_path / "a.csv", "w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([("path", "label", "split"), *rows])
     again = evaluate(trained, opened(f"csv:{tmp_path}/a.csv"), "test")
-    assert again.paths == found.paths
+    assert again.prediction.paths == found.prediction.paths
 
 
 def test_a_subset_of_the_classes(trained, tmp_path):
     rows = write_digits(tmp_path, {0: LABELS[0], 2: LABELS[2]}, 6, first=60)
     found = evaluate(trained, write_csv(tmp_path / "a.csv", rows.items()))
-    assert len(found.paths) == 12
+    assert len(found.prediction.paths) == 12
     assert "knows 1 classes that are not in the data: zwölf" in found.notes[1]
     per_class = {row["label"]: row["n"] for row in found.quality["per_class"]}
     assert per_class == {LABELS[0]: 6, LABELS[1]: 0, LABELS[2]: 6}
@@ -194,7 +200,7 @@ def test_a_superset_of_the_classes(trained, tmp_path):
     names = {**dict(enumerate(LABELS)), 3: "apple", 4: "zoo"}
     rows = write_digits(tmp_path, names, 6, first=60)
     found = evaluate(trained, write_csv(tmp_path / "a.csv", rows.items()))
-    assert len(found.paths) == 18
+    assert len(found.prediction.paths) == 18
     assert set(found.true_labels) == set(LABELS)
     assert found.notes[1] == (
         "12 images of classes that the model does not know are left out: "
@@ -220,8 +226,8 @@ def test_no_class_in_common_is_refused(trained):
 
 def test_unreadable_images_are_left_out_and_named(trained, photos):
     found = evaluate(trained, opened(f"folder:{photos}"), "all")
-    assert len(found.paths) == 150
-    assert found.skipped == (
+    assert len(found.prediction.paths) == 150
+    assert found.prediction.failed == (
         (str(photos / LABELS[0] / "broken.png"), "truncated PNG"),
     )
 
@@ -231,7 +237,11 @@ def test_what_is_written_is_what_was_found(trained, photos, tmp_path):
     evaluation.write_metrics(found, tmp_path / "a.json")
     values = json.loads((tmp_path / "a.json").read_text())
     assert values["quality"] == found.quality
-    evaluation.write_predictions(found, tmp_path / "a.csv")
+    command = [
+        *(f"--model={trained.directory}", f"--data=folder:{photos}"),
+        f"--csv={tmp_path}/a.csv",
+    ]
+    assert cli.main(["evaluate", *command]) == 0
     with open(tmp_path / "a.csv", newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     columns = [f"p_{label}" for label in LABELS]
@@ -244,18 +254,13 @@ def test_what_is_written_is_what_was_found(trained, photos, tmp_path):
             assert float(one[column]) == pytest.approx(
                 float(other[column]), abs=1e-5
             )
-    evaluation.write_predictions(
-        evaluation.predict(trained.directory, found.paths[:2], progress=QUIET),
-        tmp_path / "b.csv",
-    )
+    command = [
+        *(f"--model={trained.directory}", f"--csv={tmp_path}/b.csv"),
+        *found.prediction.paths[:2],
+    ]
+    assert cli.main(["predict", *command]) == 0
     header = (tmp_path / "b.csv").read_text().splitlines()[0]
     assert header == ",".join(["path", "label", "score", *columns])
-
-
-def test_export_is_checked_on_photographs(trained, tmp_path):
-    verified = evaluation.export_model(trained.directory, tmp_path / "a")
-    assert verified.images == 2
-    assert (tmp_path / "a" / "saved_model.pb").is_file()
 
 
 def test_a_model_alone_needs_no_run_beside_it(trained, photos, tmp_path):
@@ -263,12 +268,12 @@ def test_a_model_alone_needs_no_run_beside_it(trained, photos, tmp_path):
     found = evaluation.evaluate(
         tmp_path / "model.keras",
         opened(f"folder:{photos}"),
-        keep=tmp_path / "cache",
+        cache_dir=tmp_path / "cache",
         progress=QUIET,
     )
     (note,) = found.notes
     assert note.startswith("All images are scored. Whether the model learned")
-    assert len(found.paths) == 150
+    assert len(found.prediction.paths) == 150
 
 
 def test_images_given_by_a_group_stay_where_they_were(tmp_path, no_training):
@@ -284,5 +289,5 @@ def test_images_given_by_a_group_stay_where_they_were(tmp_path, no_training):
     finished = run(small(data=data), tmp_path / "run")
     found = evaluate(finished, opened(data), "test")
     mine = [row for row in predictions(finished) if row["split"] == "test"]
-    assert list(found.paths) == [row["path"] for row in mine]
-    assert np.isclose(found.probabilities.sum(axis=1), 1).all()
+    assert list(found.prediction.paths) == [row["path"] for row in mine]
+    assert np.isclose(found.prediction.probabilities.sum(axis=1), 1).all()

@@ -1,6 +1,6 @@
-import csv
 import json
 import math
+import tracemalloc
 
 import hypothesis
 import numpy as np
@@ -9,7 +9,6 @@ import sklearn.metrics
 from hypothesis import strategies as st
 
 from tlkeras import errors
-from tlkeras import files
 from tlkeras.models import task as tasks
 from tlkeras.scoring import metrics
 
@@ -96,6 +95,7 @@ def test_metrics_of_a_case_made_by_hand():
         "f1": pytest.approx(2 / 3),
         "n": 1,
     }
+    assert got["confused"] == [{"true_label": "a", "label": "b", "n": 1}]
     assert "top5" not in got
 
 
@@ -289,52 +289,46 @@ def test_metrics_are_json_and_do_not_depend_on_the_order(
     assert again["cross_entropy"] == pytest.approx(got["cross_entropy"])
 
 
-def test_predictions_rows_follow_the_contract(tmp_path):
-    probabilities = np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)
-    header, rows = metrics.predictions_rows(
-        ["a/1.png", "b,2.png"],
-        probabilities,
-        ("cat", "dog"),
-        splits=["test", "train"],
-        true_labels=["cat", "cat"],
+def test_thousands_of_classes_cost_what_the_images_cost():
+    """What is reported grows with the images, and is none the less whole."""
+    classes, images = 5000, 200
+    random = np.random.default_rng(0)
+    targets = random.integers(0, classes, images)
+    answers = np.where(random.random(images) < 0.5, targets, 7)
+    probabilities = np.zeros((images, classes))
+    probabilities[np.arange(images), answers] = 1
+    tracemalloc.start()
+    got = metrics.compute(probabilities, targets, names(classes))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A matrix of 5,000 x 5,000 numbers would be 200 MB.
+    assert peak < 8 * probabilities.nbytes
+    assert len(json.dumps(got, indent=1)) < 400 * images
+    assert got["confusion"] is None
+    wrong = sum(pair["n"] for pair in got["confused"])
+    assert wrong == (answers != targets).sum()
+    assert sum(row["n"] for row in got["per_class"]) == images
+    assert got["macro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(targets, answers, average="macro")
     )
-    assert header == [
-        "path",
-        "split",
-        "true_label",
-        "label",
-        "score",
-        "p_cat",
-        "p_dog",
-    ]
-    files.write_csv(tmp_path / "predictions.csv", header, rows)
-    with (tmp_path / "predictions.csv").open(newline="") as stream:
-        read = list(csv.DictReader(stream))
-    assert read[0] == {
-        "path": "a/1.png",
-        "split": "test",
-        "true_label": "cat",
-        "label": "dog",
-        "score": "0.75",
-        "p_cat": "0.25",
-        "p_dog": "0.75",
-    }
-    assert np.float32(read[1]["score"]) == np.float32(0.9)
-    assert read[1]["path"] == "b,2.png"
+    absent = classes - len(np.unique(targets))
+    assert any(f"{absent} of 5000 classes" in w for w in got["warnings"])
 
 
-def test_predictions_rows_without_truth():
-    header, rows = metrics.predictions_rows(
-        ["x.jpg"], np.array([[0.4, 0.6]]), ("a", "b")
-    )
-    assert header == ["path", "label", "score", "p_a", "p_b"]
-    assert list(rows) == [["x.jpg", "b", 0.6, 0.4, 0.6]]
-
-
-def test_predictions_rows_refuse_lengths_that_differ():
-    with pytest.raises(ValueError, match="2 paths"):
-        metrics.predictions_rows(["x", "y"], np.eye(3), ("a", "b", "c"))
-    with pytest.raises(ValueError, match="`splits`.*1 for 2"):
-        metrics.predictions_rows(
-            ["x", "y"], np.eye(2), ("a", "b"), splits=["test"]
+def test_what_was_confused_is_the_confusion_without_its_diagonal():
+    for classes in (2, 40, metrics.MANY_CLASSES, metrics.MANY_CLASSES + 1):
+        probabilities, targets = draw(500, classes, quality=0.5)
+        got = metrics.compute(probabilities, targets, names(classes))
+        expected = sklearn.metrics.confusion_matrix(
+            targets, probabilities.argmax(axis=1), labels=range(classes)
         )
+        few = classes <= metrics.MANY_CLASSES
+        assert got["confusion"] == (expected.tolist() if few else None)
+        matrix = np.zeros_like(expected)
+        for pair in got["confused"]:
+            row = names(classes).index(pair["true_label"])
+            matrix[row, names(classes).index(pair["label"])] = pair["n"]
+        np.fill_diagonal(expected, 0)
+        np.testing.assert_array_equal(matrix, expected)
+        counts = [pair["n"] for pair in got["confused"]]
+        assert counts == sorted(counts, reverse=True)

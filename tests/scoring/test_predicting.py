@@ -1,3 +1,4 @@
+import csv
 import io
 import os
 
@@ -33,48 +34,50 @@ def pictures(count: int) -> list[np.ndarray]:
     ]
 
 
-def test_files_and_arrays_of_any_size_get_the_same_logits(classifier):
+def test_files_and_arrays_of_any_size_get_the_same_answers(classifier):
     # More than two batches, the last of them of one image.
     arrays = pictures(65)
     encoded = [png(array) for array in arrays]
     by_bytes = predicting.predict_encoded(
-        classifier, range(65), encoded.__getitem__, progress=QUIET
+        classifier, ["a"] * 65, encoded.__getitem__, progress=QUIET
     )
     by_pixels = predicting.predict_arrays(classifier, arrays)
     assert by_bytes.indices.tolist() == list(range(65))
-    assert by_bytes.logits.shape == (65, 3)
-    np.testing.assert_array_equal(by_bytes.logits, by_pixels)
+    assert by_bytes.probabilities.shape == (65, 3)
+    np.testing.assert_array_equal(by_bytes.probabilities, by_pixels)
     alone = predicting.predict_arrays(classifier, arrays[64:])
     np.testing.assert_allclose(alone, by_pixels[64:], rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(classifier):
-    files = {3: png(pictures(1)[0]), 5: b"text", 8: b""}
+    contents = {"3": png(pictures(1)[0]), "5": b"text", "8": b""}
+    paths = ["5", "3", "8", "9", "3"]
 
     def read(index: int) -> bytes:
-        if index not in files:
+        if paths[index] not in contents:
             raise FileNotFoundError(2, "No such file or directory")
-        return files[index]
+        return contents[paths[index]]
 
     answers = predicting.predict_encoded(
-        classifier, [5, 3, 8, 9, 3], read, progress=QUIET
+        classifier, paths, read, progress=QUIET
     )
-    assert answers.indices.tolist() == [3, 3]
-    np.testing.assert_array_equal(answers.logits[0], answers.logits[1])
-    assert dict(answers.failed) == {
-        5: "not an image",
-        8: "empty file",
-        9: "cannot be read: No such file or directory",
-    }
+    assert answers.indices.tolist() == [1, 4]
+    assert answers.paths == ("3", "3")
+    np.testing.assert_array_equal(*answers.probabilities)
+    assert answers.failed == (
+        ("5", "not an image"),
+        ("8", "empty file"),
+        ("9", "cannot be read: No such file or directory"),
+    )
 
 
-@pytest.mark.parametrize("indices", [[], [0]])
-def test_nothing_that_can_be_read_is_no_error(classifier, indices):
+@pytest.mark.parametrize("paths", [[], ["a"]])
+def test_nothing_that_can_be_read_is_no_error(classifier, paths):
     answers = predicting.predict_encoded(
-        classifier, indices, lambda index: b"", progress=QUIET
+        classifier, paths, lambda index: b"", progress=QUIET
     )
-    assert answers.logits.shape == (0, 3)
-    assert len(answers.failed) == len(indices)
+    assert answers.probabilities.shape == (0, 3)
+    assert len(answers.failed) == len(paths)
 
 
 def test_predicting_leaves_no_file(classifier, tmp_path, monkeypatch):
@@ -100,3 +103,79 @@ def test_predicting_leaves_no_file(classifier, tmp_path, monkeypatch):
 def test_other_arrays_are_refused(classifier, array):
     with pytest.raises(errors.UserError, match="uint8 .height, width, 3."):
         predicting.predict_arrays(classifier, [array])
+
+
+def table(path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_predictions_are_written_by_the_contract(tmp_path):
+    probabilities = np.array([[0.25, 0.75], [0.9, 0.1]], np.float32)
+    predicting.write(
+        tmp_path / "a.csv",
+        {
+            "path": ["a/1.png", "b,2.png"],
+            "split": ["test", "train"],
+            "true_label": ["cat", "cat"],
+        },
+        probabilities,
+        ("cat", "dog"),
+    )
+    rows = table(tmp_path / "a.csv")
+    assert rows[0] == {
+        "path": "a/1.png",
+        "split": "test",
+        "true_label": "cat",
+        "label": "dog",
+        "score": "0.75",
+        "p_cat": "0.25",
+        "p_dog": "0.75",
+    }
+    assert np.float32(rows[1]["score"]) == np.float32(0.9)
+    assert rows[1]["path"] == "b,2.png"
+
+
+def test_predictions_without_truth_have_no_column_for_it(tmp_path):
+    predicting.write(
+        tmp_path / "a.csv", {"path": ["x.jpg"]}, np.array([[0.4, 0.6]]), "ab"
+    )
+    assert (tmp_path / "a.csv").read_text() == (
+        "path,label,score,p_a,p_b\nx.jpg,b,0.6,0.4,0.6\n"
+    )
+
+
+def test_predictions_of_many_classes_are_the_five_highest(tmp_path):
+    labels = [f"class {index}" for index in range(101)]
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(101), 20)
+    # A tie goes to the earlier class, as the answer does.
+    probabilities[0] = 1 / 101
+    for name, every in (("some.csv", False), ("all.csv", True)):
+        predicting.write(
+            tmp_path / name,
+            {"path": ["a"] * 20},
+            probabilities,
+            labels,
+            all_classes=every,
+        )
+    some, every = table(tmp_path / "some.csv"), table(tmp_path / "all.csv")
+    others = [f"label_{rank},score_{rank}" for rank in range(2, 6)]
+    header = (tmp_path / "some.csv").read_text().splitlines()[0]
+    assert header == ",".join(["path", "label", "score", *others])
+    assert len(every[0]) == 3 + 101
+    assert some[0]["label_5"] == "class 4"
+    for row, whole, scores in zip(some, every, probabilities, strict=True):
+        assert row["label"] == whole["label"] == labels[scores.argmax()]
+        order = np.argsort(-scores, kind="stable")
+        for rank, index in enumerate(order[1:5], 2):
+            assert row[f"label_{rank}"] == labels[index]
+            assert row[f"score_{rank}"] == whole[f"p_{labels[index]}"]
+
+
+def test_predictions_of_lengths_that_differ_are_refused(tmp_path):
+    for columns in ({"path": ["x", "y"]}, {"path": "xyz", "split": ["test"]}):
+        with pytest.raises(ValueError, match="must be .n, k."):
+            predicting.write(
+                tmp_path / "a.csv", columns, np.eye(3), ("a", "b", "c")
+            )
+    assert not list(tmp_path.iterdir())

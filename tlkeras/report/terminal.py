@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tlkeras.check import audit
     from tlkeras.check import checks
     from tlkeras.scoring import evaluate as evaluation
+    from tlkeras.scoring import predicting
 
 _SHOWN = 50
 # Findings of a kind, and pictures of one, that are named on the terminal.
@@ -79,7 +80,7 @@ def backbones() -> None:
     show(("family", "note"), list(notes.items()))
 
 
-def predictions(prediction: "evaluation.Prediction", table: str = "") -> None:
+def predictions(prediction: "predicting.Prediction", table: str = "") -> None:
     """Prints label and score of the first 50 images, if there are any."""
     if not prediction.paths:
         return
@@ -100,10 +101,11 @@ def scores(found: "evaluation.Evaluation") -> None:
     """Prints how good a model is: in all, and by class."""
     for note in found.notes:
         print(note)
-    if found.skipped:
-        path, reason = found.skipped[0]
+    skipped = found.prediction.failed
+    if skipped:
+        path, reason = skipped[0]
         print(
-            f"{len(found.skipped)} images cannot be read and are left out, "
+            f"{len(skipped)} images cannot be read and are left out, "
             f"first {path}: {reason}"
         )
     print(metrics.sentence(found.quality))

@@ -1,4 +1,4 @@
-"""What is done with a trained model: score it on data, hand it over."""
+"""How good a trained model is on labelled images."""
 
 import dataclasses
 import functools
@@ -23,33 +23,17 @@ from tlkeras.settings import config as configs
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a model says of image files.
-
-    probabilities: [n, k], of the images in `paths`. failed: (path, reason) of
-    files that are no image.
-    """
-
-    labels: tuple[str, ...]
-    paths: tuple[str, ...]
-    probabilities: np.ndarray
-    failed: tuple[tuple[str, str], ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """How good a model is on labelled images.
 
-    quality: the metrics. skipped: (path, reason) of images left out. notes:
-    what was done about classes and splits, in sentences.
+    prediction: of the images that were scored; `failed` are left out.
+    true_labels: of the same images. quality: the metrics. notes: what was
+    done about classes and splits, in sentences.
     """
 
-    quality: Mapping[str, Any]
-    labels: tuple[str, ...]
-    paths: tuple[str, ...]
+    prediction: predicting.Prediction
     true_labels: tuple[str, ...]
-    probabilities: np.ndarray
-    skipped: tuple[tuple[str, str], ...]
+    quality: Mapping[str, Any]
     notes: tuple[str, ...]
 
 
@@ -58,120 +42,105 @@ def evaluate(
     source: sources.Source,
     *,
     split: str = "auto",
-    keep: str | os.PathLike,
+    cache_dir: str | os.PathLike,
     progress: progresses.Progress,
 ) -> Evaluation:
     """Returns how good the model of a run is on labelled images.
 
     split: `all`, `train`, `validation`, `test`, or `auto`: the test split of
     the data that the run was trained on, and of any other all that the model
-    neither learned from nor was chosen by. keep: the directory in which a
-    scan's results are kept between runs.
+    neither learned from nor was chosen by. cache_dir: where the results of a
+    scan are kept between runs.
 
     Classes are matched by name. Raises `UserError` where none fits.
     """
     classifier = saving.load(model)
-    known = set(classifier.labels)
-    if known.isdisjoint(source.labels):
-        lower = {label.lower() for label in source.labels}
+    labels = classifier.labels
+    _check_classes(labels, source)
+    data = _labelled_data(model, classifier, source, cache_dir, progress)
+    indices, notes = scored_images.choose(data, split)
+    notes += _class_notes(source, indices, labels)
+    targets = {label: index for index, label in enumerate(labels)}
+    known = [i for i in indices if source.examples[i].label in targets]
+    prediction = predicting.predict_encoded(
+        classifier,
+        [source.examples[index].path for index in known],
+        lambda index: source.read(known[index]),
+        progress=progress,
+    )
+    true_labels = tuple(
+        source.examples[known[index]].label for index in prediction.indices
+    )
+    quality = metrics.compute(
+        prediction.probabilities,
+        np.array([targets[label] for label in true_labels]),
+        labels,
+        majority_label_of_training=_commonest(data, labels),
+        task=classifier.task,
+    )
+    return Evaluation(prediction, true_labels, quality, tuple(notes))
+
+
+def write_metrics(evaluation: Evaluation, path: str | os.PathLike) -> None:
+    """Writes the metrics as JSON."""
+    skipped = len(evaluation.prediction.failed)
+    files.write_json(
+        path,
+        {
+            "quality": evaluation.quality,
+            "skipped": skipped,
+            "notes": evaluation.notes,
+        },
+    )
+
+
+def _check_classes(labels: Sequence[str], source: sources.Source) -> None:
+    """Raises `UserError` where the data has no class of the model."""
+    if not set(labels).isdisjoint(source.labels):
+        return
+    lower = {label.lower() for label in labels}
+    case = ""
+    if not lower.isdisjoint(label.lower() for label in source.labels):
         case = " They differ in upper and lower case."
-        raise errors.UserError(
-            f"the model knows the classes {_few(classifier.labels)}; "
-            f"{source.name} has {_few(source.labels)}. None is the same."
-            f"{case if lower & {each.lower() for each in known} else ''}"
-        )
-    trained = _config(model)
-    own = trained is not None and _real(trained.data) == _real(source.name)
-    given = scored_images.Given(
+    raise errors.UserError(
+        f"the model knows the classes {errors.few(labels)}; {source.name} has "
+        f"{errors.few(source.labels)}. None is the same.{case}"
+    )
+
+
+def _labelled_data(
+    model: str | os.PathLike,
+    classifier: saving.TrainedModel,
+    source: sources.Source,
+    cache_dir: str | os.PathLike,
+    progress: progresses.Progress,
+) -> scored_images.LabelledData:
+    """Returns the data with what the run of `model` knows of it."""
+    config = _config(model)
+    return scored_images.LabelledData(
         source,
-        own,
-        trained,
+        config is not None and _real(config.data) == _real(source.name),
+        config.split_seed if config is not None else 0,
         used_images.read(model),
         functools.cache(
             lambda: scans.scan(
                 source,
                 sources.stamps(source),
                 max_pixels=classifier.shape.max_pixels,
-                keep=keep,
+                keep=cache_dir,
                 progress=progress,
             )
         ),
     )
-    indices, notes = scored_images.choose(given, split)
-    examples = source.examples
-    notes += _class_notes(source, indices, classifier.labels)
-    answers = predicting.predict_encoded(
-        classifier,
-        [index for index in indices if examples[index].label in known],
-        source.read,
-        progress=progress,
-    )
-    labels = tuple(examples[index].label for index in answers.indices)
-    probabilities = classifier.task.probabilities(answers.logits)
-    commonest = None
-    if own and given.seen is not None:
-        # The same baseline as in the report of the run.
-        commonest = int(
-            np.argmax([given.seen.training[each] for each in classifier.labels])
-        )
-    return Evaluation(
-        metrics.compute(
-            probabilities,
-            np.array([classifier.labels.index(label) for label in labels]),
-            classifier.labels,
-            majority_label_of_training=commonest,
-        ),
-        classifier.labels,
-        tuple(examples[index].path for index in answers.indices),
-        labels,
-        probabilities,
-        tuple(
-            (examples[index].path, reason) for index, reason in answers.failed
-        ),
-        tuple(notes),
-    )
 
 
-def predict(
-    model: str | os.PathLike,
-    paths: Sequence[str],
-    *,
-    progress: progresses.Progress,
-) -> Prediction:
-    """Returns what the model of a run says of image files."""
-    classifier = saving.load(model)
-    answers = predicting.predict_files(classifier, paths, progress=progress)
-    return Prediction(
-        classifier.labels,
-        tuple(paths[index] for index in answers.indices),
-        classifier.task.probabilities(answers.logits),
-        tuple((paths[index], reason) for index, reason in answers.failed),
-    )
-
-
-def write_predictions(
-    found: Prediction | Evaluation, path: str | os.PathLike
-) -> None:
-    """Writes all probabilities as CSV, as the run's predictions.csv."""
-    header, rows = metrics.predictions_rows(
-        found.paths,
-        found.probabilities,
-        found.labels,
-        true_labels=(
-            found.true_labels if isinstance(found, Evaluation) else None
-        ),
-    )
-    files.write_csv(path, header, rows)
-
-
-def write_metrics(evaluation: Evaluation, path: str | os.PathLike) -> None:
-    """Writes the metrics as JSON."""
-    values = {
-        "quality": evaluation.quality,
-        "skipped": len(evaluation.skipped),
-        "notes": evaluation.notes,
-    }
-    files.write_json(path, values)
+def _commonest(
+    data: scored_images.LabelledData, labels: Sequence[str]
+) -> int | None:
+    """Returns the class that is the baseline in the report of the run."""
+    if not data.trained_on_it or data.used is None:
+        return None
+    return int(np.argmax([data.used.training[label] for label in labels]))
 
 
 def _config(model: str | os.PathLike) -> configs.Config | None:
@@ -202,13 +171,13 @@ def _class_notes(
         )
         notes.append(
             f"{images} images of classes that the model does not know are "
-            f"left out: {_few(unknown)}."
+            f"left out: {errors.few(unknown)}."
         )
     absent = [label for label in labels if label not in source.labels]
     if absent:
         notes.append(
             f"The model knows {len(absent)} classes that are not in the data: "
-            f"{_few(absent)}. It may still answer with them."
+            f"{errors.few(absent)}. It may still answer with them."
         )
     shared = [label for label in source.labels if label in labels]
     if shared != [label for label in labels if label in source.labels]:
@@ -216,7 +185,3 @@ def _class_notes(
             "The classes stand in another order here; they are matched by name."
         )
     return notes
-
-
-def _few(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")

@@ -5,13 +5,15 @@ succession, and statistical inference); the calibration error that of Guo et
 al., 2017 (https://arxiv.org/abs/1706.04599).
 """
 
+import collections
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import scipy.stats
+import sklearn.metrics
 
 from tlkeras import errors
 from tlkeras.models import task as tasks
@@ -19,6 +21,9 @@ from tlkeras.models import task as tasks
 # Guo et al. use 15 bins; below 200 images the interval is up to 14 points.
 _BINS = 15
 _FEW_IMAGES = 200
+# A matrix of 5,000 classes took 2.2 GB, and 151 MB as JSON. With more classes
+# than these, what is reported grows with the images and not with the classes.
+MANY_CLASSES = 100
 
 
 def wilson(right: int, images: int) -> tuple[float, float]:
@@ -55,8 +60,11 @@ def compute(
     `top5` is there for more than 5 classes; `cross_entropy` is in nats.
     `expected_calibration_error` is the mean of |accuracy - confidence| over
     15 bins of equal width of the highest score, weighted by their images
-    (Guo et al., 2017), and `reliability` lists those bins. `confusion` has
-    true classes in rows and answers in columns.
+    (Guo et al., 2017), and `reliability` lists those bins. `confused` lists
+    the wrong answers by how often they were given; `confusion` has true
+    classes in rows and answers in columns. With more than `MANY_CLASSES`
+    classes `confusion` is None, and `per_class` lists only the classes that
+    occur or are answered.
 
     Raises `UserError` without images, or where scores are not finite.
     """
@@ -64,32 +72,27 @@ def compute(
     images, classes = scores.shape
     answers, confidence = task.answers(scores)
     correct = task.right(answers, truth)
-    confusion = np.bincount(
-        truth * classes + answers, minlength=classes * classes
-    ).reshape(classes, classes)
-    per_class = _per_class(confusion, labels)
-    recalls = [row["recall"] for row in per_class if row["recall"] is not None]
-    f1s = [row["f1"] for row in per_class if row["f1"] is not None]
     right = int(correct.sum())
     low, high = wilson(right, images)
-    occurring = confusion.sum(axis=1)
+    occurring = np.bincount(truth, minlength=classes)
     commonest = (
         int(occurring.argmax())
         if majority_label_of_training is None
         else majority_label_of_training
     )
+    per_class = _per_class(truth, answers, labels)
+    if classes > MANY_CLASSES:
+        per_class = [row for row in per_class if row["f1"] is not None]
+    recalls = [row["recall"] for row in per_class if row["recall"] is not None]
+    f1s = [row["f1"] for row in per_class if row["f1"] is not None]
     # A probability of exactly 0 stands for one too small for its format.
     likelihood = np.maximum(
         scores[np.arange(images), truth], np.finfo(np.float64).tiny
     )
     reliability = _reliability(confidence, correct)
+    accuracy = {"value": right / images, "low": low, "high": high, "n": images}
     result: dict[str, Any] = {
-        "accuracy": {
-            "value": right / images,
-            "low": low,
-            "high": high,
-            "n": images,
-        },
+        "accuracy": accuracy,
         "balanced_accuracy": math.fsum(recalls) / len(recalls),
         "macro_f1": math.fsum(f1s) / len(f1s),
         "majority": float(occurring[commonest] / images),
@@ -103,17 +106,23 @@ def compute(
         if part["n"]
     )
     result["per_class"] = per_class
-    result["confusion"] = confusion.tolist()
+    result["confused"] = _confused(truth, answers, labels)
+    result["confusion"] = None
+    if classes <= MANY_CLASSES:
+        result["confusion"] = sklearn.metrics.confusion_matrix(
+            truth, answers, labels=range(classes)
+        ).tolist()
     result["reliability"] = reliability
-    result["warnings"] = _warnings(
-        result,
-        labels[commonest],
-        majority_label_of_training is not None,
-    )
+    where = "training" if majority_label_of_training is not None else "these"
+    result["warnings"] = [
+        *_baseline_warnings(result, labels[commonest], where),
+        *_size_warnings(accuracy),
+        *_absent_warnings(labels, occurring),
+    ]
     return result
 
 
-def sentence(quality: dict[str, Any]) -> str:
+def sentence(quality: Mapping[str, Any]) -> str:
     """Returns `quality` as one line: the accuracy with what it is worth."""
     accuracy = quality["accuracy"]
     return (
@@ -125,60 +134,10 @@ def sentence(quality: dict[str, Any]) -> str:
     )
 
 
-def predictions_rows(
-    paths: Sequence[str],
-    probabilities: np.ndarray,
-    labels: Sequence[str],
-    *,
-    splits: Sequence[str] | None = None,
-    true_labels: Sequence[str] | None = None,
-) -> tuple[list[str], Iterator[list[Any]]]:
-    """Returns the header and the rows of predictions.csv.
-
-    `probabilities` [n, k] belong to `paths` [n]; `splits` [n] and
-    `true_labels` [n] are columns only where given. Probabilities carry nine
-    significant digits, which is what a float32 needs to be read back.
-    """
-    scores = np.asarray(probabilities).astype(np.float64)
-    if scores.shape != (len(paths), len(labels)):
-        raise ValueError(
-            "`probabilities` must be [n, k] for n paths and k labels. "
-            f"Received: shape {scores.shape}, {len(paths)} paths, "
-            f"{len(labels)} labels."
-        )
-    for name, column in (("splits", splits), ("true_labels", true_labels)):
-        if column is not None and len(column) != len(paths):
-            raise ValueError(
-                f"`{name}` must have one entry a path. Received: "
-                f"{len(column)} for {len(paths)} paths."
-            )
-    header = ["path"]
-    if splits is not None:
-        header.append("split")
-    if true_labels is not None:
-        header.append("true_label")
-    header += ["label", "score", *(f"p_{label}" for label in labels)]
-
-    def rows() -> Iterator[list[Any]]:
-        # One row at a time: 50,000 images of 1,000 classes would take
-        # gigabytes as Python's numbers.
-        for index, path in enumerate(paths):
-            row: list[Any] = [path]
-            if splits is not None:
-                row.append(splits[index])
-            if true_labels is not None:
-                row.append(true_labels[index])
-            shares = [float(f"{share:.9g}") for share in scores[index]]
-            answer = int(scores[index].argmax())
-            yield [*row, labels[answer], shares[answer], *shares]
-
-    return header, rows()
-
-
 def _check(
     probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    scores = np.asarray(probabilities).astype(np.float64)
+    scores = np.asarray(probabilities).astype(np.float64, copy=False)
     truth = np.asarray(targets)
     if truth.size == 0:
         raise errors.UserError(
@@ -216,27 +175,31 @@ def _check(
 
 
 def _per_class(
-    confusion: np.ndarray, labels: Sequence[str]
+    truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    rows = []
-    for index, label in enumerate(labels):
-        hits = int(confusion[index, index])
-        occurring = int(confusion[index].sum())
-        answered = int(confusion[:, index].sum())
-        rows.append(
-            {
-                "label": str(label),
-                "precision": hits / answered if answered else None,
-                "recall": hits / occurring if occurring else None,
-                "f1": (
-                    2 * hits / (occurring + answered)
-                    if occurring + answered
-                    else None
-                ),
-                "n": occurring,
-            }
+    *shares, images = sklearn.metrics.precision_recall_fscore_support(
+        truth, answers, labels=range(len(labels)), zero_division=np.nan
+    )
+    columns = [np.where(np.isnan(share), None, share) for share in shares]
+    names = ("label", "precision", "recall", "f1", "n")
+    rows = zip(map(str, labels), *columns, map(int, images), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _confused(
+    truth: np.ndarray, answers: np.ndarray, labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Returns the pairs of a true class and a wrong answer, commonest first."""
+    wrong = truth != answers
+    pairs = collections.Counter(
+        zip(truth[wrong].tolist(), answers[wrong].tolist(), strict=True)
+    )
+    return [
+        {"true_label": str(labels[one]), "label": str(labels[other]), "n": n}
+        for (one, other), n in sorted(
+            pairs.items(), key=lambda pair: (-pair[1], pair[0])
         )
-    return rows
+    ]
 
 
 def _ranks(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -252,58 +215,60 @@ def _reliability(
     edges = np.arange(_BINS + 1) / _BINS
     # Bins hold their upper edge, not their lower one, as in the paper.
     bins = np.digitize(confidence, edges[1:-1], right=True)
-    result = []
-    for index in range(_BINS):
-        inside = bins == index
-        images = int(inside.sum())
-        result.append(
-            {
-                "low": float(edges[index]),
-                "high": float(edges[index + 1]),
-                "n": images,
-                "confidence": (
-                    float(confidence[inside].mean()) if images else None
-                ),
-                "accuracy": float(correct[inside].mean()) if images else None,
-            }
-        )
-    return result
+    return [
+        {
+            "low": float(edges[index]),
+            "high": float(edges[index + 1]),
+            "n": int((bins == index).sum()),
+            "confidence": _mean(confidence[bins == index]),
+            "accuracy": _mean(correct[bins == index]),
+        }
+        for index in range(_BINS)
+    ]
 
 
-def _warnings(
-    result: dict[str, Any], commonest: str, of_training: bool
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def _baseline_warnings(
+    result: Mapping[str, Any], commonest: str, where: str
 ) -> list[str]:
-    accuracy = result["accuracy"]
-    interval = f"{_percent(accuracy['low'])} to {_percent(accuracy['high'])}"
-    found = []
-    if accuracy["low"] <= result["majority"]:
-        where = "training" if of_training else "these"
-        verb = (
-            "does not surely beat"
-            if accuracy["value"] > result["majority"]
-            else "does not beat"
-        )
-        found.append(
-            f"The accuracy of {_percent(accuracy['value'])} (95 % interval "
-            f"{interval}) {verb} always answering '{commonest}', the "
-            f"commonest class of {where} images: "
-            f"{_percent(result['majority'])}."
-        )
-    if accuracy["n"] < _FEW_IMAGES:
-        width = 100 * (accuracy["high"] - accuracy["low"])
-        found.append(
-            f"Only {accuracy['n']} image{'s' if accuracy['n'] > 1 else ''}: "
-            f"the accuracy's 95 % interval is {width:.1f} points wide "
-            f"({interval})."
-        )
-    absent = [row["label"] for row in result["per_class"] if not row["n"]]
-    if absent:
-        named = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        found.append(
-            f"{len(absent)} of {len(result['per_class'])} classes have no "
-            f"image here, so nothing is known of them: {named}."
-        )
-    return found
+    accuracy, majority = result["accuracy"], result["majority"]
+    if accuracy["low"] > majority:
+        return []
+    surely = " surely" if accuracy["value"] > majority else ""
+    return [
+        f"The accuracy of {_percent(accuracy['value'])} (95 % interval "
+        f"{_interval(accuracy)}) does not{surely} beat always answering "
+        f"'{commonest}', the commonest class of {where} images: "
+        f"{_percent(majority)}."
+    ]
+
+
+def _size_warnings(accuracy: Mapping[str, Any]) -> list[str]:
+    if accuracy["n"] >= _FEW_IMAGES:
+        return []
+    width = 100 * (accuracy["high"] - accuracy["low"])
+    return [
+        f"Only {accuracy['n']} image{'s' if accuracy['n'] > 1 else ''}: the "
+        f"accuracy's 95 % interval is {width:.1f} points wide "
+        f"({_interval(accuracy)})."
+    ]
+
+
+def _absent_warnings(labels: Sequence[str], occurring: np.ndarray) -> list[str]:
+    absent = [labels[index] for index in np.flatnonzero(occurring == 0)]
+    if not absent:
+        return []
+    return [
+        f"{len(absent)} of {len(labels)} classes have no image here, so "
+        f"nothing is known of them: {errors.few(absent)}."
+    ]
+
+
+def _interval(accuracy: Mapping[str, Any]) -> str:
+    return f"{_percent(accuracy['low'])} to {_percent(accuracy['high'])}"
 
 
 def _percent(share: float) -> str:

@@ -1,74 +1,86 @@
-"""Logits for a data set, for encoded images and for arrays."""
+"""What a model says of a data set, of encoded images and of arrays."""
 
 import concurrent.futures
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
 from tlkeras.models import saving
+from tlkeras.models import task as tasks
+from tlkeras.scoring import metrics
 
 _BATCH = 32
+# Of many classes a table has those that the model finds most probable.
+_TOP = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
-    """What a classifier says of images, by their index.
+class Prediction:
+    """What a classifier says of images.
 
-    indices: of the images that could be read [n]; logits: theirs [n, k].
-    failed: (index, reason) of those that could not.
+    labels: the k classes. indices: of the images that could be read [n], in
+    the order given; paths: theirs [n]; probabilities: theirs [n, k]. failed:
+    (path, reason) of those that could not.
     """
 
+    labels: tuple[str, ...]
     indices: np.ndarray
-    logits: np.ndarray
-    failed: tuple[tuple[int, str], ...] = ()
+    paths: tuple[str, ...]
+    probabilities: np.ndarray
+    failed: tuple[tuple[str, str], ...]
 
 
-def logits(
-    model: keras.Model,
-    batches: tf.data.Dataset,
+def predict(
+    model: str | os.PathLike,
+    paths: Sequence[str],
     *,
-    what: str,
     progress: progresses.Progress,
-) -> np.ndarray:
-    """Returns the logits [n, k] of all images in `batches`, in their order."""
-    progress.begin(what, int(batches.cardinality()))
-    try:
-        return model.predict(batches, verbose=0, callbacks=[_MoveBar(progress)])
-    finally:
-        progress.end()
+) -> Prediction:
+    """Returns what the model of a run says of image files."""
+    return predict_files(saving.load(model), paths, progress=progress)
 
 
-class _MoveBar(keras.callbacks.Callback):
-    """Moves the bar with each batch."""
-
-    def __init__(self, progress: progresses.Progress):
-        super().__init__()
-        self.progress = progress
-
-    def on_predict_batch_end(self, batch, logs=None):
-        self.progress.advance()
+def predict_files(
+    classifier: saving.TrainedModel,
+    paths: Sequence[str],
+    *,
+    progress: progresses.Progress,
+) -> Prediction:
+    """Returns what `classifier` says of image files."""
+    return predict_encoded(
+        classifier,
+        paths,
+        lambda index: pathlib.Path(paths[index]).read_bytes(),
+        progress=progress,
+    )
 
 
 def predict_encoded(
     classifier: saving.TrainedModel,
-    indices: Iterable[int],
+    paths: Sequence[str],
     read: Callable[[int], bytes],
     *,
     progress: progresses.Progress,
-) -> Answers:
+) -> Prediction:
     """Returns what `classifier` says of encoded images.
 
-    read: index -> the bytes of a file; an OSError counts as unreadable.
+    read: index in `paths` -> the bytes of a file; an OSError counts as
+    unreadable.
     """
     decoder = image_stores.decoder(classifier.shape)
 
@@ -82,54 +94,42 @@ def predict_encoded(
                 error, encoded, classifier.shape.max_pixels
             )
 
-    indices = np.fromiter(indices, np.int64)
-    good: list[int] = []
-    failed: list[tuple[int, str]] = []
-    parts = [_predict(classifier, [])]
-    progress.begin("predicting", len(indices))
+    indices: list[int] = []
+    failed: list[tuple[str, str]] = []
+    logits = [_predict(classifier, [])]
+    progress.begin("predicting", len(paths))
     try:
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            for start in range(0, len(indices), _BATCH):
-                batch = indices[start : start + _BATCH].tolist()
+            for start in range(0, len(paths), _BATCH):
+                batch = range(start, min(start + _BATCH, len(paths)))
                 squares = []
-                for index, found in zip(
+                for index, decoded in zip(
                     batch, pool.map(square, batch), strict=True
                 ):
-                    if isinstance(found, str):
-                        failed.append((index, found))
+                    if isinstance(decoded, str):
+                        failed.append((paths[index], decoded))
                     else:
-                        good.append(index)
-                        squares.append(found)
-                parts.append(_predict(classifier, squares))
+                        indices.append(index)
+                        squares.append(decoded)
+                logits.append(_predict(classifier, squares))
                 progress.advance(len(batch))
     finally:
         progress.end()
-    return Answers(
-        np.array(good, np.int64), np.concatenate(parts), tuple(failed)
-    )
-
-
-def predict_files(
-    classifier: saving.TrainedModel,
-    paths: Sequence[str],
-    *,
-    progress: progresses.Progress,
-) -> Answers:
-    """Returns what `classifier` says of image files."""
-    return predict_encoded(
-        classifier,
-        range(len(paths)),
-        lambda index: pathlib.Path(paths[index]).read_bytes(),
-        progress=progress,
+    return Prediction(
+        classifier.labels,
+        np.array(indices, np.int64),
+        tuple(paths[index] for index in indices),
+        classifier.task.probabilities(np.concatenate(logits)),
+        tuple(failed),
     )
 
 
 def predict_arrays(
     classifier: saving.TrainedModel, arrays: Iterable[np.ndarray]
 ) -> np.ndarray:
-    """Returns the logits [n, k] of images [h, w, 3], uint8, of any sizes.
+    """Returns the probabilities [n, k] of images [h, w, 3], of any sizes.
 
-    Raises `UserError` for an array of another type or shape.
+    Raises `UserError` for an array that is not uint8, or of another shape.
     """
     squares = []
     for number, array in enumerate(arrays):
@@ -145,16 +145,41 @@ def predict_arrays(
             tf.constant(array), classifier.shape.size, classifier.shape.resize
         )
         squares.append(square.numpy())
-    starts = range(0, len(squares), _BATCH)
-    parts = [
-        _predict(classifier, squares[start : start + _BATCH])
-        for start in starts
+    batches = [
+        squares[start : start + _BATCH]
+        for start in range(0, len(squares), _BATCH)
     ]
-    return np.concatenate([_predict(classifier, []), *parts])
+    return classifier.task.probabilities(
+        np.concatenate(
+            [_predict(classifier, batch) for batch in ([], *batches)]
+        )
+    )
+
+
+def predict_batches(
+    classifier: saving.TrainedModel,
+    batches: tf.data.Dataset,
+    *,
+    what: str,
+    progress: progresses.Progress,
+) -> np.ndarray:
+    """Returns the probabilities [n, k] of all images in `batches`, in order.
+
+    batches: float32 [b, size, size, 3] in 0..255.
+    """
+    progress.begin(what, int(batches.cardinality()))
+    bar = keras.callbacks.LambdaCallback(
+        on_predict_batch_end=lambda batch, logs: progress.advance()
+    )
+    try:
+        logits = classifier.model.predict(batches, verbose=0, callbacks=[bar])
+    finally:
+        progress.end()
+    return classifier.task.probabilities(logits)
 
 
 def _predict(
-    classifier: saving.TrainedModel, squares: list[np.ndarray]
+    classifier: saving.TrainedModel, squares: Sequence[np.ndarray]
 ) -> np.ndarray:
     """Returns the logits [n, k] of one batch, be it empty."""
     if not squares:
@@ -163,3 +188,61 @@ def _predict(
     return classifier.model.predict_on_batch(
         np.stack(squares).astype(np.float32)
     )
+
+
+def write(
+    path: str | os.PathLike,
+    columns: Mapping[str, Sequence[str]],
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    *,
+    task: tasks.Task = tasks.SINGLE_LABEL,
+    all_classes: bool = False,
+) -> None:
+    """Writes predictions as CSV, whole or not at all.
+
+    columns: what stands before the answer by its name, such as `path`, with an
+    entry for each image of `probabilities` [n, k]. `label` and `score` follow,
+    and the probability of every class as `p_<class>`. With more than 100
+    classes the next most probable ones stand in their place, as `label_2`,
+    `score_2` and so on, unless `all_classes`.
+
+    Probabilities carry nine significant digits, which is what a float32 needs
+    to be read back. Raises ValueError where the lengths differ.
+    """
+    scores = np.asarray(probabilities)
+    for name, column in columns.items():
+        if scores.shape != (len(column), len(labels)):
+            raise ValueError(
+                f"`probabilities` must be [n, k] for n `{name}` and k labels. "
+                f"Received: shape {scores.shape}, {len(column)} of `{name}`, "
+                f"{len(labels)} labels."
+            )
+    every = all_classes or len(labels) <= metrics.MANY_CLASSES
+    header = [*columns, "label", "score"]
+    if every:
+        header += [f"p_{label}" for label in labels]
+    else:
+        for rank in range(2, _TOP + 1):
+            header += [f"label_{rank}", f"score_{rank}"]
+
+    def rows() -> Iterator[list[Any]]:
+        # One row at a time: 50,000 images of 1,000 classes would take
+        # gigabytes as Python's numbers.
+        for index, image in enumerate(zip(*columns.values(), strict=True)):
+            shares = scores[index].astype(np.float64)
+            (answer,), (score,) = task.answers(shares[None])
+            row = [*image, labels[answer], _rounded(score)]
+            if every:
+                row += map(_rounded, shares)
+            else:
+                order = np.argsort(-shares, kind="stable")
+                for other in order[order != answer][: _TOP - 1]:
+                    row += [labels[other], _rounded(shares[other])]
+            yield row
+
+    files.write_csv(path, header, rows())
+
+
+def _rounded(probability: float) -> float:
+    return float(f"{probability:.9g}")

@@ -46,7 +46,15 @@ _WORKDIR = _text(
     "workdir", "directory for the results; empty is a new one below runs/"
 )
 _MODEL = _text("model", "the directory of a run, or a model.keras")
-_CSV = _text("csv", "a CSV file to write, with all probabilities")
+_CSV = (
+    _text("csv", "a CSV file to write, with the probabilities"),
+    _word(
+        "probabilities",
+        "which of them; auto: those of all classes, but of more than 100 the "
+        "five highest",
+        ("auto", "all"),
+    ),
+)
 
 # What a comparison has beside the settings of a run.
 COMPARISON = (
@@ -118,10 +126,10 @@ EVALUATE = (
         ("auto", "all", "train", "validation", "test"),
     ),
     *_run("cache_dir"),
-    _CSV,
+    *_CSV,
     _text("json", "a JSON file to write, with the metrics"),
 )
-PREDICT = (_MODEL, _CSV)
+PREDICT = (_MODEL, *_CSV)
 CHECK = (
     *_run(
         "data", "data_dir", "backbone", "image_size", "max_pixels", "cache_dir"
