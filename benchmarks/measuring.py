@@ -113,7 +113,7 @@ def prepare(
         store_bytes=store_bytes,
         directory=directory,
         # Empty, so that nothing is known from an earlier run.
-        keep=directory,
+        cache_dir=directory,
         progress=QUIET,
     )
 

@@ -87,7 +87,7 @@ def scan(
         source,
         sources.stamps(source) if stamps is None else stamps,
         max_pixels=max_pixels,
-        keep=keep,
+        cache_dir=keep,
         store=store,
         progress=progress,
     )

@@ -178,7 +178,7 @@ def read(
             on_bad_image=config.on_bad_image,
             store_bytes=config.image_store_gb * 1e9,
             directory=plan.directory,
-            keep=plan.cache,
+            cache_dir=plan.cache,
             progress=progress,
         )
     )

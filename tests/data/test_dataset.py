@@ -38,7 +38,7 @@ def prepare(source: sources.Source, directory, **options) -> dataset.Dataset:
         "split_seed": 0,
         "store_bytes": 1e9,
         "directory": directory,
-        "keep": directory,
+        "cache_dir": directory,
         "progress": QUIET,
     }
     return dataset.prepare(source, **{**settings, **options})

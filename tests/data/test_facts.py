@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tlkeras.data import facts
@@ -106,6 +107,23 @@ def test_a_damaged_file_is_made_anew(tmp_path, damage):
     for _ in range(2):
         facts.save(tmp_path, rows)
     assert len(facts.load(tmp_path, stamps)) == 300
+
+
+def test_a_damaged_byte_anywhere_disturbs_nothing(tmp_path):
+    rows = [(f"/{number}", "s", GOOD) for number in range(30)]
+    stamps = {path: "s" for path, _, _ in rows}
+    facts.save(tmp_path, rows)
+    path = database(tmp_path)
+    content = path.read_bytes()
+    random = np.random.default_rng(0)
+    for place in (*range(0, 120, 7), *random.integers(0, len(content), 200)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << random.integers(8)
+        path.write_bytes(damaged)
+        facts.kept(tmp_path)
+        for found in facts.load(tmp_path, stamps).values():
+            assert found == GOOD
+        facts.save(tmp_path, rows)
 
 
 def test_a_file_of_another_version_is_no_obstacle(tmp_path, monkeypatch):

@@ -105,7 +105,9 @@ class TestOwnSplits:
         hashes = [str(index) for index in range(len(labels))]
         small = min(collections.Counter(labels).values()) < 3
         if small:
-            with pytest.raises(errors.UserError, match="sets that can be part"):
+            with pytest.raises(
+                errors.UserError, match="sets that can be sep|cannot have"
+            ):
                 assign(hashes, labels, seed=seed)
         else:
             assign(hashes, labels, seed=seed)
@@ -198,8 +200,20 @@ class TestOwnSplits:
         ]
         labels, groups = zip(*rows, strict=True)
         hashes = [str(index) for index in range(len(rows))]
-        with pytest.raises(errors.UserError, match="share groups"):
+        with pytest.raises(errors.UserError, match="share group"):
             assign(hashes, labels, groups=groups)
+
+    def test_all_classes_that_are_too_small_are_named_at_once(self):
+        labels = ["a"] * 20 + ["b", "c", "c", "d", "d", "e", "e", "e"]
+        hashes = [str(index) for index in range(len(labels))]
+        hashes[21] = hashes[22]
+        with pytest.raises(splits.CannotSplit) as caught:
+            assign(hashes, labels)
+        assert caught.value.labels == ("b", "c", "d")
+        assert "3 classes " in str(caught.value)
+        assert "each: 'b' (1), 'c' (1), 'd' (2)." in str(caught.value)
+        kept = [index for index, label in enumerate(labels) if label in "ae"]
+        assign([hashes[i] for i in kept], [labels[i] for i in kept])
 
     def test_groups_joined_by_equal_pictures(self):
         hashes, labels = many(200)

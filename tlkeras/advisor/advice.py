@@ -60,7 +60,7 @@ def give(
         # Only a sample is looked at, so squares are made when asked for.
         store_bytes=0,
         directory=subject.cache,
-        keep=subject.cache,
+        cache_dir=subject.cache,
         progress=progress,
     )
     train = data.positions("train")

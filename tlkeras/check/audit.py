@@ -61,7 +61,7 @@ def check(
         source,
         sources.stamps(source),
         max_pixels=max_pixels,
-        keep=cache_dir,
+        cache_dir=cache_dir,
         progress=progress,
     )
     equal = tuple(

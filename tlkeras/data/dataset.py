@@ -1,9 +1,7 @@
 """From a source to images that can be trained on: scanned, split, counted."""
 
-import collections
 import dataclasses
 import hashlib
-import math
 import os
 from collections.abc import Sequence
 
@@ -77,13 +75,13 @@ def prepare(
     on_bad_image: str = "skip",
     store_bytes: float,
     directory: str | os.PathLike,
-    keep: str | os.PathLike,
+    cache_dir: str | os.PathLike,
     progress: progresses.Progress,
 ) -> Dataset:
     """Returns `source` scanned, split, and ready to be read.
 
-    store_bytes: of disk for the decoded images, in `directory`. keep: the
-    directory in which the scan's results are kept between runs.
+    store_bytes: of disk for the decoded images, in `directory`. cache_dir:
+    where the scan's results are kept between runs.
 
     Raises `UserError` where images cannot be read and `on_bad_image` is
     `fail`, or where a class has too few that can.
@@ -96,61 +94,34 @@ def prepare(
         source,
         stamps,
         max_pixels=shape.max_pixels,
-        keep=keep,
+        cache_dir=cache_dir,
         store=store,
         progress=progress,
     )
-    skipped = tuple(
-        (example.path, each.reason)
-        for example, each in zip(source.examples, facts, strict=True)
-        if each.reason
-    )
-    if skipped and on_bad_image == "fail":
-        raise errors.UserError(
-            f"{len(skipped)} images cannot be read, first {skipped[0][0]}: "
-            f"{skipped[0][1]}. Mend or remove them, or give "
-            "--on_bad_image=skip."
-        )
-    rows = [index for index, each in enumerate(facts) if not each.reason]
-    examples = [source.examples[index] for index in rows]
-    hashes = [facts[index].pixels for index in rows]
+    skipped = _unreadable(source, facts, on_bad_image)
+    rows = [index for index, fact in enumerate(facts) if not fact.reason]
+    readable = [facts[row] for row in rows]
+    examples = [source.examples[row] for row in rows]
+    hashes = [fact.pixels for fact in readable]
     labels = [example.label for example in examples]
-    present = set(labels)
-    for example, each in zip(source.examples, facts, strict=True):
-        if example.label not in present:
-            raise errors.UserError(
-                f"class {example.label!r} of {source.name} has no image that "
-                f"can be read, first {example.path}: {each.reason}."
-            )
     groups = [example.group for example in examples]
     split = splits.assign(
         hashes,
         labels,
         given=[example.split for example in examples],
         groups=groups,
+        images_per_class=images_per_class,
         seed=split_seed,
     )
-    names = split.names
-    if images_per_class != "all":
-        names = splits.few(
-            names,
-            labels,
-            hashes,
-            images_per_class=int(images_per_class),
-            seed=split_seed,
-        )
-    index = {label: number for number, label in enumerate(source.labels)}
-    duplicates = _duplicates(
-        examples,
-        hashes,
-        _alike([facts[row] for row in rows], names, progress),
-    )
+    number = {label: index for index, label in enumerate(source.labels)}
+    alike = _alike(readable, split.names, progress)
+    duplicates = _duplicates(examples, hashes, alike)
     return Dataset(
         name=source.name,
         labels=source.labels,
         paths=tuple(example.path for example in examples),
-        targets=np.array([index[label] for label in labels], np.int32),
-        splits=names,
+        targets=np.array([number[label] for label in labels], np.int32),
+        splits=split.names,
         hashes=np.array(hashes),
         rows=np.array(rows, np.int64),
         images=store.images(),
@@ -158,8 +129,40 @@ def prepare(
         duplicates=duplicates,
         notes=split.notes + _duplicate_notes(duplicates),
         groups=tuple(splits.together(hashes, groups)),
-        sizes=np.array([[facts[row].width, facts[row].height] for row in rows]),
+        sizes=np.array([[fact.width, fact.height] for fact in readable]),
     )
+
+
+def _unreadable(
+    source: sources.Source,
+    facts: Sequence[file_facts.Facts],
+    on_bad_image: str,
+) -> tuple[tuple[str, str], ...]:
+    """Returns (path, reason) of the images that cannot be read.
+
+    Raises `UserError` where there must be none, or a class has no other.
+    """
+    skipped = []
+    absent: dict[str, str] = {}
+    for example, fact in zip(source.examples, facts, strict=True):
+        if fact.reason:
+            skipped.append((example.path, fact.reason))
+            absent.setdefault(example.label, f"{example.path}: {fact.reason}")
+    if skipped and on_bad_image == "fail":
+        raise errors.UserError(
+            f"{len(skipped)} images cannot be read, first {skipped[0][0]}: "
+            f"{skipped[0][1]}. Mend or remove them, or give "
+            "--on_bad_image=skip."
+        )
+    for example, fact in zip(source.examples, facts, strict=True):
+        if not fact.reason:
+            absent.pop(example.label, None)
+    for label, first in absent.items():
+        raise errors.UserError(
+            f"class {label!r} of {source.name} has no image that can be read, "
+            f"first {first}."
+        )
+    return tuple(skipped)
 
 
 def digest(dataset: Dataset) -> str:
@@ -178,42 +181,35 @@ def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
     """Returns the number of images by split and class."""
     result = {}
     for split in (*splits.SPLITS, "unused"):
-        found = collections.Counter(
-            dataset.targets[dataset.positions(split)].tolist()
-        )
-        if split != "unused" or found:
-            result[split] = {
-                label: found[number]
-                for number, label in enumerate(dataset.labels)
-            }
+        targets = dataset.targets[dataset.positions(split)]
+        images = np.bincount(targets, minlength=len(dataset.labels)).tolist()
+        if split != "unused" or len(targets):
+            result[split] = dict(zip(dataset.labels, images, strict=True))
     return result
 
 
 def _alike(
-    pictures: Sequence[file_facts.Facts],
+    facts: Sequence[file_facts.Facts],
     names: Sequence[str],
     progress: progresses.Progress,
 ) -> int:
     """Returns how many images look like one of training; equal ones apart."""
-    if len(pictures) > _COMPARED:
+    if len(facts) > _COMPARED:
         return -1
     thumbnails = np.frombuffer(
-        b"".join(each.thumbnail for each in pictures), np.uint8
-    )
-    side = math.isqrt(len(thumbnails) // len(pictures))
+        b"".join(fact.thumbnail for fact in facts), np.uint8
+    ).reshape(-1, scans.THUMBNAIL, scans.THUMBNAIL)
     count = 0
-    for group in copies.alike(
-        thumbnails.reshape(-1, side, side), progress=progress
-    ):
+    for group in copies.alike(thumbnails, progress=progress):
         learned = {
-            pictures[index].pixels
+            facts[index].pixels
             for index in group.images
             if names[index] == "train"
         }
         count += sum(
             bool(learned)
             and names[index] in ("validation", "test")
-            and pictures[index].pixels not in learned
+            and facts[index].pixels not in learned
             for index in group.images
         )
     return count
@@ -227,36 +223,24 @@ def _duplicates(
     ]
     return Duplicates(
         len(groups),
-        sum(len({each.split for each in group}) > 1 for group in groups),
-        sum(len({each.label for each in group}) > 1 for group in groups),
+        sum(len({example.split for example in group}) > 1 for group in groups),
+        sum(len({example.label for example in group}) > 1 for group in groups),
         alike,
     )
 
 
 def _duplicate_notes(duplicates: Duplicates) -> tuple[str, ...]:
-    notes = []
-    if duplicates.groups:
-        notes.append(
-            "Pictures that are there more than once, with equal pixels: "
-            f"{duplicates.groups}. Splits made here keep equal ones on one "
-            "side."
-        )
-    if duplicates.across_given_splits:
-        notes.append(
-            "Pictures that stand in more than one of the given splits, so "
-            f"that results are too good: {duplicates.across_given_splits}."
-        )
-    if duplicates.under_two_labels:
-        notes.append(
-            "Pictures that stand under more than one label, so that no "
-            "classifier can be right on all of them: "
-            f"{duplicates.under_two_labels}."
-        )
-    if duplicates.alike_across_splits > 0:
-        notes.append(
-            "Validation and test pictures that look like one of training, so "
-            "that results may be too good: "
-            f"{duplicates.alike_across_splits}. `tlkeras check` shows them, "
-            "and its --fix keeps them on one side."
-        )
-    return tuple(notes)
+    texts = {
+        "Pictures that are there more than once, with equal pixels: {}. Splits "
+        "made here keep equal ones on one side.": duplicates.groups,
+        "Pictures that stand in more than one of the given splits, so that "
+        "results are too good: {}.": duplicates.across_given_splits,
+        "Pictures that stand under more than one label, so that no classifier "
+        "can be right on all of them: {}.": duplicates.under_two_labels,
+        "Validation and test pictures that look like one of training, so that "
+        "results may be too good: {}. `tlkeras check` shows them, and its "
+        "--fix keeps them on one side.": duplicates.alike_across_splits,
+    }
+    return tuple(
+        text.format(count) for text, count in texts.items() if count > 0
+    )

@@ -6,13 +6,14 @@ import os
 import pathlib
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 
 # Another number where facts are found another way, so that old ones are not
 # believed.
-_VERSION = 1
+_VERSION = 2
 _FILE = "scans.sqlite"
 # A standard deviation of under two grey levels is the noise of a camera or of
 # JPEG.
@@ -52,21 +53,35 @@ class Facts:
         return not self.reason and self.contrast < _CONSTANT
 
 
+# What SQLite says of a place that cannot be used, but of no damage.
+_UNAVAILABLE = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+)
+# What becomes of a damaged row: a path that nobody asked for, a number that
+# is a text.
+_WRONG_TYPES = (KeyError, TypeError, ValueError, OverflowError)
 _NAMES = tuple(field.name for field in dataclasses.fields(Facts))
 
 
 def kept(directory: str | os.PathLike) -> tuple[int, int]:
     """Returns of how many files facts are kept, and in how many bytes."""
     path = pathlib.Path(directory, _FILE)
-    found = [0]
+    count = [0]
 
-    def count(database: sqlite3.Connection) -> None:
-        found[:] = database.execute("SELECT COUNT(*) FROM facts").fetchone()
+    def work(database: sqlite3.Connection) -> None:
+        count[:] = database.execute("SELECT COUNT(*) FROM facts").fetchone()
 
     if not path.exists():
         return 0, 0
-    _use(directory, count)
-    return found[0], path.stat().st_size if path.exists() else 0
+    _use(directory, work)
+    return count[0], path.stat().st_size if path.exists() else 0
 
 
 def clear(directory: str | os.PathLike) -> None:
@@ -80,31 +95,32 @@ def load(
     """Returns what is known of files whose stamps are still the same.
 
     stamps: path -> what changes when the file does. Nothing is known where
-    the file in `directory` is absent or cannot be used.
+    the database in `directory` is absent or cannot be used.
     """
     known: dict[str, Facts] = {}
-    paths = list(stamps)
+    encoded = {os.fsencode(path): path for path in stamps}
+    keys = list(encoded)
 
-    used: list[tuple[int, bytes]] = []
-
-    def find(database: sqlite3.Connection) -> None:
-        for start in range(0, len(paths), _AT_ONCE):
-            some = {
-                os.fsencode(each): each for each in paths[start:][:_AT_ONCE]
-            }
-            found = database.execute(
+    def work(database: sqlite3.Connection) -> None:
+        for start in range(0, len(keys), _AT_ONCE):
+            block = keys[start : start + _AT_ONCE]
+            rows = database.execute(
                 f"SELECT path, stamp, {', '.join(_NAMES)} FROM facts "
-                f"WHERE path IN ({', '.join('?' * len(some))})",
-                list(some),
-            ).fetchall()
-            for path, stamp, *values in found:
-                if stamp == _stamp(stamps[some[path]]):
-                    known[some[path]] = Facts(*values)
-            used.extend((int(time.time()), path) for path, *_ in found)
+                f"WHERE path IN ({', '.join('?' * len(block))})",
+                block,
+            )
+            for key, stamp, *values in rows:
+                facts = Facts(*values)
+                if stamp == _stamp(stamps[encoded[key]], facts):
+                    known[encoded[key]] = facts
         # Last, because a place that cannot be written to can still be read.
-        database.executemany("UPDATE facts SET used = ? WHERE path = ?", used)
+        now = int(time.time())
+        database.executemany(
+            "UPDATE facts SET used = ? WHERE path = ?",
+            [(now, os.fsencode(path)) for path in known],
+        )
 
-    _use(directory, find)
+    _use(directory, work)
     return known
 
 
@@ -116,19 +132,20 @@ def save(
     Several processes may do so at once.
     """
     marks = ", ".join("?" * (3 + len(_NAMES)))
+    now = int(time.time())
+    values = [
+        (
+            os.fsencode(path),
+            _stamp(stamp, facts),
+            *dataclasses.astuple(facts),
+            now,
+        )
+        for path, stamp, facts in rows
+    ]
 
-    def add(database: sqlite3.Connection) -> None:
+    def work(database: sqlite3.Connection) -> None:
         database.executemany(
-            f"INSERT OR REPLACE INTO facts VALUES ({marks})",
-            [
-                (
-                    os.fsencode(path),
-                    _stamp(stamp),
-                    *(getattr(facts, name) for name in _NAMES),
-                    int(time.time()),
-                )
-                for path, stamp, facts in rows
-            ],
+            f"INSERT OR REPLACE INTO facts VALUES ({marks})", values
         )
         database.execute(
             "DELETE FROM facts WHERE path IN (SELECT path FROM facts "
@@ -136,11 +153,17 @@ def save(
             [_MOST],
         )
 
-    _use(directory, add)
+    if values:
+        _use(directory, work)
 
 
-def _stamp(stamp: str) -> str:
-    return f"{_VERSION}:{stamp}"
+def _stamp(stamp: str, facts: Facts) -> str:
+    """Returns a file's stamp with a checksum of what is said of it.
+
+    A row in which something was damaged is not believed.
+    """
+    checksum = zlib.crc32(repr(dataclasses.astuple(facts)).encode())
+    return f"{_VERSION}:{stamp}:{checksum}"
 
 
 def _use(
@@ -149,9 +172,9 @@ def _use(
 ) -> None:
     """Calls `work` with the database, or not where it cannot be opened.
 
-    A file that is damaged or of another version is removed, and so made anew
-    the next time. Where the place
-    is read-only, full or busy, nothing is kept, and the work goes on.
+    A file that is damaged or of another version is removed, so that the next
+    call makes it anew. Where the place is read-only, full or busy, nothing is
+    kept, and the caller goes on.
     """
     path = pathlib.Path(directory, _FILE)
     try:
@@ -163,10 +186,11 @@ def _use(
                     f"stamp, {', '.join(_NAMES)}, used)"
                 )
                 work(database)
-    except (sqlite3.DatabaseError, OSError) as error:
-        busy = isinstance(error, sqlite3.OperationalError | OSError)
-        # The plain error is that of a table with other columns.
-        other = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR
-        if other or not busy:
+    except OSError:
+        return
+    except (sqlite3.Error, *_WRONG_TYPES) as error:
+        # The low byte; the others say more of it.
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 255
+        if code not in _UNAVAILABLE:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

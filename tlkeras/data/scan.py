@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ import tensorflow as tf
 
 from tlkeras import progress as progresses
 from tlkeras.data import decode
-from tlkeras.data import facts as kept_facts
+from tlkeras.data import facts as file_facts
 from tlkeras.data import header
 from tlkeras.data import images as image_stores
 from tlkeras.data import sources
@@ -43,14 +42,14 @@ def scan(
     stamps: Sequence[sources.Stamp | None],
     *,
     max_pixels: int,
-    keep: str | os.PathLike,
+    cache_dir: str | os.PathLike,
     store: image_stores.Store | None = None,
     progress: progresses.Progress,
 ) -> tuple[Facts, ...]:
     """Returns what each image of `source` is, reading those not yet known.
 
-    stamps: of all images, as `sources.stamps` gives them. keep: the directory
-    in which facts are kept between runs. store: gets what is decoded here.
+    stamps: of all images, as `sources.stamps` gives them. cache_dir: where
+    facts are kept between runs. store: gets what is decoded here.
 
     Raises `UserError` where a file changes while it is read.
     """
@@ -62,7 +61,7 @@ def scan(
         for path, stamp in zip(paths, stamps, strict=True)
         if stamp
     }
-    known = kept_facts.load(keep, keys) if keys else {}
+    known = file_facts.load(cache_dir, keys) if keys else {}
     if known:
         progress.say(
             f"{len(known):,} of {len(paths):,} images are unchanged since an "
@@ -72,49 +71,42 @@ def scan(
     examine = functools.partial(
         _examine, source=source, stamps=stamps, limit=max_pixels, store=store
     )
-    found: dict[int, Facts] = {}
+    facts = {
+        index: known[path] for index, path in enumerate(paths) if path in known
+    }
     progress.begin("reading images", len(missing))
     try:
         for start in range(0, len(missing), _BLOCK):
             block = missing[start : start + _BLOCK]
-            read: dict[int, Facts] = {}
             try:
-                for index, facts in zip(
+                for index, fact in zip(
                     block, image_stores.pool().map(examine, block), strict=True
                 ):
-                    read[index] = facts
+                    facts[index] = fact
                     progress.advance()
             finally:
                 # What an interrupted scan has read is not read again.
-                _keep(keep, paths, stamps, keys, read)
-            found |= read
+                file_facts.save(
+                    cache_dir,
+                    [
+                        (paths[index], keys[paths[index]], facts[index])
+                        for index in block
+                        if index in facts
+                        and _can_be_kept(facts[index], stamps[index])
+                    ],
+                )
     finally:
         progress.end()
-    return tuple(
-        found[index] if index in found else known[path]
-        for index, path in enumerate(paths)
-    )
+    return tuple(facts[index] for index in range(len(paths)))
 
 
-def _keep(
-    directory: str | os.PathLike,
-    paths: Sequence[str],
-    stamps: Sequence[sources.Stamp | None],
-    keys: Mapping[str, str],
-    read: Mapping[int, Facts],
-) -> None:
-    """Keeps the facts of files that have a stamp and stood still for long."""
-    settled = time.time_ns() - _SETTLED * 1e9
-    rows = [
-        (paths[index], keys[paths[index]], facts)
-        for index, facts in read.items()
-        # A file that could not even be opened may be readable next time.
-        if facts.kind
-        and stamps[index] is not None
-        and max(stamps[index].written, stamps[index].changed) < settled
-    ]
-    if rows:
-        kept_facts.save(directory, rows)
+def _can_be_kept(facts: Facts, stamp: sources.Stamp | None) -> bool:
+    """Tells whether a file was opened, and unchanged for long enough."""
+    # One that could not be opened may be readable next time.
+    if stamp is None or not facts.kind:
+        return False
+    latest = time.time_ns() - _SETTLED * 1e9
+    return max(stamp.written, stamp.changed) < latest
 
 
 def _examine(
@@ -172,14 +164,14 @@ def _decoder(limit: int, shape: image_stores.Shape | None) -> Callable:
         grey = tf.reduce_mean(tf.cast(small, tf.float32), axis=-1)
         steps = tf.maximum(tf.shape(pixels)[:2] // _GRID, 1)
         grid = tf.cast(pixels[:: steps[0], :: steps[1]], tf.float32)
-        found = (
+        facts = (
             pixels,
             tf.cast(tf.round(grey), tf.uint8),
             tf.math.reduce_std(grid),
         )
         if shape is None:
-            return found
-        return *found, decode.resize(pixels, shape.size, shape.resize)
+            return facts
+        return *facts, decode.resize(pixels, shape.size, shape.resize)
 
     return image_stores.by_kind(run)
 

@@ -16,6 +16,14 @@ VALIDATION_SHARE = 0.15
 SPLITS = ("train", "validation", "test")
 
 
+class CannotSplit(errors.UserError):
+    """Classes, all of them in `labels`, that have too few images to split."""
+
+    def __init__(self, message: str, labels: tuple[str, ...]):
+        super().__init__(message)
+        self.labels = labels
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """The split of each image, and what had to be done for it.
@@ -33,17 +41,19 @@ def assign(
     *,
     given: Sequence[str],
     groups: Sequence[str],
+    images_per_class: int | str = "all",
     seed: int,
 ) -> Split:
     """Returns the split of each image, as given or by the hash of its pixels.
 
     hashes: of the decoded pixels. given: the source's own split for all
     images, or '' for all. groups: images of one non-empty group stay together.
+    images_per_class: of training at most; the rest is `unused`.
 
     Without given splits 15 % of the images are for test and 15 % for
     validation. A split that the source lacks is taken from its training part.
     A class that misses a split made here gets the images with its lowest
-    hashes moved there. Raises `UserError` where that cannot be done.
+    hashes moved there. Raises `CannotSplit` where that cannot be done.
     """
     known = list(given) if any(given) else ["train"] * len(hashes)
     if "train" not in known:
@@ -58,20 +68,28 @@ def assign(
     for key, label, name in zip(keys, labels, known, strict=True):
         if name == "train":
             classes[label].append(key)
-    places = {
-        key: _place(key, seed) for mine in classes.values() for key in mine
+    draws = {
+        key: _draw(key, seed) for members in classes.values() for key in members
     }
-    splits = {key: _name(place, lacking) for key, place in places.items()}
-    moved = _fill(splits, classes, places, ["train", *lacking])
+    splits = {key: _name(draw, lacking) for key, draw in draws.items()}
+    moved = _fill(splits, classes, draws, ["train", *lacking])
     names = tuple(
         splits[key] if name == "train" else name
         for key, name in zip(keys, known, strict=True)
     )
+    if images_per_class != "all":
+        names = few(
+            names,
+            labels,
+            hashes,
+            images_per_class=int(images_per_class),
+            seed=seed,
+        )
     notes = _given_notes(known, labels, groups) if any(given) else []
-    for split, some in moved.items():
+    for split, filled in moved.items():
         notes.append(
             f"Images were moved to {split} because chance had put none there "
-            f"of: {_few_names(some)}."
+            f"of: {_few_names(filled)}."
         )
     return Split(names, tuple(notes))
 
@@ -93,26 +111,26 @@ def few(
     training: dict[str, list[tuple[float, int]]] = {}
     for index, (name, label) in enumerate(zip(names, labels, strict=True)):
         if name == "train":
-            place = _place(f"few:{hashes[index]}", seed)
-            training.setdefault(label, []).append((place, index))
-    for mine in training.values():
-        for _, index in sorted(mine)[images_per_class:]:
+            draw = _draw(f"few:{hashes[index]}", seed)
+            training.setdefault(label, []).append((draw, index))
+    for members in training.values():
+        for _, index in sorted(members)[images_per_class:]:
             result[index] = "unused"
     return tuple(result)
 
 
-def _place(key: str, seed: int) -> float:
+def _draw(key: str, seed: int) -> float:
     """Returns a number in [0, 1) that depends on the key and the seed."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 
 
-def _name(place: float, lacking: Sequence[str]) -> str:
+def _name(draw: float, lacking: Sequence[str]) -> str:
     test = TEST_SHARE if "test" in lacking else 0.0
     validation = VALIDATION_SHARE if "validation" in lacking else 0.0
-    if place < test:
+    if draw < test:
         return "test"
-    return "validation" if place < test + validation else "train"
+    return "validation" if draw < test + validation else "train"
 
 
 def together(hashes: Sequence[str], groups: Sequence[str]) -> list[str]:
@@ -140,7 +158,7 @@ def together(hashes: Sequence[str], groups: Sequence[str]) -> list[str]:
 def _fill(
     splits: dict[str, str],
     classes: dict[str, list[str]],
-    places: dict[str, float],
+    draws: dict[str, float],
     wanted: Sequence[str],
 ) -> dict[str, list[str]]:
     """Moves keys in `splits` until each class has one in each split wanted.
@@ -148,56 +166,73 @@ def _fill(
     Returns the classes for which that was done, by split. A key may belong to
     several classes, by a group or by equal pixels under two labels: it stays
     where it is if another class would lose its only one there. So each move
-    mends one want and makes none, and this ends.
+    fills one gap and makes none, and this ends. Raises `CannotSplit` with all
+    the classes whose gaps cannot be filled.
     """
     owners: dict[str, set[str]] = {}
-    for label, mine in classes.items():
-        for key in mine:
+    for label, members in classes.items():
+        for key in members:
             owners.setdefault(key, set()).add(label)
     counts = collections.Counter(
         (label, splits[key]) for key in owners for label in owners[key]
     )
     moved: dict[str, list[str]] = {}
-    for label, mine in classes.items():
+    failed: dict[str, list[str]] = {}
+    for label, members in classes.items():
         for split in wanted:
             if counts[label, split]:
                 continue
             free = [
                 key
-                for key in mine
-                if all(counts[each, splits[key]] > 1 for each in owners[key])
+                for key in members
+                if all(counts[owner, splits[key]] > 1 for owner in owners[key])
             ]
             if not free:
-                raise _too_small(label, mine, wanted)
+                failed[label] = members
+                break
             # The lowest of the split with most.
             key = min(
                 free,
-                key=lambda key: (-counts[label, splits[key]], places[key]),
+                key=lambda key: (-counts[label, splits[key]], draws[key]),
             )
-            for each in owners[key]:
-                counts[each, splits[key]] -= 1
-                counts[each, split] += 1
+            for owner in owners[key]:
+                counts[owner, splits[key]] -= 1
+                counts[owner, split] += 1
             splits[key] = split
             moved.setdefault(split, []).append(label)
+    if failed:
+        raise CannotSplit(_too_small(failed, wanted), tuple(failed))
     return moved
 
 
-def _too_small(
-    label: str, mine: list[str], wanted: Sequence[str]
-) -> errors.UserError:
-    parts = len(set(mine))
+def _too_small(failed: dict[str, list[str]], wanted: Sequence[str]) -> str:
+    """Returns a sentence on classes that cannot be split, with their keys."""
+    label, members = next(iter(failed.items()))
+    sets = len(set(members))
+    if len(failed) > 1:
+        sizes = [
+            f"{label!r} ({len(set(members))})"
+            for label, members in failed.items()
+        ]
+        return (
+            f"{len(failed)} classes cannot have an image in "
+            f"{' and '.join(wanted)} each: {', '.join(sizes)}. In brackets "
+            "are their training images; equal pictures and groups count once. "
+            "Where these are enough, other classes share groups or equal "
+            "pixels with them. Add images or leave these classes out."
+        )
     text = f"class {label!r} must have an image in {' and '.join(wanted)}, but "
-    if parts >= len(wanted):
+    if sets >= len(wanted):
         text += (
-            "its images cannot be parted without taking another class's only "
-            "one, because they share groups or equal pixels."
+            "its images cannot be separated without taking another class's "
+            "only one, because they share groups or equal pixels."
         )
     else:
         text += (
-            f"it has {len(mine)} training images, in {parts} sets that can "
-            "be parted (equal pictures and groups stay together)."
+            f"it has {len(members)} training images, in {sets} sets that can "
+            "be separated (equal pictures and groups stay together)."
         )
-    return errors.UserError(f"{text} Add images or leave the class out.")
+    return f"{text} Add images or leave the class out."
 
 
 def _given_notes(

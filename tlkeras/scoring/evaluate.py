@@ -127,7 +127,7 @@ def _labelled_data(
                 source,
                 sources.stamps(source),
                 max_pixels=classifier.shape.max_pixels,
-                keep=cache_dir,
+                cache_dir=cache_dir,
                 progress=progress,
             )
         ),
