@@ -77,9 +77,7 @@ def _tlkeras(feed: batches.Feed, classes: int) -> measuring.Parts:
         model,
         _phase(),
         feed,
-        first_epoch=0,
-        progress=measuring.QUIET,
-        callbacks=(clock,),
+        one_phase.Setup(measuring.QUIET, callbacks=lambda phase: (clock,)),
     )
     parts = clock.parts()
     # Of what the phase adds, the copies: one before it, one where an epoch is

@@ -100,9 +100,7 @@ def _train_head(
         model,
         records.Phase("head", "none", _HEAD_EPOCHS.value, 1e-3),
         feed,
-        first_epoch=0,
-        storage=_MEMORY,
-        progress=measuring.QUIET,
+        one_phase.Setup(measuring.QUIET, storage=_MEMORY),
     )
     return classifiers.state(model), result.score
 
@@ -132,10 +130,10 @@ def _phase(
         model,
         _tuning(unfreeze),
         feed,
+        one_phase.Setup(
+            measuring.QUIET, storage=storage, callbacks=lambda phase: (clock,)
+        ),
         first_epoch=_HEAD_EPOCHS.value,
-        storage=storage,
-        progress=measuring.QUIET,
-        callbacks=(clock,),
     )
     return {
         **clock.parts(),

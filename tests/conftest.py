@@ -229,7 +229,7 @@ def no_training(monkeypatch, no_export) -> list[records.Phase]:
 
     phases = []
 
-    def fit(model, phase, feed, **options):
+    def fit(model, phase, feed, setup, **options):
         phases.append(phase)
         epoch = records.Epoch(
             phase.name, 1, phase.learning_rate, 1.0, 0.5, 0.5, 1.0, 1.0, 9.0

@@ -187,10 +187,11 @@ def phase(images: int, changes: dict[str, Any], where: Any) -> dict[str, Any]:
             class_weights=np.array([0.5, 1.0, 2.0]),
             sharding=where.sharding,
         ),
-        first_epoch=0,
-        placement=where,
-        storage=row_store.Storage("memory", memory_bytes=1e9),
-        progress=tiny.QUIET,
+        one_phase.Setup(
+            tiny.QUIET,
+            where,
+            row_store.Storage("memory", memory_bytes=1e9),
+        ),
     )
     return {
         "cross_entropy": [

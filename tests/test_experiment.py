@@ -202,7 +202,7 @@ def test_a_killed_run_whose_data_changed_cannot_go_on(
             run(settings, tmp_path / "run")
     write_digits(tmp_path / "data", {2: "c"}, 10)
     before = tree(tmp_path)
-    with pytest.raises(errors.UserError, match="its data changed or a file"):
+    with pytest.raises(errors.UserError, match="images have changed since"):
         run(settings, tmp_path / "run")
     assert tree(tmp_path) == before
 
@@ -335,9 +335,9 @@ def test_images_a_step_are_no_more_than_there_are(
     fit = one_phase.fit
     sizes = []
 
-    def noted(model, phase, feed, **options):
+    def noted(model, phase, feed, setup, **options):
         sizes.append((feed.batch_size, feed.steps_per_epoch))
-        return fit(model, phase, feed, **options)
+        return fit(model, phase, feed, setup, **options)
 
     monkeypatch.setattr(one_phase, "fit", noted)
     settings = small(

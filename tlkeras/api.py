@@ -135,7 +135,7 @@ def compare(
     progress = progresses.Progress(quiet=quiet, brief=True)
     for sentence in unused:
         progress.say(sentence)
-    plan = plans.make(built, workdir, way="compare", progress=progress)
+    plan = plans.make(built, workdir, comparison=True, progress=progress)
     return comparing.run(plan, asked, progress=progress)
 
 

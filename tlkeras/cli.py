@@ -208,7 +208,7 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
     progress = _progress(brief=True)
     with _quiet():
         plan = plans.make(
-            config, values.workdir, way="compare", progress=progress
+            config, values.workdir, comparison=True, progress=progress
         )
         from tlkeras.comparison import comparing
         from tlkeras.report import terminal

@@ -6,6 +6,7 @@ be told at once and leave nothing behind.
 
 import dataclasses
 import datetime
+import functools
 import glob
 import os
 import pathlib
@@ -32,35 +33,44 @@ COMPARISON = "compare_settings.json"
 class Plan:
     """A run that can begin.
 
-    config: with absolute paths. directory: where its results go; a killed run
-      of the same settings may have left its finished phases there. Of several
-      processes only the first writes there.
-    image_size: side in pixels. weights: `none` where the strategy starts from
-      random ones. cache: what is kept between runs.
+    config: resolved: paths are absolute, the network is spelled as in the
+      catalogue, its input has a size, and `weights` is none where the strategy
+      starts from random ones.
+    directory: where the results go; a killed run of the same settings may have
+      left its finished phases there. Of several processes only the main one
+      writes there.
+    cache_dir: what is kept between runs.
     """
 
     config: configs.Config
     directory: pathlib.Path
-    row: catalog.Backbone
-    image_size: int
-    weights: str
-    strategy: strategies.Strategy
     source: sources.Source
-    cache: pathlib.Path
+    cache_dir: pathlib.Path
     group: processes.ProcessGroup = processes.SINGLE
+
+    @functools.cached_property
+    def strategy(self) -> strategies.Strategy:
+        """The strategy that the settings describe."""
+        return self.config.strategy_phases()
+
+    @property
+    def image_size(self) -> int:
+        """Side of the network's input in pixels."""
+        return int(self.config.image_size)
 
 
 def make(
     config: configs.Config,
     workdir: str | os.PathLike = "",
     *,
-    way: str = "",
+    comparison: bool = False,
     progress: progresses.Progress,
 ) -> Plan:
     """Returns the plan for `config`; writes nothing.
 
-    workdir: '' is a new directory below `runs/`, whose name ends in `way`.
-    way: `compare` for a comparison; '' is a run, and then the strategy.
+    workdir: '' is a new directory below `runs/`, named after the date, the
+    data, the network and the strategy. comparison: whether it is the plan that
+    all candidates share, and not that of one run.
 
     Of several processes it returns when all have one. Raises `UserError` for
     whatever is wrong and can be known already.
@@ -74,47 +84,55 @@ def make(
     if not group.is_main:
         progress.silence()
     return group.main_first(
-        lambda: _make(config, workdir, way, group, progress)
+        lambda: _make(config, workdir, comparison, group, progress)
     )
 
 
 def _make(
     config: configs.Config,
     workdir: str | os.PathLike,
-    way: str,
+    comparison: bool,
     group: processes.ProcessGroup,
     progress: progresses.Progress,
 ) -> Plan:
-    row, size = image_size(config.backbone, config.image_size)
-    strategy = config.strategy_phases()
-    weights = config.weights if strategy.pretrained else "none"
-    file = find_weights(weights, row, "--strategy=scratch")
-    config = dataclasses.replace(
-        config,
-        data=sources.absolute(config.data),
-        backbone=row.name,
-        weights=config.weights if file is None else _absolute(config.weights),
-        data_dir=_absolute(config.data_dir) if config.data_dir else "",
-        cache_dir=_absolute(config.cache_dir) if config.cache_dir else "",
-    )
+    config = resolve(config)
     # Opening a source may take a download, so it comes last.
-    directory = (
-        _claim(config, workdir, way) if group.is_main else pathlib.Path()
-    )
+    directory = pathlib.Path()
+    if group.is_main:
+        directory = _claim(config, workdir, comparison)
     source = sources.open(
         config.data, data_dir=config.data_dir, progress=progress
     )
     check_sizes(source, config)
-    return Plan(
+    cache_dir = files.cache_directory(config.cache_dir)
+    return Plan(config, directory, source, cache_dir, group)
+
+
+def resolve(
+    config: configs.Config, instead: str = "--strategy=scratch"
+) -> configs.Config:
+    """Returns the settings as a run uses them.
+
+    instead: what a message advises where there are no ImageNet weights.
+
+    Raises `UserError` for an unknown network, images smaller than it takes,
+    and weights that are not there.
+    """
+    backbone, size = image_size(config.backbone, config.image_size)
+    pretrained = config.strategy_phases().pretrained
+    weights = config.weights if pretrained else "none"
+    if weights == "imagenet":
+        locate.check_imagenet(backbone, instead)
+    elif locate.weights(weights) is not None:
+        weights = _absolute(weights)
+    return dataclasses.replace(
         config,
-        directory,
-        row,
-        size,
-        weights,
-        strategy,
-        source,
-        files.cache_directory(config.cache_dir),
-        group,
+        data=sources.absolute(config.data),
+        data_dir=_absolute(config.data_dir) if config.data_dir else "",
+        cache_dir=_absolute(config.cache_dir) if config.cache_dir else "",
+        backbone=backbone.name,
+        image_size=size,
+        weights=weights,
     )
 
 
@@ -124,14 +142,14 @@ def image_size(backbone: str, size: int | str) -> tuple[catalog.Backbone, int]:
     size: `auto` is the network's own. Raises `UserError` for an unknown
     network and for images smaller than it takes.
     """
-    row = catalog.find(backbone)
-    pixels = row.default_size if size == "auto" else int(size)
-    if pixels < row.smallest_size:
+    network = catalog.find(backbone)
+    pixels = network.default_size if size == "auto" else int(size)
+    if pixels < network.smallest_size:
         raise errors.UserError(
-            f"`image_size` must be at least {row.smallest_size} pixels for "
-            f"{row.name}. Received: {pixels}."
+            f"`image_size` must be at least {network.smallest_size} pixels for "
+            f"{network.name}. Received: {pixels}."
         )
-    return row, pixels
+    return network, pixels
 
 
 def check_places(data: str, **places: str) -> dict[str, pathlib.Path]:
@@ -253,15 +271,6 @@ def new_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
     return directory
 
 
-def find_weights(
-    weights: str, row: catalog.Backbone, instead: str
-) -> pathlib.Path | None:
-    """Returns the file that `weights` stand for, None for a word."""
-    if weights == "imagenet":
-        locate.check_imagenet(row, instead)
-    return locate.weights(weights)
-
-
 def _absolute(path: str) -> str:
     return str(files.expand(path).absolute())
 
@@ -290,12 +299,12 @@ def check_sizes(source: sources.Source, config: configs.Config) -> None:
 
 
 def _claim(
-    config: configs.Config, workdir: str | os.PathLike, way: str
+    config: configs.Config, workdir: str | os.PathLike, comparison: bool
 ) -> pathlib.Path:
     """Returns the directory for the run, if it is free for it."""
     if not workdir:
         files.check_directory("runs", "workdir")
-        return _name_directory(config, way)
+        return _name_directory(config, comparison)
     directory = files.check_directory(workdir, "workdir")
     if not directory.exists() or not files.entries(directory):
         return directory
@@ -316,7 +325,7 @@ def _claim(
             "another."
         ) from None
     kind = "comparison" if (directory / COMPARISON).exists() else "run"
-    if kind != ("comparison" if way else "run"):
+    if kind != ("comparison" if comparison else "run"):
         raise errors.UserError(
             f"`workdir` {directory} holds an unfinished {kind}. Choose "
             "another, or remove it."
@@ -335,10 +344,10 @@ def _claim(
     return directory
 
 
-def _name_directory(config: configs.Config, way: str) -> pathlib.Path:
+def _name_directory(config: configs.Config, comparison: bool) -> pathlib.Path:
     """Returns a directory below runs/ that does not exist."""
-    way = way or ("phases" if config.phases else config.strategy)
-    name = "-".join([_stamp(), _data_name(config.data), config.backbone, way])
+    what = "compare" if comparison else config.strategy_phases().name
+    name = "-".join([_stamp(), _data_name(config.data), config.backbone, what])
     directory = pathlib.Path("runs", name).absolute()
     number = 2
     while directory.exists():

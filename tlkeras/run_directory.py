@@ -1,9 +1,12 @@
-"""What training came to, and the files that it leaves."""
+"""What a run leaves in its directory, and how it is written."""
 
+import contextlib
 import dataclasses
+import pathlib
 import shlex
+from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,11 @@ import tensorflow as tf
 
 from tlkeras import files
 from tlkeras import plan as plans
+from tlkeras import progress as progresses
 from tlkeras import records
+from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
+from tlkeras.export import saved_model
 from tlkeras.machine import devices
 from tlkeras.models import saving
 from tlkeras.models import task as tasks
@@ -23,6 +29,7 @@ from tlkeras.scoring import used_images
 from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
 
+_REPORT = "report.json"
 # How many mistakes are shown.
 _MISTAKES = 24
 
@@ -31,41 +38,157 @@ _MISTAKES = 24
 class Outcome:
     """What training came to.
 
-    answers: probabilities [n, k] of the images of each split. quality: their
-    metrics. notes: what to know of the phases. scoring: images a second in the
-    second split that was scored, with nothing traced in it.
+    probabilities: [n, k] of the images of each split. quality: their metrics.
+    notes: what to know of the phases. scoring_speed: images a second, with
+    nothing traced in that time.
     """
 
     classifier: saving.TrainedModel
     results: tuple[records.PhaseResult, ...]
-    answers: Mapping[str, np.ndarray]
+    probabilities: Mapping[str, np.ndarray]
     quality: Mapping[str, dict[str, Any]]
     notes: tuple[str, ...]
-    scoring: float
+    scoring_speed: float
 
 
-def summarise(
+def ended(directory: pathlib.Path) -> bool:
+    """Tells whether a phase of the run in `directory` came to its end."""
+    return (directory / _REPORT).exists() or checkpoint.exists(directory)
+
+
+@contextlib.contextmanager
+def undo_on_error(
+    directory: pathlib.Path,
+    progress: progresses.Progress,
+    *,
+    ended: Callable[[pathlib.Path], bool] = ended,
+) -> Iterator[None]:
+    """Makes `directory`; if the block raises, leaves all as it was.
+
+    ended: whether the directory holds something that is worth keeping.
+
+    Raises `UserError` where another process works in it, and for images that
+    can no longer be read.
+    """
+    with files.directory(directory), files.alone(directory):
+        files.remove_unfinished(directory)
+        before = set(directory.iterdir())
+        try:
+            with batches.user_errors():
+                yield
+        except BaseException:
+            if not ended(directory):
+                for path in set(directory.iterdir()) - before:
+                    files.remove(path)
+            raise
+        finally:
+            # A terminal shows no cursor beside a bar.
+            progress.end()
+
+
+def write_config(plan: plans.Plan) -> None:
+    """Writes config.toml, which makes the run again."""
+    files.write_text(
+        plan.directory / "config.toml", configs.to_toml(plan.config)
+    )
+
+
+def write(
     plan: plans.Plan,
     data: datasets.Dataset,
     outcome: Outcome,
     *,
     seconds: float,
-    notes: Sequence[str] = (),
+    export: saved_model.Verified | None = None,
 ) -> dict[str, Any]:
-    """Returns the content of report.json; `seconds` are those of all."""
+    """Writes what a run leaves beside its model; returns report.json's content.
+
+    export: how the SavedModel was checked; None is a member of a comparison,
+    which has none, and no page either. seconds: of the whole run.
+
+    report.json comes last: it marks a run as finished.
+    """
+    notes = list(outcome.notes)
+    if export is not None:
+        notes.append(
+            f"The SavedModel answers as the model on {export.images} test "
+            "images, given as files and as pixels (largest difference "
+            f"{export.largest_difference:.1g})."
+        )
     report = summary.build(
         task=outcome.classifier.task.name,
         strategy=plan.strategy.name,
-        backbone=plan.row.name,
-        weights=plan.weights,
+        backbone=plan.config.backbone,
+        weights=plan.config.weights,
         image_size=plan.image_size,
         dataset=data,
         results=outcome.results,
         quality=outcome.quality,
         seconds=seconds,
-        notes=[*outcome.notes, *notes],
+        notes=notes,
     )
-    return report | {"scoring_images_per_second": outcome.scoring}
+    report["scoring_images_per_second"] = outcome.scoring_speed
+    _write_tables(plan.directory, data, outcome)
+    if export is not None:
+        _write_page(plan, data, outcome, report)
+    files.write_json(plan.directory / _REPORT, report)
+    checkpoint.remove(plan.directory)
+    return report
+
+
+def _write_tables(
+    directory: pathlib.Path, data: datasets.Dataset, outcome: Outcome
+) -> None:
+    """Writes what a run leaves beside its models and its report."""
+    history = _history(outcome)
+    names = [field.name for field in dataclasses.fields(records.Epoch)]
+    files.write_csv(
+        directory / "history.csv",
+        names,
+        ([getattr(row, name) for name in names] for row in history),
+    )
+    files.write_text(
+        directory / "labels.txt", "".join(f"{each}\n" for each in data.labels)
+    )
+    files.write_csv(directory / "skipped.csv", ("path", "reason"), data.skipped)
+    used_images.write(directory, data)
+    splits = ("test", "validation")
+    positions = np.concatenate([data.positions(split) for split in splits])
+    predicting.write(
+        directory / "predictions.csv",
+        {
+            "path": [data.paths[index] for index in positions],
+            "split": [data.splits[index] for index in positions],
+            "true_label": [
+                data.labels[data.targets[index]] for index in positions
+            ],
+        },
+        np.concatenate([outcome.probabilities[split] for split in splits]),
+        data.labels,
+        task=outcome.classifier.task,
+    )
+    files.write_json(directory / "environment.json", devices.environment())
+
+
+def _write_page(
+    plan: plans.Plan,
+    data: datasets.Dataset,
+    outcome: Outcome,
+    report: Mapping[str, Any],
+) -> None:
+    """Writes report.html, which shows what `report` says."""
+    config_path = shlex.quote(str(plan.directory / "config.toml"))
+    page.write(
+        plan.directory / "report.html",
+        report,
+        history=_history(outcome),
+        mistakes=_mistakes(
+            outcome.probabilities["test"], data, outcome.classifier.task
+        ),
+        command=f"tlkeras train --config={config_path} --workdir=NEW",
+        configuration=configs.to_toml(plan.config),
+        environment=devices.environment(),
+    )
 
 
 def _mistakes(
@@ -90,69 +213,6 @@ def _mistakes(
         }
         for index in worst
     ]
-
-
-def write_tables(
-    plan: plans.Plan, data: datasets.Dataset, outcome: Outcome
-) -> None:
-    """Writes what a run leaves beside its models and its report."""
-    directory, answers = plan.directory, outcome.answers
-    history = _history(outcome)
-    names = [field.name for field in dataclasses.fields(records.Epoch)]
-    files.write_csv(
-        directory / "history.csv",
-        names,
-        ([getattr(row, name) for name in names] for row in history),
-    )
-    files.write_text(
-        directory / "labels.txt", "".join(f"{each}\n" for each in data.labels)
-    )
-    files.write_csv(directory / "skipped.csv", ("path", "reason"), data.skipped)
-    used_images.write(directory, data)
-    splits = ("test", "validation")
-    positions = np.concatenate([data.positions(split) for split in splits])
-    predicting.write(
-        directory / "predictions.csv",
-        {
-            "path": [data.paths[index] for index in positions],
-            "split": [data.splits[index] for index in positions],
-            "true_label": [
-                data.labels[data.targets[index]] for index in positions
-            ],
-        },
-        np.concatenate([answers[split] for split in splits]),
-        data.labels,
-        task=outcome.classifier.task,
-    )
-    files.write_json(directory / "environment.json", devices.environment())
-
-
-def finish(plan: plans.Plan, report: Mapping[str, Any]) -> None:
-    """Writes report.json, which marks a run finished; nothing goes on then."""
-    files.write_json(plan.directory / "report.json", report)
-    checkpoint.remove(plan.directory)
-
-
-def write_page(
-    plan: plans.Plan,
-    data: datasets.Dataset,
-    outcome: Outcome,
-    report: Mapping[str, Any],
-) -> None:
-    """Writes report.html, which shows what `report` says."""
-    directory = plan.directory
-    config_path = shlex.quote(str(directory / "config.toml"))
-    page.write(
-        directory / "report.html",
-        report,
-        history=_history(outcome),
-        mistakes=_mistakes(
-            outcome.answers["test"], data, outcome.classifier.task
-        ),
-        command=f"tlkeras train --config={config_path} --workdir=NEW",
-        configuration=configs.to_toml(plan.config),
-        environment=devices.environment(),
-    )
 
 
 def _history(outcome: Outcome) -> list[records.Epoch]:

@@ -96,9 +96,9 @@ def check_phase(model: keras.Model, phase: records.Phase, size: int) -> None:
         model,
         phase,
         tiny.feed(IMAGES, size=size, batch_size=IMAGES * 2 // STEPS),
-        first_epoch=0,
-        storage=row_store.Storage("memory", memory_bytes=1e9),
-        progress=tiny.QUIET,
+        one_phase.Setup(
+            tiny.QUIET, storage=row_store.Storage("memory", memory_bytes=1e9)
+        ),
     )
     assert result.stopped == "budget"
     assert result.steps == STEPS

@@ -706,8 +706,7 @@ class TestNasnet:
             model,
             phase,
             tiny.feed(8, size=32),
-            first_epoch=0,
-            progress=tiny.QUIET,
+            one_phase.Setup(tiny.QUIET),
         )
         moved = {
             each.path

@@ -42,6 +42,9 @@ RESULT = records.PhaseResult(
 )
 
 
+DIGESTS = {"images": "1", "settings": "2"}
+
+
 @pytest.fixture(scope="module")
 def model():
     made = tiny.classifier()
@@ -56,12 +59,12 @@ def contents(model) -> list[bytes]:
 
 def test_gives_back_every_bit(model, tmp_path):
     assert not checkpoint.exists(tmp_path)
-    assert checkpoint.load(tmp_path, model) == ()
-    checkpoint.save(tmp_path, model, (RESULT,))
+    assert checkpoint.load(tmp_path, model, DIGESTS) == ()
+    checkpoint.save(tmp_path, model, (RESULT,), DIGESTS)
     assert checkpoint.exists(tmp_path)
     other = tiny.classifier(seed=5)
     assert contents(other) != contents(model)
-    assert checkpoint.load(tmp_path, other) == (RESULT,)
+    assert checkpoint.load(tmp_path, other, DIGESTS) == (RESULT,)
     # Dropout's seeds, too, which Keras' own files of weights leave out.
     assert contents(other) == contents(model)
 
@@ -69,55 +72,62 @@ def test_gives_back_every_bit(model, tmp_path):
 def test_scores_that_are_not_finite(model, tmp_path):
     score = records.Score(0.5, math.inf, 24)
     checkpoint.save(
-        tmp_path, model, (dataclasses.replace(RESULT, score=score),)
+        tmp_path, model, (dataclasses.replace(RESULT, score=score),), DIGESTS
     )
-    (found,) = checkpoint.load(tmp_path, model)
+    (found,) = checkpoint.load(tmp_path, model, DIGESTS)
     assert found.score == score
 
 
 def test_is_one_file_and_replaces_the_last(model, tmp_path):
-    checkpoint.save(tmp_path, model, (RESULT,))
-    checkpoint.save(tmp_path, model, (RESULT, RESULT))
+    checkpoint.save(tmp_path, model, (RESULT,), DIGESTS)
+    checkpoint.save(tmp_path, model, (RESULT, RESULT), DIGESTS)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.npz"]
-    assert checkpoint.load(tmp_path, model) == (RESULT, RESULT)
+    assert checkpoint.load(tmp_path, model, DIGESTS) == (RESULT, RESULT)
 
 
 def test_a_failed_save_leaves_the_last(model, tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, model, (RESULT,))
+    checkpoint.save(tmp_path, model, (RESULT,), DIGESTS)
 
     def fail(*arguments, **options):
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez", fail)
     with pytest.raises(errors.UserError, match="disk full"):
-        checkpoint.save(tmp_path, model, (RESULT, RESULT))
-    assert checkpoint.load(tmp_path, model) == (RESULT,)
+        checkpoint.save(tmp_path, model, (RESULT, RESULT), DIGESTS)
+    assert checkpoint.load(tmp_path, model, DIGESTS) == (RESULT,)
 
 
 def test_remove(model, tmp_path):
-    checkpoint.save(tmp_path, model, (RESULT,))
+    checkpoint.save(tmp_path, model, (RESULT,), DIGESTS)
     checkpoint.remove(tmp_path)
     checkpoint.remove(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 class TestRefusal:
-    """A ValueError, so that the caller can tell it in one line."""
-
     def test_of_another_model(self, model, tmp_path):
-        checkpoint.save(tmp_path, classifiers.build_head(4, 3), (RESULT,))
-        with pytest.raises(ValueError):
-            checkpoint.load(tmp_path, model)
+        head = classifiers.build_head(4, 3)
+        checkpoint.save(tmp_path, head, (RESULT,), DIGESTS)
+        with pytest.raises(errors.UserError, match="cannot go on"):
+            checkpoint.load(tmp_path, model, DIGESTS)
 
     def test_of_a_damaged_file(self, model, tmp_path):
-        checkpoint.save(tmp_path, model, (RESULT,))
+        checkpoint.save(tmp_path, model, (RESULT,), DIGESTS)
         path = tmp_path / "checkpoint.npz"
         path.write_bytes(path.read_bytes()[:-100])
-        with pytest.raises(ValueError, match="checkpoint.npz is damaged"):
-            checkpoint.load(tmp_path, model)
+        with pytest.raises(errors.UserError, match="checkpoint.npz is damaged"):
+            checkpoint.load(tmp_path, model, DIGESTS)
+
+    @pytest.mark.parametrize("name", DIGESTS)
+    def test_of_what_has_changed(self, model, tmp_path, name):
+        before = contents(model)
+        checkpoint.save(tmp_path, tiny.classifier(), (RESULT,), DIGESTS)
+        with pytest.raises(errors.UserError, match=f"whose {name} have"):
+            checkpoint.load(tmp_path, model, {**DIGESTS, name: "other"})
+        assert contents(model) == before
 
 
 def test_holds_no_python_objects(model, tmp_path):
-    checkpoint.save(tmp_path, model, (RESULT,))
+    checkpoint.save(tmp_path, model, (RESULT,), DIGESTS)
     with np.load(tmp_path / "checkpoint.npz", allow_pickle=False) as saved:
-        assert json.loads(str(saved["phases"]))[0]["steps"] == 3
+        assert json.loads(str(saved["content"]))["phases"][0]["steps"] == 3

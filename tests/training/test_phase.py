@@ -20,6 +20,7 @@ from tlkeras.backbones import base as bases
 from tlkeras.data import batches
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
+from tlkeras.training import claims
 from tlkeras.training import feature_cache
 from tlkeras.training import phase as one_phase
 from tlkeras.training import row_store
@@ -43,10 +44,10 @@ def fit(
         model,
         what,
         feed or tiny.feed(),
+        one_phase.Setup(
+            progress, storage=storage, callbacks=lambda phase: callbacks
+        ),
         first_epoch=first_epoch,
-        storage=storage,
-        progress=progress,
-        callbacks=callbacks,
     )
 
 
@@ -146,7 +147,7 @@ class TestFrozen:
             kernel.assign(np.nextafter(np.asarray(kernel), np.float32(9)))
 
         nudging = keras.callbacks.LambdaCallback(on_epoch_end=nudge)
-        with pytest.raises(one_phase.ClaimError, match="frozen, conv1/kernel"):
+        with pytest.raises(claims.ClaimError, match="frozen, conv1/kernel"):
             fit(model, phase("from:conv2", batch_norm=batch_norm), nudging)
 
     def test_moved_statistics_are_an_error(self):
@@ -155,7 +156,7 @@ class TestFrozen:
         moving = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: mean.assign_add([0, 0, 0, 1e-6])
         )
-        with pytest.raises(one_phase.ClaimError, match="bn2/moving_mean"):
+        with pytest.raises(claims.ClaimError, match="bn2/moving_mean"):
             fit(model, phase(), moving)
 
 
@@ -164,7 +165,7 @@ class TestLearning:
         # 3 steps an epoch; a rate that float32 rounds away.
         still = phase("none", 7, learning_rate=1e-38, patience=9)
         model = models_without_zeros()
-        with pytest.raises(one_phase.ClaimError, match="of the head in 21 st"):
+        with pytest.raises(claims.ClaimError, match="of the head in 21 st"):
             fit(model, still)
 
     def test_nothing_moves_in_few_steps(self):

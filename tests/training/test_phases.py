@@ -16,6 +16,7 @@ from tlkeras.backbones import base as bases
 from tlkeras.models import classifier as classifiers
 from tlkeras.settings import strategies
 from tlkeras.training import checkpoint
+from tlkeras.training import phase as one_phase
 from tlkeras.training import phases as all_phases
 
 HEAD = records.Phase("head", "none", 4, 0.3)
@@ -26,15 +27,13 @@ DESTRUCTIVE = records.Phase("destructive", "all", 1, 1e3)
 
 
 def run(model, *phases, done=(), after=lambda results: None, callbacks=None):
-    options = {"callbacks": callbacks} if callbacks else {}
     return all_phases.run(
         model,
         strategies.walk("test", phases),
         tiny.feed(),
-        progress=tiny.QUIET,
+        one_phase.Setup(tiny.QUIET, callbacks=callbacks or (lambda phase: ())),
         done=done,
         after_phase=after,
-        **options,
     )
 
 
@@ -117,7 +116,7 @@ def scored(monkeypatch, *accuracies):
     """Returns the results of phases that have these accuracies."""
     found = iter(accuracies)
 
-    def fit(model, phase, feed, **options):
+    def fit(model, phase, feed, setup, **options):
         return records.PhaseResult(
             phase=phase,
             score=records.Score(next(found), 1.0, 24),
@@ -192,7 +191,7 @@ class TestResume:
         killed = tiny.classifier()
 
         def save_and_die(results):
-            checkpoint.save(tmp_path, killed, results)
+            checkpoint.save(tmp_path, killed, results, {})
             if len(results) == 2:
                 raise MemoryError
 
@@ -201,7 +200,7 @@ class TestResume:
 
         # Other seeds: all that counts must come from the checkpoint.
         resumed = tiny.classifier(seed=7)
-        done = checkpoint.load(tmp_path, resumed)
+        done = checkpoint.load(tmp_path, resumed, {})
         found = run(resumed, *phases, done=done)
         assert contents(resumed) == contents(unbroken)
         assert list(map(essence, found)) == list(map(essence, wanted))

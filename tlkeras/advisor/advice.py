@@ -48,7 +48,7 @@ def give(
     """
     keras.utils.set_random_seed(subject.seed)
     base = classifiers.build_base(
-        subject.row.name, weights=subject.weights, image_size=subject.image_size
+        subject.backbone, weights=subject.weights, image_size=subject.image_size
     )
     data = datasets.prepare(
         subject.source,
@@ -59,8 +59,8 @@ def give(
         images_per_class=subject.images_per_class,
         # Only a sample is looked at, so squares are made when asked for.
         store_bytes=0,
-        directory=subject.cache,
-        cache_dir=subject.cache,
+        directory=subject.cache_dir,
+        cache_dir=subject.cache_dir,
         progress=progress,
     )
     train = data.positions("train")
@@ -93,7 +93,7 @@ def give(
     far = evidences.distance(found)
     return Advice(
         data.name,
-        subject.row.name,
+        subject.backbone,
         subject.weights,
         found,
         None if far is None else textbook.scenario(found.size.images, far),

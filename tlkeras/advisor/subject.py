@@ -6,7 +6,6 @@ import pathlib
 from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
-from tlkeras.backbones import catalog
 from tlkeras.data import sources
 from tlkeras.settings import config as configs
 
@@ -15,11 +14,11 @@ from tlkeras.settings import config as configs
 class Subject:
     """What advice is asked about; the settings are those of `train`.
 
-    image_size: side in pixels. cache: what is kept between runs.
+    image_size: side in pixels. cache_dir: what is kept between runs.
     """
 
     source: sources.Source
-    row: catalog.Backbone
+    backbone: str
     weights: str
     image_size: int
     resize: str
@@ -27,7 +26,7 @@ class Subject:
     max_pixels: int
     seed: int
     split_seed: int
-    cache: pathlib.Path
+    cache_dir: pathlib.Path
 
 
 def make(config: configs.Config, *, progress: progresses.Progress) -> Subject:
@@ -35,24 +34,21 @@ def make(config: configs.Config, *, progress: progresses.Progress) -> Subject:
 
     Raises `UserError` for whatever is wrong and can be known already.
     """
-    row, size = plans.image_size(config.backbone, config.image_size)
-    plans.find_weights(config.weights, row, "--weights=none")
-    cache = files.cache_directory(config.cache_dir)
+    config = plans.resolve(config, "--weights=none")
+    cache_dir = files.cache_directory(config.cache_dir)
     source = sources.open(
-        sources.absolute(config.data),
-        data_dir=config.data_dir,
-        progress=progress,
+        config.data, data_dir=config.data_dir, progress=progress
     )
     plans.check_sizes(source, config)
     return Subject(
         source,
-        row,
+        config.backbone,
         config.weights,
-        size,
+        int(config.image_size),
         config.resize,
         config.images_per_class,
         config.max_pixels,
         config.seed,
         config.split_seed,
-        cache,
+        cache_dir,
     )

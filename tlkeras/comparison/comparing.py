@@ -24,7 +24,6 @@ from tlkeras import run_directory
 from tlkeras.comparison import budgets
 from tlkeras.comparison import candidates
 from tlkeras.comparison import ranking
-from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.report import comparison as page
 from tlkeras.scoring import metrics
@@ -62,8 +61,7 @@ def run(
     began = time.perf_counter()
     directory = plan.directory
     with (
-        experiment.undo_on_error(directory, progress, ended=_ended),
-        batches.user_errors(),
+        run_directory.undo_on_error(directory, progress, ended=_ended),
     ):
         # Whether the base can be built is known sooner than the images.
         experiment.build(_member_plan(plan, settings.names[0]))
@@ -94,8 +92,8 @@ def run(
                 "classes": list(data.labels),
                 "images": datasets.counts(data),
             },
-            "backbone": plan.row.name,
-            "weights": plan.weights,
+            "backbone": plan.config.backbone,
+            "weights": plan.config.weights,
             "image_size": plan.image_size,
             "budget": budget,
             "drop": settings.drop,
@@ -115,7 +113,7 @@ def run(
 
 def _ended(directory: pathlib.Path) -> bool:
     """Tells whether a member of the comparison is there to be kept."""
-    return any(map(experiment.ended, directory.glob("members/*")))
+    return any(map(run_directory.ended, directory.glob("members/*")))
 
 
 def _seconds_of_members(directory: pathlib.Path) -> float:
@@ -171,13 +169,8 @@ def _member_plan(
         seed=plan.config.seed if seed is None else seed,
         epochs=epochs,
     )
-    strategy = config.strategy_phases()
     return dataclasses.replace(
-        plan,
-        config=config,
-        directory=directory or plan.directory,
-        strategy=strategy,
-        weights=config.weights if strategy.pretrained else "none",
+        plan, config=config, directory=directory or plan.directory
     )
 
 
@@ -356,14 +349,10 @@ def _train_member(
     """Returns the seconds that a member took to train and to write."""
     began = time.perf_counter()
     progress.planned = list(member.strategy.planned)
-    with experiment.undo_on_error(
-        member.directory, progress, ended=experiment.ended
-    ):
+    with run_directory.undo_on_error(member.directory, progress):
         outcome = _learn(member, data, progress)
         seconds = time.perf_counter() - began
-        report = run_directory.summarise(member, data, outcome, seconds=seconds)
-        run_directory.write_tables(member, data, outcome)
-        run_directory.finish(member, report)
+        report = run_directory.write(member, data, outcome, seconds=seconds)
     progress.say(f"  test {metrics.sentence(report['test'])}")
     del outcome
     # Models refer to themselves in circles, 0.2 GB a member.

@@ -82,20 +82,24 @@ def forgetting_steps() -> Iterator[None]:
                 del known[name]
 
 
-def environment() -> dict[str, str]:
-    """Returns versions and devices, for the report."""
+def versions() -> dict[str, str]:
+    """Returns the versions of what computes: Python's own and of packages."""
     names = ["tlkeras", "keras", "tensorflow", "numpy", "scikit-learn"]
     if keras.backend.backend() not in names:
         names.append(keras.backend.backend())
-    versions = {}
+    found = {"python": platform.python_version()}
     for name in names:
         try:
-            versions[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
+            found[name] = "not installed"
+    return found
+
+
+def environment() -> dict[str, str]:
+    """Returns versions and devices, for the report."""
     return {
-        "python": platform.python_version(),
-        **versions,
+        **versions(),
         "backend": keras.backend.backend(),
         "platform": platform.platform(),
         "devices": ", ".join(keras.distribution.list_devices()),

@@ -265,10 +265,12 @@ def initialize_model(
 
 def state(model: keras.Model) -> list[np.ndarray]:
     """Returns a copy of all that `model` holds, dropout's seeds included."""
-    return [
-        np.array(keras.ops.convert_to_numpy(variable))
-        for variable in model.variables
-    ]
+    return [to_array(variable) for variable in model.variables]
+
+
+def to_array(variable: keras.Variable) -> np.ndarray:
+    """Returns a copy of a variable's value."""
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 def restore(model: keras.Model, arrays: Sequence[np.ndarray]) -> None:

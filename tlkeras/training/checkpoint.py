@@ -4,13 +4,16 @@ import dataclasses
 import json
 import os
 import pathlib
+import textwrap
 import zipfile
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from tlkeras import errors
 from tlkeras import files
 from tlkeras import records
 from tlkeras.models import classifier as classifiers
@@ -23,17 +26,22 @@ def save(
     directory: str | os.PathLike,
     model: keras.Model,
     results: tuple[records.PhaseResult, ...],
+    digests: Mapping[str, str],
 ) -> None:
     """Writes what the phases came to and the model, whole or not at all.
+
+    digests: of all that decides the run, by what it is called.
 
     Keras' own weights files lack the state of dropout's seeds, without which
     the next phase would not be that of an unbroken run.
     """
-    values = [dataclasses.asdict(result) for result in results]
+    content = {
+        "phases": [dataclasses.asdict(result) for result in results],
+        "digests": dict(digests),
+    }
     with files.replacing(pathlib.Path(directory, _NAME)) as temporary:
-        np.savez(
-            temporary, *classifiers.state(model), phases=json.dumps(values)
-        )
+        state = classifiers.state(model)
+        np.savez(temporary, *state, content=json.dumps(content))
 
 
 def exists(directory: str | os.PathLike) -> bool:
@@ -42,36 +50,59 @@ def exists(directory: str | os.PathLike) -> bool:
 
 
 def share(
-    directory: str | os.PathLike, from_first: Callable[[bytes], bytes]
+    directory: str | os.PathLike, broadcast: Callable[[bytes], bytes]
 ) -> None:
-    """Gives the other processes what a run left in the first one's directory.
+    """Gives the other processes what a run left in the main one's directory.
 
-    from_first: returns to all processes what the first one gave it.
+    broadcast: returns to all processes what the main one gave it.
     """
     path = pathlib.Path(directory, _NAME)
-    saved = from_first(path.read_bytes() if path.exists() else b"")
+    saved = broadcast(path.read_bytes() if path.exists() else b"")
     if saved and not path.exists():
         path.write_bytes(saved)
 
 
 def load(
-    directory: str | os.PathLike, model: keras.Model
+    directory: str | os.PathLike, model: keras.Model, digests: Mapping[str, str]
 ) -> tuple[records.PhaseResult, ...]:
     """Returns the results of finished phases, with their weights in `model`.
 
-    Raises ValueError where the file is damaged or of another model.
+    digests: of all that decides the run that wants to go on. Raises `UserError`
+    where they are others than those of the run that was killed, or the file is
+    damaged.
     """
+    path = pathlib.Path(directory, _NAME)
     if not exists(directory):
         return ()
-    path = pathlib.Path(directory, _NAME)
     try:
         with np.load(path) as saved:
-            phases = json.loads(str(saved["phases"]))
+            content = json.loads(str(saved["content"]))
             arrays = [saved[f"arr_{each}"] for each in range(len(saved) - 1)]
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    classifiers.restore(model, arrays)
-    return tuple(_result(values) for values in phases)
+        found = content["digests"]
+        changed = [name for name in digests if found.get(name) != digests[name]]
+        if changed:
+            raise errors.UserError(
+                f"`workdir` {directory} holds a run that was killed, and whose "
+                f"{' and '.join(changed)} have changed since: it cannot go on. "
+                "Choose another directory, or remove it."
+            )
+        classifiers.restore(model, arrays)
+        return tuple(_result(values) for values in content["phases"])
+    except errors.UserError:
+        raise
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise errors.UserError(
+            f"`workdir` {directory} holds a run that cannot go on, because "
+            f"{_NAME} is damaged ({textwrap.shorten(str(error), 200)}). Choose "
+            "another directory, or remove it."
+        ) from error
 
 
 def remove(directory: str | os.PathLike) -> None:

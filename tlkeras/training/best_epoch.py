@@ -1,0 +1,93 @@
+"""The callback of a phase: keeps its best epoch, ends it in time."""
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from tlkeras import progress as progresses
+from tlkeras import records
+from tlkeras.models import classifier as classifiers
+
+if TYPE_CHECKING:
+    from tlkeras.data import batches
+
+
+class BestEpoch(keras.callbacks.Callback):
+    """Keeps the best epoch, and ends the phase when it has converged.
+
+    moving: the variables of which it keeps those of the best epoch.
+
+    Afterwards `best` holds their values and `score` how good they are, both
+    None where no epoch came to its end; `stopped` says why the phase ended.
+    """
+
+    def __init__(
+        self,
+        phase: records.Phase,
+        feed: "batches.Feed",
+        moving: list[keras.Variable],
+        progress: progresses.Progress,
+    ):
+        super().__init__()
+        self.phase = phase
+        self.feed = feed
+        self.moving = moving
+        self.progress = progress
+        self.history: list[records.Epoch] = []
+        self.score: records.Score | None = None
+        self.best: list[np.ndarray] | None = None
+        self.best_epoch = 0
+        self.steps = 0
+        self.stopped = "budget"
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch_began = self.epoch_ended = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        self.epoch_ended = time.perf_counter()
+        self.progress.step_ends(self.feed.batch_size)
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = self.epoch_ended - self.epoch_began
+        score = records.Score(
+            float(logs["val_accuracy"]),
+            float(logs["val_cross_entropy"]),
+            self.feed.validation_images,
+        )
+        rate = self.model.optimizer.learning_rate
+        result = records.Epoch(
+            phase=self.phase.name,
+            epoch=epoch + 1,
+            learning_rate=float(keras.ops.convert_to_numpy(rate)),
+            loss=float(logs["loss"]),
+            accuracy=float(logs["accuracy"]),
+            validation_accuracy=score.accuracy,
+            validation_cross_entropy=score.cross_entropy,
+            seconds=seconds,
+            images_per_second=self.feed.train_images / seconds,
+        )
+        if not math.isfinite(result.loss):
+            self._stop("diverged")
+            return
+        self.history.append(result)
+        if self.score is None or records.better(score, self.score):
+            self.score = score
+            self.best = [classifiers.to_array(each) for each in self.moving]
+            self.best_epoch = epoch + 1
+        self.progress.epoch_ends(result)
+        waited = epoch + 1 - max(self.best_epoch, self._warmup_epochs())
+        if waited >= self.phase.patience and epoch + 1 < self.phase.epochs:
+            self._stop("patience")
+
+    def _stop(self, why: str) -> None:
+        self.stopped = why
+        self.model.stop_training = True
+
+    def _warmup_epochs(self) -> int:
+        if self.phase.schedule == "constant":
+            return 0
+        return math.ceil(self.phase.warmup * self.phase.epochs)
