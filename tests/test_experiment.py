@@ -142,8 +142,8 @@ def kill_after(number: int, monkeypatch) -> None:
     """Ends a run as `kill -9` would, when `number` phases have ended."""
     save = checkpoint.save
 
-    def save_and_die(directory, model, results):
-        save(directory, model, results)
+    def save_and_die(directory, model, results, digests):
+        save(directory, model, results, digests)
         if len(results) == number:
             raise Killed
 
@@ -267,7 +267,12 @@ def test_an_interrupted_phase_is_reported_as_such(photos, tmp_path, no_export):
                 raise KeyboardInterrupt
 
     quiet = Interrupt(quiet=True)
-    values = {**TWO_PHASES, "head_epochs": 9, "tensorboard": True}
+    values = {
+        **TWO_PHASES,
+        "head_solver": "adam",
+        "head_epochs": 9,
+        "tensorboard": True,
+    }
     settings = small(data=f"folder:{photos}", **values)
     made = plan.make(settings, tmp_path, progress=quiet)
     done = experiment.run(made, progress=quiet)
