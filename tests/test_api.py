@@ -93,6 +93,59 @@ def test_files_arrays_and_pictures_are_the_same(classifier, images):
             )
 
 
+def pillow_files() -> dict[str, tuple[PIL.Image.Image, str, dict]]:
+    """Returns images by what they are, with how to write them to a file."""
+    noise = np.random.default_rng(0).integers(0, 256, [9, 6, 4], np.uint8)
+    rgba = PIL.Image.fromarray(noise)
+    rgb = rgba.convert("RGB")
+    grey = rgb.convert("L")
+    palette = rgb.quantize(16)
+    deep = PIL.Image.fromarray(
+        np.arange(0, 65535, 1213, np.uint16)[:54].reshape(9, 6)
+    )
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6
+    return {
+        "RGB": (rgb, "png", {}),
+        "JPEG turned": (rgb, "jpeg", {"exif": turned}),
+        "L": (grey, "png", {}),
+        "1": (grey.convert("1"), "png", {}),
+        "LA": (rgba.convert("LA"), "png", {}),
+        "RGBA": (rgba, "png", {}),
+        "RGBA of WebP": (rgba, "webp", {"lossless": True}),
+        "P": (palette, "png", {}),
+        "P transparent": (palette, "png", {"transparency": 3}),
+        "I;16": (deep, "png", {}),
+        "CMYK": (rgb.convert("CMYK"), "jpeg", {}),
+        "YCbCr": (rgb.convert("YCbCr"), "jpeg", {}),
+    }
+
+
+@pytest.mark.parametrize("name", pillow_files())
+def test_a_file_and_its_pillow_image_get_one_answer(classifier, tmp_path, name):
+    image, suffix, options = pillow_files()[name]
+    path = tmp_path / f"image.{suffix}"
+    image.save(path, **options)
+    (of_file,) = classifier.predict(path)
+    (of_image,) = classifier.predict(PIL.Image.open(path))
+    # Pillow rounds CMYK otherwise, by one level at most.
+    atol = 0.02 if name == "CMYK" else 1e-6
+    np.testing.assert_allclose(
+        of_image["probabilities"], of_file["probabilities"], atol=atol
+    )
+
+
+def test_arrays_and_pillow_images_may_be_mixed(classifier, images):
+    picture = PIL.Image.open(images[0])
+    one, other = classifier.predict([pixels(images[0]), picture])
+    np.testing.assert_array_equal(one["probabilities"], other["probabilities"])
+
+
+def test_a_pillow_image_that_is_none_is_refused(classifier):
+    with pytest.raises(tlkeras.UserError, match="a Pillow image: "):
+        classifier.predict(PIL.Image.new("RGB", (0, 5)))
+
+
 def test_one_image_needs_no_list(classifier, images):
     expected = classifier.predict(images[:1])[0]
     for one in (images[0], str(images[0]), pixels(images[0])):

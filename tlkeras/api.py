@@ -1,12 +1,18 @@
-"""The Python door: train in one call, load a run, predict."""
+"""The way in from Python: train in one call, load a run, predict."""
 
 import dataclasses
+import inspect
 import os
+import textwrap
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeVar
 
 import keras
 import numpy as np
+import PIL.Image
 
 from tlkeras import errors
 from tlkeras import experiment
@@ -22,42 +28,70 @@ from tlkeras.settings import commands
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
 
+# What `Classifier.predict` takes one of.
+Image = str | os.PathLike | np.ndarray | PIL.Image.Image
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A trained classifier.
+    """A trained classifier, as `tlkeras.load` returns it.
 
     model: images [n, size, size, 3], float32 in 0..255 -> logits [n, k].
     labels: the k classes, in the order of the logits.
+
+    Example:
+        >>> import tlkeras
+        >>> classifier = tlkeras.load("runs/photos")
+        >>> classifier.labels
+        ('null', 'zwölf', '二')
     """
 
     model: keras.Model
     labels: tuple[str, ...]
     saved: saving.TrainedModel = dataclasses.field(repr=False)
 
-    def predict(
-        self, images: str | np.ndarray | Sequence[str | np.ndarray]
-    ) -> list[dict[str, Any]]:
+    def predict(self, images: Image | Sequence[Image]) -> list[dict[str, Any]]:
         """Returns label, score and probabilities [k] of each image.
 
-        images: paths, globs or folders, or arrays [h, w, 3], uint8, or one
-        array [n, h, w, 3].
+        images: one or several paths, globs or folders; or one or several
+          pictures: arrays [h, w, 3], uint8, or Pillow images; or one array
+          [n, h, w, 3]. A Pillow image is turned as its EXIF says, and answered
+          as the file that it came from.
 
-        Raises `UserError` for a path or an array that is no image.
+        Raises `UserError` for a path or a picture that is no image.
+
+        Example:
+            >>> import PIL.Image
+            >>> import tlkeras
+            >>> classifier = tlkeras.load("runs/photos")
+            >>> (answer,) = classifier.predict("photo.png")
+            >>> answer["label"], len(answer["probabilities"])
+            ('null', 3)
+            >>> picture = PIL.Image.open("photo.png")
+            >>> (answer,) = classifier.predict(picture)
+            >>> answer["label"]
+            'null'
         """
-        if isinstance(images, np.ndarray):
-            several = images.ndim == 4
+        if isinstance(images, np.ndarray) and images.ndim == 4:
+            given: Sequence[Any] = list(images)
         else:
-            several = isinstance(images, list | tuple)
-        given = images if several else [images]
-        if not len(given):
+            given = images if isinstance(images, list | tuple) else [images]
+        if not given:
             return []
-        if all(isinstance(each, str | os.PathLike) for each in given):
+        if all(isinstance(image, str | os.PathLike) for image in given):
             names = plans.find_images(given)
             probabilities = self._of_files(names)
         else:
             names = [f"array {index}" for index in range(len(given))]
-            probabilities = predicting.predict_arrays(self.saved, given)
+            arrays = [
+                predicting.pillow_pixels(self.saved, image)
+                if isinstance(image, PIL.Image.Image)
+                else image
+                for image in given
+            ]
+            probabilities = predicting.predict_arrays(self.saved, arrays)
         return [
             {
                 "image": name,
@@ -82,6 +116,34 @@ class Classifier:
         return prediction.probabilities
 
 
+def _lists(
+    settings: Iterable[setting_rules.Setting],
+) -> Callable[[_Function], _Function]:
+    """Returns a decorator that lists `settings` in a function's docstring.
+
+    Those that are parameters of their own are described there already.
+    """
+
+    def listed(function: _Function) -> _Function:
+        own = inspect.signature(function).parameters
+        lines = []
+        for setting in settings:
+            if setting.name not in own:
+                allowed = setting_rules.allowed(setting.rule)
+                lines.append(f"    {setting.name} = {setting.default!r}")
+                lines += textwrap.wrap(
+                    setting.rule.help + (f" ({allowed})" if allowed else ""),
+                    initial_indent=" " * 8,
+                    subsequent_indent=" " * 8,
+                )
+        text = inspect.cleandoc(function.__doc__ or "")
+        function.__doc__ = "\n".join([text, "", "Settings:", *lines])
+        return function
+
+    return listed
+
+
+@_lists(commands.TRAIN)
 def train(
     data: str = "",
     *,
@@ -95,9 +157,22 @@ def train(
     data: `folder:PATH`, `csv:PATH`, `tfds:NAME` or `builtin:digits`.
     workdir: directory for the results; '' is a new one below `runs/`.
     config: a TOML file of settings, or the name of a recipe.
+    quiet: whether nothing is printed.
     settings: those of `tlkeras train`, which overrule the file.
 
     Raises `UserError` for whatever the caller can mend.
+
+    Example:
+        >>> import tlkeras
+        >>> run = tlkeras.train(
+        ...     "folder:photos",
+        ...     backbone="SmallResNet",
+        ...     strategy="scratch",
+        ...     epochs=1,
+        ...     quiet=True,
+        ... )
+        >>> sorted(run.report["test"]["accuracy"])
+        ['high', 'low', 'n', 'value']
     """
     given = {**settings, "data": data} if data else settings
     built = configs.resolve(config, given)
@@ -108,6 +183,7 @@ def train(
     return experiment.run(plan, progress=progress)
 
 
+@_lists(commands.COMPARE)
 def compare(
     data: str = "",
     *,
@@ -120,13 +196,32 @@ def compare(
     quiet: bool = False,
     **settings: Any,
 ) -> comparing.Result:
-    """Compares several strategies on one data set and returns the comparison.
+    """Compares strategies on one data set and returns the comparison.
 
-    strategies: their names, or `all`. seeds: trainings of each. budget: of
-    each, as `500` steps, `120s` or `auto`. drop: `none` or `clear`. The rest
-    is as for `train`, but for what the strategies decide.
+    strategies: their names, or `all`.
+    seeds: trainings of each, in [1, 100].
+    budget: of each strategy: a number of steps, seconds as `120s`, or `auto`.
+    drop: `clear` leaves a strategy, after a seed, that is clearly worse than
+      the best; `none` leaves none.
+    workdir, config, quiet, settings: as for `train`, but for what each
+      strategy decides by itself.
 
     Raises `UserError` for whatever the caller can mend.
+
+    Example:
+        >>> import tlkeras
+        >>> result = tlkeras.compare(
+        ...     "folder:photos",
+        ...     strategies=["feature_extraction", "pretrained_init"],
+        ...     seeds=1,
+        ...     budget=6,
+        ...     backbone="SmallResNet",
+        ...     weights="runs/photos",
+        ...     image_size=16,
+        ...     quiet=True,
+        ... )
+        >>> sorted(entry["way"] for entry in result.report["ways"])
+        ['feature_extraction', 'pretrained_init']
     """
     given = {**settings, "data": data} if data else settings
     built, unused = candidates.resolve(config, given)
@@ -139,6 +234,7 @@ def compare(
     return comparing.run(plan, asked, progress=progress)
 
 
+@_lists(commands.ADVISE[: len(commands.ADVISE_READS)])
 def advise(
     data: str = "",
     *,
@@ -148,11 +244,24 @@ def advise(
 ) -> advices.Advice:
     """Returns what speaks for which strategy, without training.
 
-    data: as for `train`, and divided as there; only its training part is
-    looked at. max_images: at most so many of it. settings: those of
-    `tlkeras advise`.
+    data: as for `train`, and split as there; only training images are used.
+    max_images: at most so many of them, in [2, 1000000].
+    quiet: whether nothing is printed.
+    settings: those of `tlkeras advise` that say what is measured.
 
     Raises `UserError` for whatever the caller can mend.
+
+    Example:
+        >>> import tlkeras
+        >>> advice = tlkeras.advise(
+        ...     "folder:photos",
+        ...     backbone="SmallResNet",
+        ...     weights="runs/photos",
+        ...     image_size=16,
+        ...     quiet=True,
+        ... )
+        >>> advice.evidence.depths[-1].linear.value > 0.9
+        True
     """
     for name in settings:
         if name not in commands.ADVISE_READS:
@@ -175,6 +284,11 @@ def load(path: str | os.PathLike) -> Classifier:
     """Returns the classifier of a run directory or a model.keras.
 
     Raises `UserError` where there is none.
+
+    Example:
+        >>> import tlkeras
+        >>> tlkeras.load("runs/photos").model.output_shape
+        (None, 3)
     """
     saved = saving.load(path)
     return Classifier(saved.model, saved.labels, saved)

@@ -40,6 +40,16 @@ def build_classifier(
     number format of the computations: float32, bfloat16 or float16.
 
     Raises `UserError` for a value that is not allowed.
+
+    Example:
+        >>> import tlkeras
+        >>> model = tlkeras.build_classifier(
+        ...     5, backbone="SmallResNet", weights="none", image_size=32
+        ... )
+        >>> model.input_shape, model.output_shape
+        ((None, 32, 32, 3), (None, 5))
+        >>> len(model.trainable_variables)  # the head's kernel and bias
+        2
     """
     if classes < 2:
         raise errors.UserError(
@@ -146,7 +156,17 @@ def build_head(
 
 
 def freeze(base: bases.Base | keras.Model) -> None:
-    """Lets nothing of the base learn; a model over it must compile again."""
+    """Lets nothing of the base learn; a model over it must compile again.
+
+    Example:
+        >>> import tlkeras
+        >>> model = tlkeras.load("runs/photos").model
+        >>> tlkeras.unfreeze(model)
+        'all'
+        >>> tlkeras.freeze(model)
+        >>> len(model.trainable_variables)
+        2
+    """
     _select(_base(base), learns=False)
 
 
@@ -159,6 +179,13 @@ def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
 
     A model over the base refuses `fit` until it compiles again. Raises
     `UserError` for a stage or a layer that the base does not have.
+
+    Example:
+        >>> import tlkeras
+        >>> model = tlkeras.load("runs/photos").model
+        >>> tlkeras.unfreeze(model, "stages:1")
+        'stages:1'
+        >>> model.compile("adam", "sparse_categorical_crossentropy")
     """
     base = _base(base)
     setting_rules.check(configs.settings()["unfreeze"], what, "")
@@ -229,7 +256,15 @@ def above(model: keras.Model, cut: graph.Cut | None) -> keras.Model:
 def set_parameter_requires_grad(
     model: keras.Model, feature_extracting: bool
 ) -> None:
-    """Freezes the whole base of `model` if `feature_extracting`."""
+    """Freezes the whole base of `model` if `feature_extracting`.
+
+    Example:
+        >>> import tlkeras
+        >>> model = tlkeras.load("runs/photos").model
+        >>> tlkeras.set_parameter_requires_grad(model, True)
+        >>> len(model.trainable_variables)
+        2
+    """
     if feature_extracting:
         freeze(model)
 
@@ -249,6 +284,14 @@ def initialize_model(
       then learns in training mode: it has no statistics to hold.
 
     Compile it before `fit`. Raises `UserError` as `build_classifier` does.
+
+    Example:
+        >>> import tlkeras
+        >>> model = tlkeras.initialize_model(
+        ...     2, True, False, backbone="SmallResNet", image_size=32
+        ... )
+        >>> model.output_shape
+        (None, 2)
     """
     model = build_classifier(
         num_classes,

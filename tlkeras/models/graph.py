@@ -166,6 +166,16 @@ def split(network: keras.Model, cut: Cut) -> tuple[keras.Model, keras.Model]:
     They share the network's layers and weights. What the prefix gives, the
     suffix takes: a tensor, or a list where the cut has several. A split adds
     nodes to the layers, so the same one is made only once.
+
+    Example:
+        >>> import tlkeras
+        >>> from tlkeras.models import graph
+        >>> model = tlkeras.load("runs/photos").model
+        >>> network = model.get_layer("base").network
+        >>> stage = graph.stages(network)[-1]
+        >>> prefix, suffix = tlkeras.split(network, stage.begin)
+        >>> suffix(prefix.output).shape == network.output.shape
+        True
     """
     made = _splits.setdefault(network, {})
     if cut.layer not in made:

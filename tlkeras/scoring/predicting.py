@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import io
 import os
 import pathlib
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from typing import Any
 
 import keras
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import tensorflow as tf
 
 from tlkeras import errors
@@ -27,6 +30,8 @@ from tlkeras.scoring import metrics
 _BATCH = 32
 # Of many classes a table has those that the model finds most probable.
 _TOP = 5
+# Pillow's modes that a PNG file holds as they are.
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +181,35 @@ def predict_batches(
     finally:
         progress.end()
     return classifier.task.probabilities(logits)
+
+
+def pillow_pixels(
+    classifier: saving.TrainedModel, image: PIL.Image.Image
+) -> np.ndarray:
+    """Returns a Pillow image as `predict_arrays` takes it, turned as EXIF says.
+
+    It is written as a PNG file in memory and decoded, so that 16 bits,
+    palettes and transparency are treated as in any file. Raises `UserError`
+    where the decoder refuses it.
+    """
+    file = io.BytesIO()
+    try:
+        image = PIL.ImageOps.exif_transpose(image)
+        if image.mode not in _PNG_MODES:
+            transparent = image.has_transparency_data
+            image = image.convert("RGBA" if transparent else "RGB")
+        image.save(file, "PNG", compress_level=0)
+    except (OSError, ValueError) as error:
+        # Pillow reads a file when its pixels are first asked for.
+        raise errors.UserError(f"a Pillow image: {error}.") from None
+    encoded = file.getvalue()
+    try:
+        return image_stores.decoder(classifier.shape)(encoded)[0].numpy()
+    except tf.errors.OpError as error:
+        reason = image_stores.reason(
+            error, encoded, classifier.shape.max_pixels
+        )
+        raise errors.UserError(f"a Pillow image: {reason}.") from None
 
 
 def _predict(
