@@ -26,16 +26,16 @@ _COMMON = {
     "batch_size": 5,
     "dropout": 0.0,
     # So few images allow a higher rate than photographs: 200 steps in all.
-    "head_learning_rate": 3e-2,
     "finetune_learning_rate": 6e-3,
     "learning_rate": 3e-3,
     "patience": 15,
 }
-# Each has the same few images and at most 40 epochs of them.
-_WAYS = {
+# Each has the same few images; their heads are solved, and what is trained has
+# at most 40 epochs of them.
+_STRATEGIES = {
     "scratch": {"epochs": 40},
-    "feature_extraction": {"head_epochs": 40},
-    "fine_tuning": {"head_epochs": 20, "finetune_epochs": 20},
+    "feature_extraction": {},
+    "fine_tuning": {"finetune_epochs": 20},
     "pretrained_init": {"epochs": 40},
 }
 
@@ -53,23 +53,23 @@ def run(
     source = configs.build(configs.read("digits"))
     _train(source, directory / "source", progress)
     rows = []
-    for number, (way, settings) in enumerate(_WAYS.items(), 2):
+    for number, (name, settings) in enumerate(_STRATEGIES.items(), 2):
         progress.say(
             f"{number}. The target: digits 5 to 9, {_IMAGES_PER_CLASS} images "
-            f"each, {way}"
+            f"each, {name}"
         )
-        settings = {**_COMMON, **settings, "strategy": way}
+        settings = {**_COMMON, **settings, "strategy": name}
         settings["weights"] = (
-            "none" if way == "scratch" else str(directory / "source")
+            "none" if name == "scratch" else str(directory / "source")
         )
-        report = _train(configs.build(settings), directory / way, progress)
+        report = _train(configs.build(settings), directory / name, progress)
         rows.append(
             {
-                "name": way,
+                "name": name,
                 "accuracy": report["test"]["accuracy"]["value"],
                 "low": report["test"]["accuracy"]["low"],
                 "high": report["test"]["accuracy"]["high"],
-                "seconds": sum(each["seconds"] for each in report["phases"]),
+                "seconds": sum(phase["seconds"] for phase in report["phases"]),
             }
         )
     picture = directory / "transfer.png"
@@ -80,7 +80,7 @@ def run(
         f"training images each, on {images} test images"
     )
     terminal.show(
-        ("way", "accuracy", "95 % interval", "training"),
+        ("strategy", "accuracy", "95 % interval", "training"),
         [
             (
                 row["name"],

@@ -10,11 +10,11 @@ import tiny
 
 from tlkeras.advisor import evidence
 from tlkeras.advisor import passes
-from tlkeras.advisor import probe
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import small
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
+from tlkeras.scoring import intervals
 
 
 def drawn(images: int = 50, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +144,23 @@ def test_without_a_classifier_there_is_no_energy(found):
     row = evidence.flat(found)
     names = ("energy", "entropy", "mean_entropy", "confidence")
     assert [row[name] for name in names] == [None] * 4
+
+
+def test_groups_are_what_counts(found):
+    """Five films of ten frames are five observations, not fifty."""
+    targets = np.arange(50) // 10 % 2
+    noise = np.random.default_rng(0).integers(0, 255, (50, 8, 8, 3))
+    pixels = noise.astype(np.uint8)
+    films = [f"film {index // 10}" for index in range(50)]
+    grouped = gather(knowing(), pixels, targets, groups=films)
+    alone = gather(knowing(), pixels, targets)
+    assert (grouped.groups, alone.groups) == (5, 50)
+    for depth in grouped.depths:
+        assert (depth.linear.images, depth.linear.groups) == (50, 5)
+        width = depth.linear.high - depth.linear.low
+        assert width > alone.depths[0].linear.high - alone.depths[0].linear.low
+    assert [point.groups for point in grouped.curve][-1] == 4
+    assert list(evidence.flat(grouped)) == list(evidence.flat(found))
 
 
 def test_what_the_source_says_of_the_images():
@@ -341,4 +358,4 @@ def test_a_set_of_one_picture_is_refused():
 def test_a_curve_ends_at_the_probe(found):
     assert [point.images for point in found.curve] == [10, 20, 40]
     assert found.curve[-1].linear == found.depths[-1].linear
-    assert isinstance(found.curve[0].linear, probe.Share)
+    assert isinstance(found.curve[0].linear, intervals.Share)

@@ -140,18 +140,34 @@ def test_a_memory_of_the_group_is_no_knowledge():
     assert probe.neighbours(features, targets, apart).mean() > 0.9
 
 
-def test_a_part_is_even_and_holds_the_smaller_ones(digits):
+def test_a_subset_is_even_and_holds_the_smaller_ones(digits):
     targets = digits[1]
     every = np.arange(len(targets))
-    quarter = probe._part(every, targets, 0.25)
-    half = probe._part(every, targets, 0.5)
+    quarter = probe._subset(every, targets, every, 0.25)
+    half = probe._subset(every, targets, every, 0.5)
     assert set(quarter) < set(half) < set(every)
     for target in range(10):
-        mine = (targets == target).sum()
-        assert (targets[quarter] == target).sum() == round(mine / 4)
-    assert probe._part(np.arange(2), np.array([0, 1]), 0.25).tolist() == [0, 1]
-    folds = probe.folds(targets, alone(300), seed=0)
-    assert probe.learning_images(targets, folds, 1.0) == 240
+        count = (targets == target).sum()
+        assert (targets[quarter] == target).sum() == round(count / 4)
+    two = np.arange(2)
+    assert probe._subset(two, two, two, 0.25).tolist() == [0, 1]
+    groups = alone(300)
+    folds = probe.folds(targets, groups, seed=0)
+    assert probe.learned(targets, folds, groups, 1.0) == (240, 240)
+
+
+def test_a_subset_is_of_whole_groups():
+    """A quarter of the patients, not a quarter of the films of each."""
+    targets = np.repeat([0, 1], 40)
+    # Ten groups of four a class, whose images are not side by side.
+    numbers = np.arange(80) % 10 + 10 * targets
+    quarter = probe._subset(np.arange(80), targets, numbers, 0.25)
+    assert len(quarter) == 16
+    assert len(np.unique(numbers[quarter])) == 4
+    groups = numbers.astype(str).tolist()
+    folds = probe.folds(targets, groups, seed=0)
+    assert probe.learned(targets, folds, groups, 1.0) == (64, 16)
+    assert probe.learned(targets, folds, groups, 0.25) == (16, 4)
 
 
 def test_more_images_teach_more(digits):
@@ -159,41 +175,7 @@ def test_more_images_teach_more(digits):
     groups = alone(300)
     folds = probe.folds(targets, groups, seed=0)
     few, all_of_them = (
-        probe.linear(features, targets, folds, groups, part=part).mean()
-        for part in (0.25, 1.0)
+        probe.linear(features, targets, folds, groups, share=share).mean()
+        for share in (0.25, 1.0)
     )
     assert few < all_of_them
-
-
-def test_a_share_has_its_wilson_interval():
-    found = probe.share(np.array([True] * 8 + [False] * 2))
-    # From Wilson's formula by hand.
-    assert (found.value, found.images) == (0.8, 10)
-    assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-
-
-def test_a_difference_has_an_interval_of_pairs():
-    one = np.array([True] * 60 + [False] * 40)
-    found = probe.difference(one, ~one)
-    # 60 better, 40 worse and half an image each: (20 +- 1.96 root of
-    # (101 - 400 / 102)) / 102.
-    spread = 1.959964 * np.sqrt(101 - 400 / 102) / 102
-    assert found.value == pytest.approx(0.2)
-    assert found.low == pytest.approx(20 / 102 - spread, abs=1e-6)
-    assert found.high == pytest.approx(20 / 102 + spread, abs=1e-6)
-    same = probe.difference(one, one)
-    assert same.value == 0
-    assert same.low < 0 < same.high
-    assert same.low == -same.high
-
-
-def test_an_interval_holds_the_truth_nineteen_times_in_twenty():
-    generator = np.random.default_rng(0)
-    hits = 0
-    for _ in range(1000):
-        both = generator.random(100)
-        one, other = both < 0.8, (both < 0.7) | (both > 0.95)
-        # P(one) = 0.8, P(other) = 0.75.
-        found = probe.difference(one, other)
-        hits += found.low <= 0.05 <= found.high
-    assert hits > 930

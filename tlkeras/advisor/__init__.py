@@ -1,1 +1,1 @@
-"""What speaks for which way: evidence about a data set and a base."""
+"""What speaks for which strategy: evidence about a data set and a base."""

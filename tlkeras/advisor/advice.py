@@ -1,4 +1,4 @@
-"""From labelled images and a network to what speaks for which way."""
+"""From labelled images and a network to what speaks for which strategy."""
 
 import dataclasses
 from typing import Any
@@ -108,7 +108,7 @@ def to_json(advice: Advice, *, evidence_only: bool = False) -> dict[str, Any]:
         "data": advice.data,
         "backbone": advice.backbone,
         "weights": advice.weights,
-        "evidence": evidences.to_json(advice.evidence),
+        "evidence": dataclasses.asdict(advice.evidence),
     }
     if not evidence_only:
         scenario = advice.scenario

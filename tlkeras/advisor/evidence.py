@@ -1,4 +1,4 @@
-"""What speaks for one way or another, before anything is trained.
+"""What speaks for one strategy or another, before anything is trained.
 
 Records only: nothing is decided here. The distance to the source compares the
 activations of the target's images with the statistics that BatchNorm keeps of
@@ -10,8 +10,8 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -23,6 +23,7 @@ from tlkeras.advisor import passes
 from tlkeras.advisor import probe
 from tlkeras.backbones import base as bases
 from tlkeras.data import splits
+from tlkeras.scoring import intervals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +66,11 @@ class Depth:
     channels: int
     kl: float | None
     wasserstein: float | None
-    linear: probe.Share
-    neighbours: probe.Share
-    random_linear: probe.Share
-    random_neighbours: probe.Share
-    pretraining_gain: probe.Difference
+    linear: intervals.Share
+    neighbours: intervals.Share
+    random_linear: intervals.Share
+    random_neighbours: intervals.Share
+    pretraining_gain: intervals.Difference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +92,13 @@ class SourceAnswers:
 class Point:
     """One point of a learning curve.
 
-    images: that the classifier learned from, on average over the folds.
+    images, groups: that the classifier learned from, on average over the
+    folds; an image without a group is one of its own.
     """
 
     images: float
-    linear: probe.Share
+    groups: float
+    linear: intervals.Share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,15 +127,17 @@ class Cost:
 class Evidence:
     """What is known of a data set and a base.
 
-    sampled: images that were looked at. majority: share of the commonest class
-    among them. depths: of each stage, lowest first; the last are the features
-    that a head gets. source: None where the weights come without the source's
-    classifier. curve: at a quarter, a half and all of the learning images, on
-    the last features.
+    sampled: images that were looked at. groups: how many of them are
+    independent, where equal images and those of one group count once.
+    majority: share of the commonest class among them. depths: of each stage,
+    lowest first; the last are the features that a head gets. source: None
+    where the weights come without the source's classifier. curve: at a
+    quarter, a half and all of the learning groups, on the last features.
     """
 
     size: Size
     sampled: int
+    groups: int
     majority: float
     depths: tuple[Depth, ...]
     source: SourceAnswers | None
@@ -182,21 +187,22 @@ def gather(
     found = passes.run(base, pixels, seed=seed, progress=progress)
     began = time.perf_counter()
     ratio = costs.ratio(base.backbone)
-    mine = targets[chosen]
+    asked = targets[chosen]
     together = _together(
         [groups[index] for index in chosen] if len(groups) else [], pixels
     )
-    folds = probe.folds(mine, together, seed=seed)
-    depths = _depths(found, mine, folds, together, progress)
-    curve = _curve(found.features[-1], mine, folds, together, depths[-1].linear)
+    folds = probe.folds(asked, together, seed=seed)
+    depths = _depths(found, asked, folds, together, progress)
+    features = found.features[-1]
     return Evidence(
-        _size(targets, sizes, pixels.shape[1]),
-        len(chosen),
-        float(np.bincount(mine).max() / len(mine)),
-        depths,
-        _source(classifier, found.features[-1]),
-        curve,
-        Cost(
+        size=_size(targets, sizes, pixels.shape[1]),
+        sampled=len(chosen),
+        groups=len(set(together)),
+        majority=float(np.bincount(asked).max() / len(asked)),
+        depths=depths,
+        source=_source(classifier, features),
+        curve=_curve(features, asked, folds, together, depths[-1].linear),
+        cost=Cost(
             found.forward,
             found.forward * ratio.training,
             found.forward * ratio.last_stage,
@@ -257,9 +263,12 @@ def distance(evidence: Evidence) -> float | None:
     The mean over the stages of the Wasserstein distance; None where no
     BatchNorm layer knows a source.
     """
-    found = [each.wasserstein for each in evidence.depths]
-    found = [each for each in found if each is not None]
-    return float(np.mean(found)) if found else None
+    known = [
+        depth.wasserstein
+        for depth in evidence.depths
+        if depth.wasserstein is not None
+    ]
+    return float(np.mean(known)) if known else None
 
 
 def flat(evidence: Evidence) -> dict[str, float | int | None]:
@@ -269,7 +278,7 @@ def flat(evidence: Evidence) -> dict[str, float | int | None]:
     there are also `_low` and `_high`, its 95 % interval.
     """
     depths = evidence.depths
-    row: dict[str, float | int | None] = {
+    columns: dict[str, float | int | None] = {
         **dataclasses.asdict(evidence.size),
         "sampled": evidence.sampled,
         "majority": evidence.majority,
@@ -280,35 +289,23 @@ def flat(evidence: Evidence) -> dict[str, float | int | None]:
         ("middle", depths[(len(depths) - 1) // 2]),
         ("last", depths[-1]),
     ):
-        row[f"{name}_kl"] = depth.kl
-        row[f"{name}_wasserstein"] = depth.wasserstein
-        for share in (
-            "linear",
-            "neighbours",
-            "random_linear",
-            "random_neighbours",
-            "pretraining_gain",
-        ):
-            row |= _interval(f"{name}_{share}", getattr(depth, share))
+        for field in dataclasses.fields(Depth):
+            if field.name not in ("layer", "channels"):
+                value = getattr(depth, field.name)
+                columns |= _columns(f"{name}_{field.name}", value)
     for field in dataclasses.fields(SourceAnswers):
-        row[field.name] = getattr(evidence.source, field.name, None)
+        columns[field.name] = getattr(evidence.source, field.name, None)
     for name, point in zip(
         ("quarter", "half", "all"), evidence.curve, strict=True
     ):
-        row[f"curve_{name}_images"] = point.images
-        row |= _interval(f"curve_{name}", point.linear)
-    for field in dataclasses.fields(Cost):
-        value = getattr(evidence.cost, field.name)
-        seconds = field.name != "measured_ratio"
-        row[f"seconds_{field.name}" if seconds else field.name] = (
-            value if seconds else int(value)
-        )
-    return row
-
-
-def to_json(evidence: Evidence) -> dict[str, Any]:
-    """Returns the evidence as it is nested, for programs."""
-    return dataclasses.asdict(evidence)
+        columns[f"curve_{name}_images"] = point.images
+        columns |= _columns(f"curve_{name}", point.linear)
+    for name, value in dataclasses.asdict(evidence.cost).items():
+        if name == "measured_ratio":
+            columns[name] = int(value)
+        else:
+            columns[f"seconds_{name}"] = value
+    return columns
 
 
 def _size(
@@ -349,11 +346,11 @@ def _depths(
     try:
         for number, stage in enumerate(found.stages, 1):
             last = number == len(found.stages)
-            mine = [
-                each
-                for each in found.statistics
-                if each.layer not in lower
-                and (last or each.layer in stage.end.below)
+            statistics = [
+                layer
+                for layer in found.statistics
+                if layer.layer not in lower
+                and (last or layer.layer in stage.end.below)
             ]
             lower |= stage.end.below
             features = found.features[number - 1]
@@ -364,17 +361,19 @@ def _depths(
                 Depth(
                     layer=stage.end.layer,
                     channels=features.shape[1],
-                    kl=_mean([kl(each) for each in mine]),
-                    wasserstein=_mean([wasserstein(each) for each in mine]),
-                    linear=probe.share(right),
-                    neighbours=probe.share(
-                        probe.neighbours(features, targets, folds)
+                    kl=_mean(map(kl, statistics)),
+                    wasserstein=_mean(map(wasserstein, statistics)),
+                    linear=intervals.share(right, groups),
+                    neighbours=intervals.share(
+                        probe.neighbours(features, targets, folds), groups
                     ),
-                    random_linear=probe.share(random),
-                    random_neighbours=probe.share(
-                        probe.neighbours(others, targets, folds)
+                    random_linear=intervals.share(random, groups),
+                    random_neighbours=intervals.share(
+                        probe.neighbours(others, targets, folds), groups
                     ),
-                    pretraining_gain=probe.difference(right, random),
+                    pretraining_gain=intervals.difference(
+                        right, random, groups
+                    ),
                 )
             )
             progress.advance()
@@ -383,9 +382,10 @@ def _depths(
     return tuple(depths)
 
 
-def _mean(channels: Sequence[np.ndarray]) -> float | None:
+def _mean(channels: Iterable[np.ndarray]) -> float | None:
     """Returns the mean over all channels of some layers; None without any."""
-    return float(np.concatenate(channels).mean()) if channels else None
+    layers = list(channels)
+    return float(np.concatenate(layers).mean()) if layers else None
 
 
 def _curve(
@@ -393,18 +393,20 @@ def _curve(
     targets: np.ndarray,
     folds: np.ndarray,
     groups: Sequence[str],
-    whole: probe.Share,
+    whole: intervals.Share,
 ) -> tuple[Point, ...]:
     """Returns the points at a quarter, at a half, and at all: `whole`."""
-    parts = [
-        (part, probe.linear(features, targets, folds, groups, part=part))
-        for part in (0.25, 0.5)
-    ]
-    shares = [(part, probe.share(right)) for part, right in parts]
-    return tuple(
-        Point(probe.learning_images(targets, folds, part), each)
-        for part, each in [*shares, (1.0, whole)]
-    )
+    points = []
+    for share in (0.25, 0.5, 1.0):
+        linear = whole
+        if share < 1:
+            linear = intervals.share(
+                probe.linear(features, targets, folds, groups, share=share),
+                groups,
+            )
+        learned = probe.learned(targets, folds, groups, share)
+        points.append(Point(*learned, linear))
+    return tuple(points)
 
 
 def _source(
@@ -414,27 +416,21 @@ def _source(
         return None
     logits = np.asarray(classifier(features), np.float64)
     shares = scipy.special.softmax(logits, axis=-1)
-    highest = logits.max(axis=1)
-    rest = np.exp(logits - highest[:, None]).sum(axis=1)
     return SourceAnswers(
-        energy=float(-(highest + np.log(rest)).mean()),
-        entropy=float(_entropy(shares).mean()),
-        mean_entropy=float(_entropy(shares.mean(axis=0))),
+        energy=float(-scipy.special.logsumexp(logits, axis=1).mean()),
+        entropy=float(scipy.special.entr(shares).sum(axis=1).mean()),
+        mean_entropy=float(scipy.special.entr(shares.mean(axis=0)).sum()),
         confidence=float(shares.max(axis=1).mean()),
     )
 
 
-def _entropy(shares: np.ndarray) -> np.ndarray:
-    """Returns the entropy of probabilities [..., k], in nats."""
-    logarithms = np.log(np.maximum(shares, np.finfo(np.float64).tiny))
-    return -(shares * logarithms).sum(axis=-1)
-
-
-def _interval(
-    name: str, found: probe.Share | probe.Difference
-) -> dict[str, float]:
+def _columns(
+    name: str, value: intervals.Share | intervals.Difference | float | None
+) -> dict[str, float | None]:
+    if value is None or isinstance(value, float):
+        return {name: value}
     return {
-        name: found.value,
-        f"{name}_low": found.low,
-        f"{name}_high": found.high,
+        name: value.value,
+        f"{name}_low": value.low,
+        f"{name}_high": value.high,
     }

@@ -11,69 +11,17 @@ images and 1,280 features took 0.6 s on one thread and 7 s on two, hence one.
 """
 
 import concurrent.futures
-import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
+import sklearn.neighbors
 import threadpoolctl
-
-from tlkeras.scoring import metrics
 
 FOLDS = 5
 # Of the penalty, for rows of mean square length 1, times their number.
 _STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-9, 2))
 _NEIGHBOURS = 5
-_NORMAL = 1.959963984540054
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """A share of right answers, with its 95 % interval, in [0, 1].
-
-    images: how many were asked. right: which of them were answered right.
-    """
-
-    value: float
-    low: float
-    high: float
-    images: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """Of two shares on the same images, with its 95 % interval, in [-1, 1]."""
-
-    value: float
-    low: float
-    high: float
-
-
-def share(right: np.ndarray) -> Share:
-    """Returns the share of what is true in `right` [n]."""
-    found, images = int(right.sum()), len(right)
-    low, high = metrics.wilson(found, images)
-    return Share(found / images, low, high, images)
-
-
-def difference(one: np.ndarray, other: np.ndarray) -> Difference:
-    """Returns the share of `one` less that of `other`, both [n], of bools.
-
-    The interval is that of Agresti and Min, 2005 (Simple improved confidence
-    intervals for comparing matched proportions): half an image is added to
-    each of the four ways in which two answers can be right and wrong.
-    """
-    images = len(one) + 2
-    better = (one & ~other).sum() + 0.5
-    worse = (other & ~one).sum() + 0.5
-    centre = (better - worse) / images
-    spread = _NORMAL / images
-    spread *= math.sqrt(better + worse - (better - worse) ** 2 / images)
-    return Difference(
-        float(one.mean() - other.mean()),
-        float(max(-1.0, centre - spread)),
-        float(min(1.0, centre + spread)),
-    )
 
 
 def folds(
@@ -83,58 +31,56 @@ def folds(
 
     Images of one group stay together. Large groups choose first, each the
     fold with the fewest images of its class, then with the fewest images.
-    Raises ValueError where all images are of one group.
+    (scikit-learn's StratifiedGroupKFold refuses classes that have all fewer
+    images than there are folds.) Raises ValueError where all images are of one
+    group.
     """
     names, numbers, sizes = np.unique(
         np.asarray(groups), return_inverse=True, return_counts=True
     )
     if len(names) < 2:
         raise ValueError(
-            "`groups` must be two or more, which can be parted. Received: "
+            "`groups` must be two or more, to be on different sides. Received: "
             f"{len(names)} group of {len(targets)} images."
         )
-    members: list[list[int]] = [[] for _ in names]
-    for index, number in enumerate(numbers.tolist()):
-        members[number].append(index)
+    classes = int(targets.max()) + 1
+    of_group = np.zeros([len(names), classes], np.int64)
+    np.add.at(of_group, (numbers, targets), 1)
     order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort(-sizes[order], kind="stable")]
-    count = min(FOLDS, len(names))
-    of_class = np.zeros([targets.max() + 1, count], np.int64)
-    result = np.empty(len(targets), np.int64)
-    for number in order.tolist():
-        mine = members[number]
-        kinds = np.bincount(targets[mine], minlength=len(of_class))
-        row = of_class[kinds.argmax()]
-        fold = min(
-            range(count),
-            key=lambda each: (row[each], of_class[:, each].sum()),
-        )
-        result[mine] = fold
-        of_class[:, fold] += kinds
-    return result
+    of_fold = np.zeros([min(FOLDS, len(names)), classes], np.int64)
+    fold_of = np.empty(len(names), np.int64)
+    for group in order:
+        commonest = of_group[group].argmax()
+        # The last key counts first.
+        fold = np.lexsort((of_fold.sum(axis=1), of_fold[:, commonest]))[0]
+        of_fold[fold] += of_group[group]
+        fold_of[group] = fold
+    return fold_of[numbers]
 
 
 def linear(
     features: np.ndarray,
     targets: np.ndarray,
-    parts: np.ndarray,
+    folds: np.ndarray,
     groups: Sequence[str],
     *,
-    part: float = 1.0,
+    share: float = 1.0,
 ) -> np.ndarray:
     """Returns which images [n] a linear classifier is right on.
 
     Each image is asked of the classifier that the other folds have taught.
 
-    features: [n, c]. parts: the folds [n]. part: share of each class of the
-    learning images that is used; a larger one holds a smaller one.
+    features: [n, c]. folds: of the images [n]. share: of each class of the
+    learning images that is used, in whole groups; a larger one holds a smaller
+    one.
     """
     right = np.zeros(len(targets), bool)
-    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    numbers = _numbers(groups)
 
     def judge(fold: int) -> None:
-        learn = _part(np.flatnonzero(parts != fold), targets, part)
-        ask = np.flatnonzero(parts == fold)
+        learn = _subset(np.flatnonzero(folds != fold), targets, numbers, share)
+        ask = np.flatnonzero(folds == fold)
         rows, asked = _prepared(features[learn], features[ask])
         wanted = np.eye(targets.max() + 1)[targets[learn]]
         scores = _ridge(rows, wanted, numbers[learn], asked)
@@ -144,12 +90,12 @@ def linear(
         threadpoolctl.threadpool_limits(1),
         concurrent.futures.ThreadPoolExecutor() as pool,
     ):
-        list(pool.map(judge, np.unique(parts)))
+        list(pool.map(judge, np.unique(folds)))
     return right
 
 
 def neighbours(
-    features: np.ndarray, targets: np.ndarray, parts: np.ndarray
+    features: np.ndarray, targets: np.ndarray, folds: np.ndarray
 ) -> np.ndarray:
     """Returns which images [n] their nearest neighbours are right on.
 
@@ -157,43 +103,57 @@ def neighbours(
     win.
     """
     right = np.zeros(len(targets), bool)
-    for fold in np.unique(parts):
-        learn = np.flatnonzero(parts != fold)
-        ask = np.flatnonzero(parts == fold)
+    for fold in np.unique(folds):
+        learn = np.flatnonzero(folds != fold)
+        ask = np.flatnonzero(folds == fold)
         rows, asked = _prepared(features[learn], features[ask])
+        voters = sklearn.neighbors.KNeighborsClassifier(
+            min(_NEIGHBOURS, len(learn)),
+            metric="cosine",
+            # A vote is worth 1; the distance, in [0, 2], only breaks ties.
+            weights=lambda distances: 1 - 1e-3 * distances,
+        )
         with threadpoolctl.threadpool_limits(1):
-            near = _unit(asked) @ _unit(rows).T
-        count = min(_NEIGHBOURS, len(learn))
-        chosen = np.argpartition(-near, count - 1, axis=1)[:, :count]
-        votes = np.zeros([len(ask), targets.max() + 1])
-        each = np.arange(len(ask))[:, None]
-        # A vote is worth 1; nearness, within [-1, 1], only breaks ties.
-        worth = 1 + 1e-3 * np.take_along_axis(near, chosen, axis=1)
-        np.add.at(votes, (each, targets[learn][chosen]), worth)
-        right[ask] = votes.argmax(axis=1) == targets[ask]
+            answers = voters.fit(rows, targets[learn]).predict(asked)
+        right[ask] = answers == targets[ask]
     return right
 
 
-def learning_images(
-    targets: np.ndarray, parts: np.ndarray, part: float
-) -> float:
-    """Returns how many images teach each fold's classifier, on average."""
-    return float(
-        np.mean(
-            [
-                len(_part(np.flatnonzero(parts != fold), targets, part))
-                for fold in np.unique(parts)
-            ]
-        )
-    )
+def learned(
+    targets: np.ndarray, folds: np.ndarray, groups: Sequence[str], share: float
+) -> tuple[float, float]:
+    """Returns how many images, and groups, teach each fold's classifier.
+
+    Both on average over the folds. share: as `linear` has it.
+    """
+    numbers = _numbers(groups)
+    subsets = [
+        _subset(np.flatnonzero(folds != fold), targets, numbers, share)
+        for fold in np.unique(folds)
+    ]
+    images = [len(subset) for subset in subsets]
+    count = [len(np.unique(numbers[subset])) for subset in subsets]
+    return float(np.mean(images)), float(np.mean(count))
 
 
-def _part(indices: np.ndarray, targets: np.ndarray, part: float) -> np.ndarray:
-    """Returns the first `part` of each class among `indices`, one at least."""
+def _numbers(groups: Sequence[str]) -> np.ndarray:
+    return np.unique(np.asarray(groups), return_inverse=True)[1]
+
+
+def _subset(
+    indices: np.ndarray, targets: np.ndarray, groups: np.ndarray, share: float
+) -> np.ndarray:
+    """Returns the first `share` of each class's groups among `indices`.
+
+    They are images, and those of one group at least.
+    """
     chosen = []
     for target in np.unique(targets[indices]):
-        mine = indices[targets[indices] == target]
-        chosen.append(mine[: max(1, round(part * len(mine)))])
+        of_class = indices[targets[indices] == target]
+        names, first = np.unique(groups[of_class], return_index=True)
+        count = max(1, round(share * len(names)))
+        taken = names[np.argsort(first)[:count]]
+        chosen.append(of_class[np.isin(groups[of_class], taken)])
     return np.sort(np.concatenate(chosen))
 
 
@@ -215,10 +175,6 @@ def _prepared(
     return rows / scale, asked / scale
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-
-
 def _ridge(
     rows: np.ndarray, wanted: np.ndarray, groups: np.ndarray, asked: np.ndarray
 ) -> np.ndarray:
@@ -232,11 +188,14 @@ def _ridge(
     # Of the two squares of `rows` the smaller one; both have the same roots.
     wide = width > images
     roots, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
-    keep = roots > 1e-10 * max(roots[-1], 1e-300)
-    roots, vectors = roots[keep], vectors[:, keep]
+    positive = roots > 1e-10 * max(roots[-1], 1e-300)
+    roots, vectors = roots[positive], vectors[:, positive]
     left = vectors if wide else (rows @ vectors) / np.sqrt(roots)
     weights = left.T @ (wanted - mean)
-    shared = _shared(groups)
+    counts = np.bincount(groups)
+    shared = [
+        np.flatnonzero(groups == group) for group in np.flatnonzero(counts > 1)
+    ]
     best, least = None, math.inf
     for strength in _STRENGTHS:
         shrink = roots / (roots + strength * images)
@@ -256,12 +215,3 @@ def _ridge(
     # The map from rows to scores: rows.T @ left / roots, shrunk.
     kernel = rows.T @ ((left * (best / roots)) @ weights)
     return asked @ kernel + mean
-
-
-def _shared(groups: np.ndarray) -> list[np.ndarray]:
-    """Returns the indices of each group that has more than one."""
-    counts = np.bincount(groups)
-    return [
-        np.flatnonzero(groups == number)
-        for number in np.flatnonzero(counts > 1)
-    ]

@@ -17,10 +17,10 @@ from tlkeras.scoring import metrics
 
 if TYPE_CHECKING:
     from tlkeras.advisor import advice as advices
-    from tlkeras.advisor import probe
     from tlkeras.check import audit
     from tlkeras.check import checks
     from tlkeras.scoring import evaluate as evaluation
+    from tlkeras.scoring import intervals
     from tlkeras.scoring import predicting
 
 _SHOWN = 50
@@ -243,6 +243,9 @@ def evidence(advice: "advices.Advice") -> None:
     if size.width is not None:
         pixels = f"{size.width:.0f} x {size.height:.0f}"
     looked = f"{found.sampled:,} of " if found.sampled < size.images else ""
+    grouped = ""
+    if found.groups < found.sampled:
+        grouped = f", in {found.groups:,} groups, which are what counts"
     print(
         f"{advice.data} with {advice.backbone} ({advice.weights})\n"
         f"training split: {size.images:,} images of {size.classes} classes, "
@@ -250,7 +253,7 @@ def evidence(advice: "advices.Advice") -> None:
         f"{size.images_per_class_median:,.0f} in the median, the largest "
         f"{size.imbalance:.1f} times the smallest\n"
         f"median image {pixels} pixels, input {size.input}; looked at: "
-        f"{looked}{size.images:,}"
+        f"{looked}{size.images:,}{grouped}"
     )
     show(
         (
@@ -350,7 +353,9 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _interval(found: "probe.Share | probe.Difference", sign: str = "") -> str:
+def _interval(
+    found: "intervals.Share | intervals.Difference", sign: str = ""
+) -> str:
     """Returns a share and its interval, in percent."""
     return (
         f"{100 * found.value:{sign}.1f} ({100 * found.low:{sign}.0f} to "
