@@ -334,7 +334,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
         progress=progress,
     )
     terminal.checkup(found)
-    page.write(places["html"], found)
+    files.write_text(places["html"], page.render(found))
     print(f"page: {places['html']}")
     if "json" in places:
         files.write_json(places["json"], audit.to_json(found))

@@ -1,8 +1,11 @@
 """What a user did wrong, told in one line."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from collections.abc import Sequence
+
+_CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
 
 
 class UserError(ValueError):
@@ -11,6 +14,18 @@ class UserError(ValueError):
     The line says what is wrong, where, what was received, what is allowed
     and what to do. The command line ends with status 2 on it.
     """
+
+
+def printable(text: str) -> str:
+    """Returns `text` with what a terminal would obey as escapes.
+
+    Names of files and classes may hold control characters, which clear a
+    screen or write into the title of its window, and marks that turn the
+    direction of writing, so that a name reads as another one.
+    """
+    return _CONTROLS.sub(
+        lambda found: found[0].encode("unicode_escape").decode(), text
+    )
 
 
 def few(names: Sequence[str]) -> str:

@@ -178,8 +178,7 @@ def _write_page(
 ) -> None:
     """Writes report.html, which shows what `report` says."""
     config_path = shlex.quote(str(plan.directory / "config.toml"))
-    page.write(
-        plan.directory / "report.html",
+    html = page.render(
         report,
         history=_history(outcome),
         mistakes=_mistakes(
@@ -189,6 +188,7 @@ def _write_page(
         configuration=configs.to_toml(plan.config),
         environment=devices.environment(),
     )
+    files.write_text(plan.directory / "report.html", html)
 
 
 def _mistakes(

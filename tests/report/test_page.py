@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlkeras import files
 from tlkeras import records
 from tlkeras.models import task as tasks
 from tlkeras.report import comparison_plots
@@ -414,8 +415,7 @@ def test_labels_and_paths_may_be_anything(tmp_path):
         }
         for label in EVIL
     ]
-    page.write(
-        tmp_path / "report.html",
+    text = page.render(
         of,
         history=epochs(EVIL[0]),
         mistakes=mistakes,
@@ -423,7 +423,8 @@ def test_labels_and_paths_may_be_anything(tmp_path):
         configuration=name,
         environment={name: name},
     )
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    files.write_text(tmp_path / "report.html", text)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
     reader = Reader(text)
     assert "script" not in reader.tags
     assert '<b>&"' in reader.text
@@ -536,9 +537,20 @@ def test_phases_of_one_name_are_told_apart_by_their_epochs():
 
 def test_numbers_stand_in_cells_only_while_they_can_be_read():
     def texts(classes):
-        counts = np.full((classes, classes), 7)
+        labels = [f"c{n}" for n in range(classes)]
         svg = plots.confusion(
-            counts.tolist(), [f"c{n}" for n in range(classes)]
+            {
+                "per_class": [
+                    {"label": label, "recall": 1 / classes, "n": 7 * classes}
+                    for label in labels
+                ],
+                "confused": [
+                    {"true_label": one, "label": other, "n": 7}
+                    for one in labels
+                    for other in labels
+                    if one != other
+                ],
+            }
         )
         root = xml.etree.ElementTree.fromstring(svg)
         return [element.text for element in root.iter("text")]
@@ -547,6 +559,16 @@ def test_numbers_stand_in_cells_only_while_they_can_be_read():
     assert texts(120).count("7") == 0
     assert "c119" in texts(120)
     assert "c299" not in texts(300)
+
+
+def test_more_classes_than_can_be_looked_at_have_no_matrix():
+    labels = [f"species {n}" for n in range(1000)]
+    text = render(report(labels))
+    reader = Reader(text)
+    assert reader.tags.count("svg") == 3
+    assert "never answered are left out" in reader.text
+    assert "species 999" in reader.text
+    assert len(text) < 800_000
 
 
 def test_pyplot_and_keras_stay_out():

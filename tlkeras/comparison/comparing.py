@@ -103,7 +103,7 @@ def run(
             ),
             "seconds": time.perf_counter() - began + earlier,
         }
-        page.write(directory / "compare.html", report)
+        files.write_text(directory / "compare.html", page.render(report))
         files.write_json(directory / "compare.json", report)
     progress.say(
         f"{report['seconds']:.0f} s in all; page: {directory}/compare.html"

@@ -1,12 +1,10 @@
 """What the doctor found in a data set, as one HTML file with pictures."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tlkeras import files
 from tlkeras.check import audit
 from tlkeras.check import checks
 from tlkeras.data import images as image_stores
@@ -20,17 +18,11 @@ _SIDE = 144
 _LINES = 1000
 
 
-def write(path: str | os.PathLike, checkup: audit.Checkup) -> None:
-    """Writes `checkup` as one HTML file to `path`, whole or not at all."""
-    files.write_text(path, render(checkup))
-
-
 def render(checkup: audit.Checkup) -> str:
-    """Returns what `write` writes; images that are gone by now are skipped."""
+    """Returns the page of a check, without images that are gone by now."""
     name = checkup.source.name
-    place = name.partition(":")[2]
     text = templates.load("checkup.html").render(
-        title=os.path.basename(os.path.normpath(place)) or place,
+        title=templates.title(name),
         name=name,
         decisions=checkup.decisions,
         images=len(checkup.facts),

@@ -1,30 +1,22 @@
 """A comparison of several strategies as one HTML file."""
 
-import os
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import markupsafe
 
-from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.report import comparison_plots
 from tlkeras.report import templates
 
 
-def write(path: str | os.PathLike, report: Mapping[str, Any]) -> None:
-    """Writes what compare.json holds as a page to `path`, whole or not."""
-    files.write_text(path, render(report))
-
-
 def render(report: Mapping[str, Any]) -> str:
-    """Returns what `write` writes."""
+    """Returns what compare.json holds as a page."""
     rows = report["ways"]
-    place = report["data"]["name"].partition(":")[2]
     text = templates.load("comparison.html").render(
         report=report,
-        title=os.path.basename(os.path.normpath(place)) or place,
+        title=templates.title(report["data"]["name"]),
         rows=[
             {**row, "verdict": verdict(row, report["claimed"])} for row in rows
         ],

@@ -15,6 +15,7 @@ from tlkeras import progress as progresses
 from tlkeras.report import drawing
 
 
+@drawing.styled
 def comparison(
     rows: Sequence[Mapping[str, Any]], path: str | os.PathLike
 ) -> None:
@@ -38,7 +39,7 @@ def comparison(
     axes.set_xlim(max(0.0, low - margin), min(1.0, high + margin))
     axes.set_ylim(-0.6, len(rows) - 0.4)
     best = max(row["accuracy"] for row in rows)
-    axes.grid(True, axis="x", color=drawing.LINE, linewidth=0.6)
+    axes.grid(True, axis="x")
     for row, at in zip(rows, heights, strict=True):
         colour = drawing.BLUE if row["accuracy"] == best else drawing.MUTED
         axes.plot(
@@ -66,27 +67,22 @@ def comparison(
             at,
             f"   {100 * row['accuracy']:.1f} %{after}",
             transform=axes.get_yaxis_transform(),
-            color=drawing.INK,
-            fontsize=drawing.TEXT,
             va="center",
         )
-    axes.set_yticks(heights, labels=names, parse_math=False)
+    axes.set_yticks(heights, labels=names)
     axes.tick_params(
         axis="y", length=0, labelcolor=drawing.INK, labelsize=drawing.TEXT
     )
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(drawing.share_of(axes.get_xlim()))
-    axes.set_xlabel(
-        "test accuracy with 95 % interval",
-        color=drawing.MUTED,
-        fontsize=drawing.TEXT,
-    )
+    axes.set_xlabel("test accuracy with 95 % interval")
     backend_agg.FigureCanvasAgg(figure)
     with files.replacing(path) as temporary, drawing.quiet():
         figure.savefig(temporary, format="png", dpi=2 * drawing.DOTS)
 
 
+@drawing.styled
 def costs(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns test accuracy against seconds of training, as SVG.
 
@@ -96,7 +92,7 @@ def costs(rows: Sequence[Mapping[str, Any]]) -> str:
     figure, place = drawing.figure(470, 340)
     axes = place(52, 44, 400, 270)
     axes.set_xscale("log")
-    axes.grid(True, color=drawing.LINE, linewidth=0.6)
+    axes.grid(True)
     for number, row in enumerate(rows):
         colour = drawing.BLUE if number == 0 else drawing.MUTED
         accuracy = row["accuracy"]
@@ -125,11 +121,12 @@ def costs(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.yaxis.set_major_formatter(drawing.share_of(axes.get_ylim()))
-    axes.set_xlabel("training", color=drawing.MUTED, fontsize=drawing.TEXT)
+    axes.set_xlabel("training")
     drawing.title(axes, "Test accuracy with its 95 % interval", offset=8)
     return drawing.svg(figure, "Test accuracy against training time")
 
 
+@drawing.styled
 def courses(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns validation accuracy against seconds of training, as SVG.
 
@@ -138,7 +135,7 @@ def courses(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     figure, place = drawing.figure(470, 340)
     axes = place(52, 44, 400, 270)
-    axes.grid(True, color=drawing.LINE, linewidth=0.6)
+    axes.grid(True)
     ends = []
     for number, row in enumerate(rows):
         colour = drawing.BLUE if number == 0 else drawing.MUTED
@@ -167,7 +164,7 @@ def courses(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes.yaxis.set_major_formatter(drawing.share_of(axes.get_ylim()))
-    axes.set_xlabel("epochs so far", color=drawing.MUTED, fontsize=drawing.TEXT)
+    axes.set_xlabel("epochs so far")
     drawing.title(axes, "Validation accuracy", offset=8)
     return drawing.svg(figure, "Validation accuracy against training time")
 
@@ -204,5 +201,4 @@ def _name_points(
             color=drawing.BLUE if name == points[0][0] else drawing.INK,
             fontsize=size,
             va="center",
-            parse_math=False,
         )

@@ -45,6 +45,45 @@ _VARIABLES = {
 DOTS = 72
 TEXT = 11.0
 
+# Every function that draws is decorated with this.
+styled = matplotlib.rc_context(
+    {
+        "font.size": TEXT,
+        "text.color": INK,
+        # Names of classes are no formulas.
+        "text.parse_math": False,
+        "axes.facecolor": "none",
+        "axes.edgecolor": LINE,
+        "axes.labelcolor": MUTED,
+        "axes.labelsize": TEXT,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "grid.color": LINE,
+        "grid.linewidth": 0.6,
+        "xtick.color": LINE,
+        "ytick.color": LINE,
+        "xtick.labelcolor": MUTED,
+        "ytick.labelcolor": MUTED,
+        "xtick.labelsize": TEXT - 0.5,
+        "ytick.labelsize": TEXT - 0.5,
+        "xtick.major.size": 3,
+        "ytick.major.size": 3,
+        "xtick.minor.size": 3,
+        "ytick.minor.size": 3,
+        "legend.frameon": False,
+        "legend.fontsize": TEXT - 0.5,
+        "legend.labelcolor": MUTED,
+        "legend.borderpad": 0,
+        "legend.borderaxespad": 0,
+        "legend.handlelength": 1.3,
+        "legend.handletextpad": 0.5,
+        "legend.columnspacing": 1.1,
+        # Letters stay letters in an SVG.
+        "svg.fonttype": "none",
+    }
+)
+
 
 def figure(width: float, height: float) -> tuple[figure_module.Figure, Any]:
     """Returns a figure [px] and a function that places axes in it [px]."""
@@ -56,19 +95,9 @@ def figure(width: float, height: float) -> tuple[figure_module.Figure, Any]:
     def place(
         left: float, bottom: float, inner: float, upper: float
     ) -> axes_module.Axes:
-        axes = figure.add_axes(
+        return figure.add_axes(
             (left / width, bottom / height, inner / width, upper / height)
         )
-        axes.set_facecolor("none")
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        for side in ("left", "bottom"):
-            axes.spines[side].set_color(LINE)
-        axes.tick_params(
-            length=3, color=LINE, labelcolor=MUTED, labelsize=TEXT - 0.5
-        )
-        axes.set_axisbelow(True)
-        return axes
 
     return figure, place
 
@@ -81,10 +110,7 @@ def title(axes: axes_module.Axes, text: str, *, offset: float) -> None:
         (0, offset),
         xycoords="axes fraction",
         textcoords="offset points",
-        color=INK,
-        fontsize=TEXT,
         fontweight="bold",
-        ha="left",
     )
 
 
@@ -98,9 +124,8 @@ def svg(
     backend_svg.FigureCanvasSVG(figure)
     stream = io.StringIO()
     # The salt keeps the names inside apart from those of other pictures.
-    style = {"svg.fonttype": "none", "svg.hashsalt": title}
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context(style), quiet():
+    with matplotlib.rc_context({"svg.hashsalt": title}), quiet():
         figure.savefig(stream, format="svg", metadata=nothing)
     root = ElementTree.fromstring(stream.getvalue())
     used = set(re.findall(r"#([\w-]+)", stream.getvalue()))

@@ -18,6 +18,8 @@ from tlkeras.scoring import metrics
 
 # Cells lower than this [px] have no room for a class's name.
 _NAMED = 6.0
+# Classes of which a matrix can still be looked at.
+_PICTURED = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,7 @@ class _Segment:
         return list(range(self.first, self.first + len(self.epochs)))
 
 
+@drawing.styled
 def curves(
     history: Sequence[records.Epoch], phases: Sequence[Mapping[str, Any]]
 ) -> list[str]:
@@ -64,15 +67,25 @@ def curves(
     return [accuracy, loss]
 
 
-def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
-    """Returns the confusion matrix [k, k] as SVG, true classes in rows.
+@drawing.styled
+def confusion(quality: Mapping[str, Any]) -> str:
+    """Returns the confusion matrix as SVG, true classes in rows.
 
-    A cell's strength is its share of its row: blue where the answer was
-    right, orange where it was wrong. Counts are written while they can be
-    read.
+    `quality` is what `metrics.compute` gives; of more than 300 classes there
+    is no picture, and the answer is ''. A cell's strength is its share of its
+    row: blue where the answer was right, orange where it was wrong. Counts are
+    written while they can be read.
     """
-    counts = np.asarray(matrix, np.int64)
+    labels = [row["label"] for row in quality["per_class"]]
     classes = len(labels)
+    if classes > _PICTURED:
+        return ""
+    place = {label: index for index, label in enumerate(labels)}
+    counts = np.diag(
+        [round((row["recall"] or 0) * row["n"]) for row in quality["per_class"]]
+    )
+    for pair in quality["confused"]:
+        counts[place[pair["true_label"]], place[pair["label"]]] = pair["n"]
     cell = min(76.0, max(640 / classes, min(8.0, 1000 / classes)))
     size = min(drawing.TEXT, max(5.0, 0.8 * cell))
     names = [drawing.plain(label, 26) for label in labels]
@@ -100,13 +113,9 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     ticks = range(classes if cell >= _NAMED else 0)
     names = names[: len(ticks)]
     axes.set_xticks(
-        ticks,
-        labels=names,
-        rotation=0 if flat else 90,
-        fontsize=size,
-        parse_math=False,
+        ticks, labels=names, rotation=0 if flat else 90, fontsize=size
     )
-    axes.set_yticks(ticks, labels=names, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, labels=names, fontsize=size)
     axes.tick_params(length=0, pad=4, labelcolor=drawing.INK)
     # Lines between the cells: all of them, or every tenth of many.
     step = 1 if classes <= 40 else 10
@@ -123,7 +132,6 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
         7 / (side + bottom + 8),
         "answer",
         color=drawing.MUTED,
-        fontsize=drawing.TEXT,
         ha="center",
     )
     figure.text(
@@ -131,7 +139,6 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
         (bottom + middle) / (side + bottom + 8),
         "true class",
         color=drawing.MUTED,
-        fontsize=drawing.TEXT,
         rotation=90,
         ha="center",
         va="center",
@@ -139,6 +146,7 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     return drawing.svg(figure, "Confusion matrix", scrolled=classes > 12)
 
 
+@drawing.styled
 def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     """Returns accuracy against confidence as SVG, with how many beneath.
 
@@ -156,7 +164,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     axes.yaxis.set_major_locator(ticker.MultipleLocator(0.2))
     axes.yaxis.set_major_formatter(drawing.share_of(1.0))
     axes.tick_params(labelbottom=False)
-    axes.grid(True, color=drawing.LINE, linewidth=0.6)
+    axes.grid(True)
     axes.plot([0, 1], [0, 1], color=drawing.GREY, linewidth=1, dashes=(4, 3))
     filled = [part for part in bins if part["n"]]
     for part in filled:
@@ -190,9 +198,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     strip.set_ylim(0, max(1, most))
     drawing.title(axes, "Accuracy", offset=8)
     drawing.title(strip, "Images", offset=5)
-    strip.set_xlabel(
-        "score of the answer", color=drawing.MUTED, fontsize=drawing.TEXT
-    )
+    strip.set_xlabel("score of the answer")
     return drawing.svg(figure, "Accuracy against score")
 
 
@@ -303,12 +309,12 @@ def _curve(
                 panel.axvline(
                     start, color=drawing.MUTED, linewidth=0.8, dashes=(3, 3)
                 )
-    axes.grid(True, axis="y", color=drawing.LINE, linewidth=0.6)
+    axes.grid(True, axis="y")
     axes.tick_params(axis="x", length=0, labelbottom=False)
     strip.xaxis.set_major_locator(
         ticker.MaxNLocator(8, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
     )
-    strip.set_xlabel("epoch", color=drawing.MUTED, fontsize=drawing.TEXT)
+    strip.set_xlabel("epoch")
     for text, at, row, anchor in names:
         axes.annotate(
             text,
@@ -317,9 +323,7 @@ def _curve(
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
             color=drawing.MUTED,
-            fontsize=drawing.TEXT,
             ha=anchor,
-            parse_math=False,
         )
     drawing.title(axes, title, offset=12 + 15 * rows)
     drawing.title(strip, "Learning rate", offset=5)
@@ -399,14 +403,6 @@ def _legend(
         loc="lower right",
         bbox_to_anchor=(1, 1 + (offset - 4) / height),
         ncols=3,
-        frameon=False,
-        fontsize=drawing.TEXT - 0.5,
-        labelcolor=drawing.MUTED,
-        borderpad=0,
-        borderaxespad=0,
-        handlelength=1.3,
-        handletextpad=0.5,
-        columnspacing=1.1,
     )
 
 
