@@ -85,12 +85,13 @@ class Classifier:
             probabilities = self._of_files(names)
         else:
             names = [f"array {index}" for index in range(len(given))]
-            arrays = [
+            # One by one: many photographs need not be decoded at once.
+            arrays = (
                 predicting.pillow_pixels(self.saved, image)
                 if isinstance(image, PIL.Image.Image)
                 else image
                 for image in given
-            ]
+            )
             probabilities = predicting.predict_arrays(self.saved, arrays)
         return [
             {
