@@ -1,5 +1,6 @@
 import json
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -42,6 +43,56 @@ def test_training_takes_settings_by_name(
     assert run.report["strategy"] == "feature_extraction"
     assert run.report == json.loads((tmp_path / "report.json").read_text())
     assert tlkeras.load(run.directory).labels == LABELS
+
+
+def test_callbacks_see_each_phase_that_is_fitted(
+    tmp_path, photos, trained, no_export
+):
+    class Recorder(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.fits = []
+
+        def on_train_begin(self, logs=None):
+            self.fits.append([])
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.fits[-1].append(logs["val_accuracy"])
+
+    recorder = Recorder()
+    settings = {
+        **SMALL,
+        "strategy": "fine_tuning",
+        "weights": trained.directory,
+        "finetune_epochs": 2,
+    }
+    run = tlkeras.train(
+        f"folder:{photos}",
+        workdir=tmp_path / "solved",
+        callbacks=[recorder],
+        quiet=True,
+        **settings,
+    )
+    # The head is solved, which no callback sees.
+    assert [phase["stopped"] for phase in run.report["phases"]][0] == "solved"
+    assert [len(epochs) for epochs in recorder.fits] == [2]
+    run = tlkeras.train(
+        f"folder:{photos}",
+        workdir=tmp_path / "trained",
+        callbacks=[recorder],
+        quiet=True,
+        head_solver="adam",
+        head_epochs=1,
+        **settings,
+    )
+    assert [len(epochs) for epochs in recorder.fits] == [2, 1, 2]
+    best = [phase["validation_accuracy"] for phase in run.report["phases"]]
+    assert best == [max(epochs) for epochs in recorder.fits[1:]]
+
+
+def test_what_is_no_callback_is_refused(photos):
+    with pytest.raises(tlkeras.UserError, match="must be Keras callbacks"):
+        tlkeras.train(f"folder:{photos}", callbacks=[print], **SMALL)
 
 
 def test_training_refuses_what_the_command_line_refuses(photos, tmp_path):

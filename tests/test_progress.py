@@ -206,6 +206,7 @@ class TestEnds:
             ),
             ({"epochs": 1}, None, "after 1 epoch, 12.3 s"),
             ({"stopped": "patience"}, None, "converged (no better for 5)"),
+            ({"stopped": "callback"}, None, "stopped by a callback"),
             (
                 {"improved": True},
                 BEFORE,

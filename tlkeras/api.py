@@ -150,6 +150,7 @@ def train(
     *,
     workdir: str | os.PathLike = "",
     config: str | os.PathLike = "",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     quiet: bool = False,
     **settings: Any,
 ) -> experiment.Run:
@@ -158,6 +159,11 @@ def train(
     data: `folder:PATH`, `csv:PATH`, `tfds:NAME` or `builtin:digits`.
     workdir: directory for the results; '' is a new one below `runs/`.
     config: a TOML file of settings, or the name of a recipe.
+    callbacks: Keras callbacks, such as those of W&B and MLflow, for the `fit`
+      of each phase. Their `model` is what learns in it: all of the classifier,
+      or what is above the stored activations. A head that is solved has no
+      `fit`; `head_solver="adam"` gives it one. The best epoch is kept whatever
+      they do; one that sets `stop_training` ends its phase.
     quiet: whether nothing is printed.
     settings: those of `tlkeras train`, which overrule the file.
 
@@ -175,13 +181,18 @@ def train(
         >>> sorted(run.report["test"]["accuracy"])
         ['high', 'low', 'n', 'value']
     """
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise errors.UserError(
+                f"`callbacks` must be Keras callbacks. Received: {callback!r}."
+            )
     given = {**settings, "data": data} if data else settings
     built = configs.resolve(config, given)
     progress = progresses.Progress(built.strategy_phases().planned, quiet=quiet)
     for sentence in configs.unused(built, given):
         progress.say(sentence)
     plan = plans.make(built, workdir, progress=progress)
-    return experiment.run(plan, progress=progress)
+    return experiment.run(plan, callbacks=callbacks, progress=progress)
 
 
 @_lists(commands.COMPARE)

@@ -5,7 +5,6 @@ import hashlib
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -66,15 +65,22 @@ class Untrained:
     notes: tuple[str, ...]
 
 
-def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
+def run(
+    plan: plans.Plan,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    progress: progresses.Progress,
+) -> Run:
     """Returns the run that `plan` describes, and leaves its directory.
+
+    callbacks: for the `fit` of each phase, beside our own.
 
     Raises `UserError` for what only the images or the built network show;
     if no phase has ended then, nothing is left. Ctrl-C in a phase keeps the
     best so far.
     """
     if not plan.group.is_main:
-        return _follow(plan, progress)
+        return _follow(plan, callbacks, progress)
     began = time.perf_counter()
     directory = plan.directory
     with run_directory.undo_on_error(directory, progress):
@@ -82,7 +88,9 @@ def run(plan: plans.Plan, *, progress: progresses.Progress) -> Run:
         data = read(plan, progress=progress)
         progress.say(f"run {directory}")
         say_data(data, [*data.notes, *untrained.notes], progress)
-        outcome = learn(plan, untrained, data, progress=progress)
+        outcome = learn(
+            plan, untrained, data, callbacks=callbacks, progress=progress
+        )
         progress.say("exporting and checking the export")
         exported = saved_model.write(
             outcome.classifier,
@@ -165,6 +173,7 @@ def learn(
     data: datasets.Dataset,
     *,
     whole: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: progresses.Progress,
 ) -> run_directory.Outcome:
     """Trains a classifier as `plan` says, scores and saves it.
@@ -173,9 +182,16 @@ def learn(
     run goes on until `run_directory.write`.
 
     whole: a phase that is interrupted is not kept, and KeyboardInterrupt is
-      raised.
+      raised. callbacks: as for `run`.
     """
-    results = train(plan, untrained, data, whole=whole, progress=progress)
+    results = train(
+        plan,
+        untrained,
+        data,
+        whole=whole,
+        callbacks=callbacks,
+        progress=progress,
+    )
     placement = untrained.placement
     progress.detail("scoring and saving")
     classifier = saving.TrainedModel(untrained.model, data.labels, _shape(plan))
@@ -215,11 +231,12 @@ def train(
     data: datasets.Dataset,
     *,
     whole: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: progresses.Progress,
 ) -> all_phases.Results:
     """Returns what the phases came to; every process of the plan's does this.
 
-    whole: as for `learn`.
+    whole, callbacks: as for `learn`.
     """
     config, directory, group = plan.config, plan.directory, plan.group
     model, placement = untrained.model, untrained.placement
@@ -244,7 +261,10 @@ def train(
         plan.strategy,
         _feed(config, data, batch_size, placement),
         one_phase.Setup(
-            progress, placement, _storage(plan), _tensorboard(plan)
+            progress,
+            placement,
+            _storage(plan),
+            lambda phase: (*_tensorboard(plan, phase), *callbacks),
         ),
         done=done,
         after_phase=after_phase,
@@ -301,7 +321,11 @@ def say_data(
         progress.say(f"  {note}")
 
 
-def _follow(plan: plans.Plan, progress: progresses.Progress) -> Run:
+def _follow(
+    plan: plans.Plan,
+    callbacks: Sequence[keras.callbacks.Callback],
+    progress: progresses.Progress,
+) -> Run:
     """Trains with the main process, which alone writes.
 
     What is stored here on the way goes at the end.
@@ -311,7 +335,7 @@ def _follow(plan: plans.Plan, progress: progresses.Progress) -> Run:
         here = dataclasses.replace(plan, directory=place, cache_dir=place)
         untrained = build(here)
         data = read(here, progress=progress)
-        train(here, untrained, data, progress=progress)
+        train(here, untrained, data, callbacks=callbacks, progress=progress)
     return Run(plan.directory, {})
 
 
@@ -422,17 +446,13 @@ def _part(data: datasets.Dataset, split: str) -> batches.Subset:
 
 
 def _tensorboard(
-    plan: plans.Plan,
-) -> Callable[[records.Phase], tuple[keras.callbacks.Callback, ...]]:
-    """Returns the callbacks of each phase that write for TensorBoard."""
-
-    def callbacks(phase: records.Phase) -> tuple[keras.callbacks.Callback, ...]:
-        if not plan.config.tensorboard or not plan.group.is_main:
-            return ()
-        place = plan.directory / "tensorboard" / phase.name
-        return (keras.callbacks.TensorBoard(place, write_graph=False),)
-
-    return callbacks
+    plan: plans.Plan, phase: records.Phase
+) -> tuple[keras.callbacks.Callback, ...]:
+    """Returns the callback of a phase that writes for TensorBoard, if any."""
+    if not plan.config.tensorboard or not plan.group.is_main:
+        return ()
+    place = plan.directory / "tensorboard" / phase.name
+    return (keras.callbacks.TensorBoard(place, write_graph=False),)
 
 
 def _predict(

@@ -164,6 +164,7 @@ class Progress:
             "budget": "at its limit",
             "solved": f"solved with an L2 penalty of {result.l2:.2g}",
             "diverged": "loss no longer finite",
+            "callback": "stopped by a callback",
             "interrupted": "interrupted",
         }[result.stopped]
         found = "no epoch to keep: the weights of its start stay"

@@ -99,7 +99,8 @@ class PhaseResult:
       unless it was rolled back. Where `best_epoch` is 0, that of its start.
     stopped: why it ended: `patience` (no better validation for that many
       epochs: converged), `budget` (all its epochs), `diverged` (the loss was
-      no longer finite), `interrupted`, or `solved`.
+      no longer finite), `callback` (one of the caller's), `interrupted`, or
+      `solved`.
     improved: whether it beat the phase before by over one standard error.
     rolled_back: whether it ended no better than the phase before, so that
       the weights are those of before.

@@ -277,6 +277,26 @@ class TestBestEpoch:
         one_phase.compile(model, four, 1)
         assert one_phase.evaluate(model, tiny.feed()) == result.score
 
+    def test_is_the_same_whatever_another_callback_does(self):
+        class Meddler(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                logs.update(val_accuracy=1.0 - epoch, loss=float("nan"))
+                self.model.stop_training = False
+
+            def on_train_end(self, logs=None):
+                for variable in self.model.trainable_variables:
+                    variable.assign(keras.ops.zeros_like(variable))
+
+        alone, watched = tiny.classifier(), tiny.classifier()
+        two = phase("all", 2)
+        expected = fit(alone, two)
+        result = fit(watched, two, Meddler())
+        assert result.score == expected.score
+        assert result.best_epoch == expected.best_epoch
+        assert list(contents(watched).values()) == list(
+            contents(alone).values()
+        )
+
     def test_is_the_best_of_all(self):
         result = fit(tiny.classifier(), phase("all", 5, learning_rate=0.3))
         scores = [
@@ -308,6 +328,11 @@ class TestEnd:
             warmup=0.5,
         )
         assert fit(model, still).epochs == 5
+
+    def test_another_callback(self):
+        stop = keras.callbacks.EarlyStopping("loss", baseline=0.0, patience=1)
+        result = fit(tiny.classifier(), phase("all", 4), stop)
+        assert (result.stopped, result.epochs) == ("callback", 2)
 
     def test_budget(self):
         result = fit(tiny.classifier(), phase("none", 2))

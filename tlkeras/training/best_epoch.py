@@ -83,6 +83,11 @@ class BestEpoch(keras.callbacks.Callback):
         if waited >= self.phase.patience and epoch + 1 < self.phase.epochs:
             self._stop("patience")
 
+    def on_train_end(self, logs=None):
+        # Such as Keras' EarlyStopping.
+        if self.stopped == "budget" and len(self.history) < self.phase.epochs:
+            self.stopped = "callback"
+
     def _stop(self, why: str) -> None:
         self.stopped = why
         self.model.stop_training = True

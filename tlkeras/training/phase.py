@@ -284,6 +284,8 @@ def _run_epochs(
                 feed.validation, feed, feed.validation_images
             ),
             validation_steps=feed.validation_steps,
+            # Ours comes first: it sees what Keras measured, and the weights
+            # that were measured, before another callback changes them.
             callbacks=[best, *setup.callbacks(phase)],
             shuffle=False,
             verbose=0,
