@@ -1,11 +1,14 @@
 """What the documentation says of the code is so."""
 
+import ast
 import importlib.util
 import pathlib
+import re
 import types
 
 import pytest
 
+import tlkeras
 from tlkeras import cli
 from tlkeras.settings import strategies
 
@@ -16,6 +19,9 @@ SETTINGS = [
     for name, command in cli._COMMANDS.items()
     for setting in command.settings
 ]
+
+
+PAGES = (ROOT / "README.md", *sorted(DOCS.glob("**/*.md")))
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +56,24 @@ def test_the_guide_names_every_strategy():
     guide = (DOCS / "guide" / "training.md").read_text(encoding="utf-8")
     for name in strategies.NAMES:
         assert f"| `{name}`" in guide
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_that_is_shown_names_what_there_is(page):
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):
+        for node in ast.walk(ast.parse(block)):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "tlkeras"
+            ):
+                assert node.attr in tlkeras.__all__
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_modules_that_are_named_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|md|html))`", text):
+        places = (ROOT / name, ROOT / "tlkeras" / name)
+        assert any(place.exists() for place in places), name
