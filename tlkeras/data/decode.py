@@ -17,14 +17,16 @@ Measured with TensorFlow 2.21 against Pillow 13:
 - PNG up to 8 bits gives Pillow's pixels exactly. 16 bits are divided by 257
   and rounded (exactly, in float32; integers are not faster). Nothing is
   stretched: 12-bit data in a 16-bit file stay as dark as they are.
-- Alpha is dropped. Of a GIF the first frame is taken; what is transparent
-  there, or outside of it, becomes black: the operation gives no other colour.
+- Alpha is composed onto white: dropped, it would show what was cut away, and
+  black icons on a transparent ground would be all black. Of a GIF the first
+  frame is taken; what is transparent there, or outside of it, becomes white.
 - 60,000 damaged files of all kinds gave the same pixels, or were refused, in
   two processes whose heaps were filled with different bytes, with no crash.
 """
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -41,6 +43,20 @@ MAX_PIXELS = 2**29 // 3
 
 kind = header.kind
 refusal = header.refusal
+
+
+class Decoded(NamedTuple):
+    """One decoded image.
+
+    pixels: [height, width, 3], uint8 RGB. opacity: the least alpha in [0, 1];
+    below 1 the image was composed onto white. used_range: the difference of
+    its largest and smallest value, as a share of what 16 bits can hold; 1 for
+    an image of 8 bits.
+    """
+
+    pixels: tf.Tensor
+    opacity: tf.Tensor | float = 1.0
+    used_range: tf.Tensor | float = 1.0
 
 
 def _kind(encoded: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
@@ -209,8 +225,20 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(exif == "", lambda: 1, lambda: _orientation(exif))
 
 
-def _jpeg(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns the pixels of a JPEG, upright."""
+def on_white(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns RGB composed onto white, and the least alpha in [0, 1].
+
+    pixels: [..., 4], RGBA in 0..255. The first result is uint8, [..., 3].
+    """
+    pixels = tf.cast(pixels, tf.float32)
+    alpha = pixels[..., 3:] / 255
+    # Of 8 bits no value lies near one half, so that this is exact.
+    colors = 255 - (255 - pixels[..., :3]) * alpha
+    return tf.cast(tf.round(colors), tf.uint8), tf.reduce_min(alpha)
+
+
+def _jpeg(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
+    """Returns a JPEG, upright."""
     height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded, tf.int64))
     pixels = tf.io.decode_jpeg(
         _limited(encoded, "JPEG", height, width, max_pixels),
@@ -218,15 +246,37 @@ def _jpeg(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
         dct_method="INTEGER_ACCURATE",
     )
     exif = _exif(encoded)
-    return tf.cond(
-        exif == "",
-        lambda: pixels,
-        lambda: _upright(pixels, _orientation(exif)),
+    return Decoded(
+        tf.cond(
+            exif == "",
+            lambda: pixels,
+            lambda: _upright(pixels, _orientation(exif)),
+        )
     )
 
 
-def _png(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns the pixels of a PNG, 16 bits divided by 257."""
+def _has_transparent_colors(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns whether a PNG has a chunk tRNS, which stands before the pixels.
+
+    A PNG is a chain of chunks, each a length (four bytes), a name (four), so
+    many bytes and a checksum (four).
+    """
+
+    def goes_on(place, name):
+        return (name != b"IDAT") & (name != b"tRNS") & (name != b"")
+
+    def following(place, name):
+        place += 12 + _number(encoded, place, 4)
+        return place, _piece(encoded, place + 4, 4)
+
+    # The limit keeps a hostile file of a million chunks from costing a minute.
+    start = (8, tf.constant(b"IHDR"))
+    _, name = tf.while_loop(goes_on, following, start, maximum_iterations=256)
+    return name == b"tRNS"
+
+
+def _png(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
+    """Returns a PNG, 16 bits divided by 257."""
     # libpng would pass over an unknown chunk before the header.
     right = tf.reduce_all(start[8:16] == list(b"\0\0\0\rIHDR"))
     encoded = _limited(
@@ -236,54 +286,82 @@ def _png(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
         _integer(start[16:20]),
         max_pixels,
     )
+    # Colors of a palette (3) may be transparent, and one of grey (0) or RGB
+    # (2); grey (4) and RGB (6) may have an alpha channel.
+    alpha = tf.cond(
+        (start[25] == 0) | (start[25] == 2),
+        lambda: _has_transparent_colors(encoded),
+        lambda: True,
+    )
 
-    def narrow():
-        return tf.io.decode_png(encoded, channels=3)
+    def narrow(channels):
+        pixels = tf.io.decode_png(encoded, channels=channels)
+        return Decoded(*on_white(pixels)) if channels == 4 else Decoded(pixels)
 
-    def wide():
-        pixels = tf.io.decode_png(encoded, channels=3, dtype=tf.uint16)
-        return tf.cast(tf.round(tf.cast(pixels, tf.float32) / 257), tf.uint8)
+    def wide(channels):
+        pixels = tf.io.decode_png(encoded, channels=channels, dtype=tf.uint16)
+        colors = pixels[..., :3]
+        used = tf.reduce_max(colors) - tf.reduce_min(colors)
+        used = tf.cast(used, tf.float32) / 65535
+        pixels = tf.cast(pixels, tf.float32) / 257
+        if channels == 4:
+            return Decoded(*on_white(pixels), used)
+        return Decoded(tf.cast(tf.round(pixels), tf.uint8), 1.0, used)
 
-    return tf.cond(start[24] <= 8, narrow, wide)
+    def read(decoder):
+        return tf.cond(alpha, lambda: decoder(4), lambda: decoder(3))
+
+    return tf.cond(start[24] <= 8, lambda: read(narrow), lambda: read(wide))
 
 
-def _webp(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns the pixels of a WebP, which may have an alpha channel."""
+def _webp(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
+    """Returns a WebP, which may have an alpha channel."""
     # A canvas that has not the size of the image is refused by libwebp.
     extended = start[15] == ord("X")
     lossless = start[15] == ord("L")
     packed = _integer(start[21:25], False)
-    width = tf.where(
-        extended,
-        _integer(start[24:27], False) + 1,
-        tf.where(
-            lossless,
-            packed % 2**14 + 1,
-            _integer(start[26:28], False) % 2**14,
-        ),
-    )
-    height = tf.where(
-        extended,
-        _integer(start[27:30], False) + 1,
-        tf.where(
-            lossless,
-            packed // 2**14 % 2**14 + 1,
-            _integer(start[28:30], False) % 2**14,
-        ),
-    )
+
+    def size(canvas, lossy, shift):
+        return tf.where(
+            extended,
+            _integer(start[canvas : canvas + 3], False) + 1,
+            tf.where(
+                lossless,
+                packed // 2**shift % 2**14 + 1,
+                _integer(start[lossy : lossy + 2], False) % 2**14,
+            ),
+        )
+
+    width, height = size(24, 26, 0), size(27, 28, 14)
     pixels = tf.io.decode_image(
         _limited(encoded, "WebP", height, width, max_pixels),
         channels=0,
         expand_animations=False,
     )
-    return pixels[..., :3]
+    return tf.cond(
+        tf.shape(pixels)[-1] == 4,
+        lambda: Decoded(*on_white(pixels)),
+        lambda: Decoded(pixels[..., :3]),
+    )
 
 
-def _first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns where a GIF's first image begins and ends [bytes].
+class _Frame(NamedTuple):
+    """Where a GIF's first image stands [bytes].
 
-    Where there is none that is complete, it begins at 0.
+    start, end: of the image; it starts at 0 where none is complete. screen,
+    own: the lengths of the palettes at 13 and at `start` + 10. transparent:
+    whether a color of it may be.
     """
+
+    start: tf.Tensor
+    end: tf.Tensor
+    screen: tf.Tensor
+    own: tf.Tensor
+    transparent: tf.Tensor
+
+
+def _first_frame(encoded: tf.Tensor) -> _Frame:
+    """Returns where a GIF's first image stands."""
     content = tf.io.decode_raw(encoded, tf.uint8)
     total = tf.size(content)
 
@@ -294,21 +372,24 @@ def _first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         size = tf.bitwise.left_shift(6, flags % 8)
         return tf.where(flags >= 128, size, 0)
 
-    def goes_on(place, inside, frame):
+    def goes_on(place, inside, frame, transparent):
         return (place < total) & (inside | (frame == 0))
 
-    def record(place, frame):
+    def record(place, frame, transparent):
         mark = byte(place)
         image = mark == 0x2C
         start = tf.where(image, 11 + palette(byte(place + 9)), 2)
         known = image | (mark == 0x21)
+        # A control block says in its first bit whether a color is transparent.
+        control = (mark == 0x21) & (byte(place + 1) == 0xF9)
         return (
             tf.where(known, place + start, total),
             known,
             tf.where(image, place, frame),
+            transparent | control & (byte(place + 3) % 2 == 1),
         )
 
-    def blocks(place, frame):
+    def blocks(place, frame, transparent):
         # Blocks of equal size, mostly 255 bytes, are passed over in one step.
         size = byte(place)
         step = size + 1
@@ -321,38 +402,45 @@ def _first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             tf.size(other),
         )
         ends = size == 0
-        return place + tf.where(ends, 1, equal * step), ~ends, frame
+        place += tf.where(ends, 1, equal * step)
+        return place, ~ends, frame, transparent
 
-    def following(place, inside, frame):
+    def following(place, inside, *known):
         return tf.cond(
-            inside, lambda: blocks(place, frame), lambda: record(place, frame)
+            inside, lambda: blocks(place, *known), lambda: record(place, *known)
         )
 
-    start = 13 + palette(byte(10))
+    screen = palette(byte(10))
     # Each step takes 30 us. The limit is met only by hostile files: in 2 MB
     # whose blocks all differ in size from the one before.
-    place, inside, frame = tf.while_loop(
-        goes_on, following, (start, False, 0), maximum_iterations=2**14
+    place, inside, frame, transparent = tf.while_loop(
+        goes_on,
+        following,
+        (13 + screen, False, 0, False),
+        maximum_iterations=2**14,
     )
-    return tf.where(inside, 0, frame), place
+    frame = tf.where(inside, 0, frame)
+    own = palette(byte(frame + 9))
+    return _Frame(frame, place, screen, own, transparent)
 
 
 # Called, and not put into the graph: even where they are not wanted,
 # TensorFlow passes over all its operations, 40 us with each JPEG. Autograph
 # would take half a second to find nothing to convert.
 @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-def _gif(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns the pixels of a GIF's first frame, black around it.
+def _gif(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
+    """Returns a GIF's first frame, white around it.
 
     TensorFlow decodes all frames to return one, takes the largest of them
     for the screen, and cuts off what is not in the upper left of it. So it is
     given the first frame alone, moved there.
     """
-    frame, end = _first_frame(encoded)
+    frame = _first_frame(encoded)
     left, top, width, height = [
-        _number(encoded, frame + place, 2, False) for place in (1, 3, 5, 7)
+        _number(encoded, frame.start + place, 2, False)
+        for place in (1, 3, 5, 7)
     ]
-    found = (frame > 0) & (width > 0) & (height > 0)
+    found = (frame.start > 0) & (width > 0) & (height > 0)
     all_width = tf.maximum(
         left + width, tf.cast(_integer(start[6:8], False), tf.int32)
     )
@@ -366,33 +454,62 @@ def _gif(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
         tf.cast(all_width, tf.int64),
         max_pixels,
     )
-    alone = tf.strings.join(
-        [
-            _piece(encoded, 0, frame + 1),
-            bytes(4),
-            _piece(encoded, frame + 5, end - frame - 5),
-            ";",
-        ]
+
+    def decoded(screen_palette, own_palette):
+        between = 13 + frame.screen
+        behind = frame.start + 10 + frame.own
+        alone = tf.strings.join(
+            [
+                _piece(encoded, 0, 13),
+                screen_palette,
+                _piece(encoded, between, frame.start + 1 - between),
+                bytes(4),
+                _piece(encoded, frame.start + 5, 5),
+                own_palette,
+                _piece(encoded, behind, frame.end - behind),
+                ";",
+            ]
+        )
+        return tf.io.decode_image(alone, channels=3, expand_animations=False)
+
+    pixels = decoded(
+        _piece(encoded, 13, frame.screen),
+        _piece(encoded, frame.start + 10, frame.own),
     )
-    pixels = tf.io.decode_image(alone, channels=3, expand_animations=False)
+
+    def on_ground():
+        # What is transparent comes out black whatever the palette is.
+        white = tf.constant(b"\xff" * 768)
+        drawn = decoded(
+            _piece(white, 0, frame.screen), _piece(white, 0, frame.own)
+        )
+        opacity = tf.cast(tf.reduce_min(drawn), tf.float32) / 255
+        return tf.maximum(pixels, 255 - drawn), opacity
+
+    pixels, opacity = tf.cond(
+        frame.transparent, on_ground, lambda: (pixels, 1.0)
+    )
 
     def padded():
         right, bottom = all_width - left - width, all_height - top - height
-        return tf.pad(pixels, [[top, bottom], [left, right], [0, 0]])
+        around = [[top, bottom], [left, right], [0, 0]]
+        return tf.pad(pixels, around, constant_values=255), 0.0
 
     whole = (width == all_width) & (height == all_height)
-    return tf.cond(whole, lambda: pixels, padded)
+    return Decoded(*tf.cond(whole, lambda: (pixels, opacity), padded), 1.0)
 
 
-def _bmp(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Returns the pixels of a BMP."""
+def _bmp(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
+    """Returns a BMP."""
     width, height = _integer(start[18:22], False), _integer(start[22:26], False)
     # Below 0 (two's complement), the rows go from top to bottom.
     height = tf.minimum(height, 2**32 - height)
-    return tf.io.decode_image(
-        _limited(encoded, "BMP", height, width, max_pixels),
-        channels=3,
-        expand_animations=False,
+    return Decoded(
+        tf.io.decode_image(
+            _limited(encoded, "BMP", height, width, max_pixels),
+            channels=3,
+            expand_animations=False,
+        )
     )
 
 
@@ -404,7 +521,16 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     kind: str | None = None,
 ) -> tf.Tensor:
-    """Returns the pixels [height, width, 3], uint8 RGB, of one encoded image.
+    """Returns the pixels of `decode_fully`, [height, width, 3], uint8 RGB."""
+    return decode_fully(encoded, max_pixels, kind).pixels
+
+
+def decode_fully(
+    encoded: tf.Tensor,
+    max_pixels: int = MAX_PIXELS,
+    kind: str | None = None,
+) -> Decoded:
+    """Returns one encoded image, decoded, and what was done for it.
 
     Args:
         encoded: a file's bytes, string scalar.
@@ -426,27 +552,28 @@ def decode(
     )
     start = tf.ensure_shape(start, [header.LENGTH])
     if kind is not None:
-        pixels = _READERS[READABLE.index(kind)](encoded, start, max_pixels)
-        return tf.ensure_shape(pixels, [None, None, 3])
-    index = _kind(encoded, start)
-    readers = [
-        READABLE.index(name) if name in READABLE else -1
-        for name in header.KINDS
-    ]
-    reader = tf.gather(readers, index)
-    encoded = _fail_if(
-        reader < 0,
-        lambda: tf.gather([refusal(name) for name in header.KINDS], index),
-        encoded,
-    )
-    pixels = tf.switch_case(
-        reader,
-        [
-            functools.partial(read, encoded, start, max_pixels)
-            for read in _READERS
-        ],
-    )
-    return tf.ensure_shape(pixels, [None, None, 3])
+        decoded = _READERS[READABLE.index(kind)](encoded, start, max_pixels)
+    else:
+        index = _kind(encoded, start)
+        readers = [
+            READABLE.index(name) if name in READABLE else -1
+            for name in header.KINDS
+        ]
+        reader = tf.gather(readers, index)
+        encoded = _fail_if(
+            reader < 0,
+            lambda: tf.gather([refusal(name) for name in header.KINDS], index),
+            encoded,
+        )
+        decoded = tf.switch_case(
+            reader,
+            [
+                functools.partial(read, encoded, start, max_pixels)
+                for read in _READERS
+            ],
+        )
+    pixels = tf.ensure_shape(decoded.pixels, [None, None, 3])
+    return decoded._replace(pixels=pixels)
 
 
 def resize(pixels: tf.Tensor, size: int, policy: str) -> tf.Tensor:
