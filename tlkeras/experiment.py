@@ -1,5 +1,6 @@
 """A run, told in one function: from a plan to a directory with its results."""
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
@@ -85,25 +86,25 @@ def run(
     directory = plan.directory
     with run_directory.undo_on_error(directory, progress):
         untrained = build(plan)
-        data = read(plan, progress=progress)
-        progress.say(f"run {directory}")
-        say_data(data, [*data.notes, *untrained.notes], progress)
-        outcome = learn(
-            plan, untrained, data, callbacks=callbacks, progress=progress
-        )
-        progress.say("exporting and checking the export")
-        exported = saved_model.write(
-            outcome.classifier,
-            directory / "saved_model" / "1",
-            samples=_samples(plan, data),
-        )
-        report = run_directory.write(
-            plan,
-            data,
-            outcome,
-            seconds=time.perf_counter() - began,
-            export=exported,
-        )
+        with contextlib.closing(read(plan, progress=progress)) as data:
+            progress.say(f"run {directory}")
+            say_data(data, [*data.notes, *untrained.notes], progress)
+            outcome = learn(
+                plan, untrained, data, callbacks=callbacks, progress=progress
+            )
+            progress.say("exporting and checking the export")
+            exported = saved_model.write(
+                outcome.classifier,
+                directory / "saved_model" / "1",
+                samples=_samples(plan, data),
+            )
+            report = run_directory.write(
+                plan,
+                data,
+                outcome,
+                seconds=time.perf_counter() - began,
+                export=exported,
+            )
     _say_result(report, directory, progress)
     return Run(directory, report)
 
@@ -334,8 +335,8 @@ def _follow(
         place = pathlib.Path(name)
         here = dataclasses.replace(plan, directory=place, cache_dir=place)
         untrained = build(here)
-        data = read(here, progress=progress)
-        train(here, untrained, data, callbacks=callbacks, progress=progress)
+        with contextlib.closing(read(here, progress=progress)) as data:
+            train(here, untrained, data, callbacks=callbacks, progress=progress)
     return Run(plan.directory, {})
 
 
@@ -488,9 +489,15 @@ def _quality(
 
 
 def _samples(plan: plans.Plan, data: datasets.Dataset) -> list[bytes]:
-    """Returns encoded test images to check an export on."""
-    positions = data.positions("test")[:_EXPORT_SAMPLES]
-    return [plan.source.read(int(data.rows[each])) for each in positions]
+    """Returns encoded test images to check an export on.
+
+    All of them are decoded at once, so that of large ones there is only one.
+    """
+    positions = data.positions("test")
+    pixels = data.sizes[positions].prod(axis=1)
+    small = positions[pixels <= image_stores.LARGE][:_EXPORT_SAMPLES]
+    chosen = small if len(small) else positions[:1]
+    return [plan.source.read(int(data.rows[each])) for each in chosen]
 
 
 def _say_result(

@@ -1,6 +1,8 @@
 """Tests of a data set: scanned, split, counted, reported."""
 
+import contextlib
 import io
+import os
 
 import numpy as np
 import pytest
@@ -123,6 +125,46 @@ def test_duplicates_across_given_splits(rows, tmp_path):
     assert data.splits == tuple(row[2] for row in given)
     assert data.duplicates == dataset.Duplicates(1, 1, 0)
     assert "results are too good: 1." in data.notes[-1]
+
+
+def test_what_is_transparent_or_of_12_bits_is_reported(rows, tmp_path):
+    assert prepare(source_of(rows), tmp_path).notes == ()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 4), np.uint8)
+    deep = pixels.astype(np.uint16) * 16
+    extra = [
+        (tf.io.encode_png(pixels).numpy(), "a"),
+        (tf.io.encode_png(deep[..., :3]).numpy(), "b"),
+        (tf.io.encode_png(deep[::-1, :, :3]).numpy(), "b"),
+    ]
+    notes = prepare(source_of([*rows, *extra]), tmp_path).notes
+    assert notes[0].endswith("put onto white: 1.")
+    assert notes[1].startswith("Warning: images of 16 bits that use less than")
+    assert "without contrast: 2." in notes[1]
+    assert len(notes) == 2
+
+
+def test_a_search_that_was_left_out_is_said(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "_COMPARED", 59)
+    data = prepare(source_of(rows), tmp_path)
+    assert data.duplicates.alike_across_splits == -1
+    assert "more than 59 images" in data.notes[-1]
+
+
+def test_the_file_of_decoded_images_is_given_back(rows, tmp_path):
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    with contextlib.closing(prepare(source_of(rows), tmp_path)) as data:
+        assert data.images.rows(data.rows[:1]).any()
+        assert descriptors() == before + 1
+    assert descriptors() == before
+    # Also where the images turn out to be no good.
+    bad = [*rows, (b"text", "c")]
+    with pytest.raises(errors.UserError) as caught:
+        prepare(source_of(bad), tmp_path)
+    assert descriptors() == before
+    assert caught.value
 
 
 def test_images_per_class(rows, tmp_path):

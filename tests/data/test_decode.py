@@ -301,6 +301,8 @@ def test_16_bits_are_scaled(color, channels):
     values = np.arange(2**16).reshape(256, 256)
     wanted = np.round(values / 257).astype(np.uint8)
     wide = np.stack([values] * channels, axis=-1)
+    if channels in (2, 4):
+        wide[..., -1] = 65535
     pixels = traced(samples.png(wide, 16, color))
     np.testing.assert_array_equal(pixels, wanted[..., None] * [1, 1, 1])
 
@@ -318,14 +320,56 @@ def test_12_bits_in_16_stay_dark():
     assert np.all(traced(samples.png(values, 16, 0)) == 16)
 
 
-def test_transparent_gif_is_black_there():
-    encoded = samples.save(samples.PALETTE, "GIF", transparency=3)
-    visible = np.asarray(samples.PALETTE) != 3
-    wanted = (
-        samples.pillow(samples.save(samples.PALETTE, "GIF"))
-        * visible[..., None]
-    )
-    np.testing.assert_array_equal(traced(encoded), wanted)
+@pytest.mark.parametrize(("color", "channels"), [(4, 2), (6, 4)])
+def test_alpha_of_16_bits_is_composed_onto_white(color, channels):
+    random = np.random.default_rng(0)
+    values = random.integers(0, 2**16, [40, 50, channels])
+    values[:9, :, -1], values[9:19, :, -1] = 65535, 0
+    alpha = values[..., -1:] / 65535
+    wanted = (65535 - (65535 - values[..., :-1]) * alpha) / 257
+    decoded = decode.decode_fully(samples.png(values, 16, color))
+    assert np.abs(np.int32(decoded.pixels) - wanted).max() <= 0.5 + 1e-4
+    assert np.all(decoded.pixels[9:19] == 255)
+    assert decoded.opacity == 0
+
+
+def test_black_icons_on_a_transparent_ground_are_seen():
+    icon = np.zeros([9, 9, 4], np.uint8)
+    icon[3:6, 3:6, 3] = 255
+    wanted = np.broadcast_to(255 - icon[..., 3:], [9, 9, 3])
+    image = Image.fromarray(icon)
+    for encoded in (
+        samples.save(image, "PNG"),
+        samples.save(image.convert("LA"), "PNG"),
+        samples.save(image, "WEBP", lossless=True),
+        samples.save(image, "GIF"),
+    ):
+        np.testing.assert_array_equal(traced(encoded), wanted)
+
+
+def test_opacity_is_the_least_alpha():
+    for name, encoded in (samples.EXACT | samples.JPEGS).items():
+        image = Image.open(samples.io.BytesIO(encoded))
+        least = 255
+        if image.has_transparency_data:
+            least = np.asarray(image.convert("RGBA"))[..., 3].min()
+        decoded = decode.decode_fully(encoded)
+        assert decoded.opacity == np.float32(least) / 255, name
+        assert decoded.used_range == 1, name
+
+
+@pytest.mark.parametrize(("color", "channels"), [(0, 1), (2, 3), (6, 4)])
+def test_used_range_of_16_bits(color, channels):
+    random = np.random.default_rng(0)
+    values = random.integers(0, 4096, [40, 50, channels])
+    if channels == 4:
+        values[..., 3] = 65535
+    values[0, 0, 0], values[0, 1, 0] = 0, 4095
+    for factor, wanted in ((1, 4095 / 65535), (16, 65520 / 65535)):
+        wide = values * factor if channels != 4 else values.copy()
+        wide[..., :3] = values[..., :3] * factor
+        used = decode.decode_fully(samples.png(wide, 16, color)).used_range
+        assert float(used) == pytest.approx(wanted)
 
 
 def test_orientation_of_other_kinds():
@@ -338,7 +382,7 @@ def test_orientation_of_other_kinds():
 def test_gif_frame_on_a_screen(screen, left, top):
     encoded = samples.gif(left, top, screen)
     width, height = max(screen[0], left + 37), max(screen[1], top + 23)
-    wanted = np.zeros([height, width, 3], np.uint8)
+    wanted = np.full([height, width, 3], 255, np.uint8)
     place = slice(top, top + 23), slice(left, left + 37)
     wanted[place] = np.asarray(samples.PALETTE.convert("RGB"))
     np.testing.assert_array_equal(traced(encoded), wanted)

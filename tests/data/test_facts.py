@@ -14,7 +14,17 @@ from tlkeras.data import facts
 from tlkeras.data.facts import Facts
 
 GOOD = Facts(
-    "JPEG", 400, 300, "CMYK", 6, "", "0123abcd", 41.625, bytes(range(256))
+    "PNG",
+    400,
+    300,
+    "RGBA",
+    6,
+    "",
+    "0123abcd",
+    41.625,
+    bytes(range(256)),
+    0.2,
+    0.0625,
 )
 BAD = Facts("TIFF", reason="TIFF")
 

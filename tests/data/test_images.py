@@ -212,3 +212,32 @@ def test_a_jpeg_without_a_picture_writes_nothing(capfd):
     # TensorFlow's own lines are turned off where the command line starts.
     assert "Improper call" not in capfd.readouterr().err
     assert graph(jpeg)[1].shape == (SIZE, SIZE, 3)
+
+
+def test_large_images_take_turns_until_only_the_square_is_left(monkeypatch):
+    """With the lock held, no other large image is decoded; small ones are."""
+    monkeypatch.setattr(images, "LARGE", 9 * 14 - 1)
+    shape = images.Shape(SIZE, "pad")
+    small, large = noise(0, 9, 13), noise(1, 9, 14)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with images.turn(pictures.encode(large)):
+            waiting = pool.submit(images.square, pictures.encode(large), shape)
+            found = pool.submit(images.square, pictures.encode(small), shape)
+            assert found.result(60).shape == (SIZE, SIZE, 3)
+            assert not waiting.done()
+        assert waiting.result(60).shape == (SIZE, SIZE, 3)
+
+
+def test_a_closed_store_has_given_back_its_file(readable, tmp_path):
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    for store_bytes in (1e9, 0):
+        store = store_of(
+            pictures.of(readable), tmp_path, store_bytes=store_bytes
+        )
+        given = store.images()
+        given.rows(np.arange(30))
+        given.close()
+        assert descriptors() == before

@@ -63,7 +63,9 @@ KINDS = {
     "JPEG RGB": pictures.encode(PHOTO, "JPEG"),
     "JPEG L": pictures.encode(PHOTO[..., 0], "JPEG"),
     "PNG RGB": pictures.encode(PHOTO),
-    "PNG RGBA": pictures.encode(np.dstack([PHOTO, PHOTO[..., 0]])),
+    "PNG RGBA": pictures.encode(
+        np.dstack([PHOTO, np.full_like(PHOTO[..., 0], 255)])
+    ),
     "PNG L": pictures.encode(PHOTO[..., 0]),
     "PNG I;16": pictures.encode(PHOTO[..., 0].astype(np.uint16) * 257),
     "WebP RGB": pictures.encode(PHOTO, "WEBP", lossless=True),
@@ -96,6 +98,24 @@ def test_a_file_is_what_it_was_made_as(kinds, name):
     difference = thumbnail - wanted.numpy().mean(axis=-1)
     assert np.abs(difference).max() < (12 if "JPEG" in name else 3)
     assert found.contrast == pytest.approx(expected.std(), rel=0.1)
+
+
+def test_transparent_files_and_12_bits_are_told(tmp_path):
+    alpha = np.full_like(PHOTO[..., :1], 255)
+    alpha[3, 4] = 51
+    deep = PHOTO[..., 0].astype(np.uint16)
+    contents = [
+        KINDS["PNG RGBA"],
+        pictures.encode(np.dstack([PHOTO, alpha])),
+        pictures.encode(deep * 16),
+        pictures.encode(deep * 257),
+        pictures.encode(np.full_like(deep, 700)),
+    ]
+    found = pictures.scan(pictures.of(contents), tmp_path)
+    assert [round(each.opacity, 6) for each in found] == [1, 0.2, 1, 1, 1]
+    assert [each.is_dark for each in found] == [False] * 2 + [True] + [
+        False
+    ] * 2
 
 
 def test_equal_pixels_have_one_hash(kinds):
@@ -224,7 +244,7 @@ def test_blocks_do_not_matter(tmp_path, monkeypatch):
 
 def test_large_images_take_turns(tmp_path, monkeypatch):
     expected = pictures.scan(pictures.of(KINDS.values()), tmp_path)
-    monkeypatch.setattr(scan, "_LARGE", 1)
+    monkeypatch.setattr(images, "LARGE", 1)
     assert pictures.scan(pictures.of(KINDS.values()), tmp_path) == expected
 
 

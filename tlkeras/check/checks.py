@@ -283,6 +283,15 @@ def _orientation(example: sources.Example, facts: Facts) -> str:
     return f"orientation {facts.orientation}" if facts.orientation != 1 else ""
 
 
+def _transparent(example: sources.Example, facts: Facts) -> str:
+    return f"least opacity {facts.opacity:.0%}" if facts.opacity < 1 else ""
+
+
+def _dark(example: sources.Example, facts: Facts) -> str:
+    used = f"{facts.used_range:.1%} of the range"
+    return used if facts.is_dark else ""
+
+
 def _misnamed(example: sources.Example, facts: Facts) -> str:
     kind = _KINDS.get(pathlib.PurePath(example.path).suffix.lower(), facts.kind)
     return "" if facts.reason or kind == facts.kind else f"is {facts.kind}"
@@ -413,6 +422,23 @@ CHECKS = (
         "them upright, here and when it predicts; a tool that ignores it sees "
         "them as they are stored.",
         _images(_orientation),
+    ),
+    Check(
+        "twelve_bits",
+        True,
+        "{images} of 16 bits that use less than a sixteenth of their range",
+        "They are nearly black or without contrast, because tlkeras stretches "
+        "nothing by itself. Of 12 bits in a file of 16, multiply the values "
+        "by 16 before training and before predicting.",
+        _images(_dark),
+    ),
+    Check(
+        "transparent",
+        False,
+        "{images} with transparent pixels",
+        "They are put onto white, here, in training and when it predicts. A "
+        "tool that drops alpha sees black, or what was cut away.",
+        _images(_transparent),
     ),
     Check(
         "misnamed",

@@ -4,6 +4,7 @@ Each member, a candidate with a seed, is what `tlkeras train` makes of the same
 settings. All share the scan, the decoded images and the stored features.
 """
 
+import contextlib
 import dataclasses
 import gc
 import json
@@ -62,10 +63,13 @@ def run(
     directory = plan.directory
     with (
         run_directory.undo_on_error(directory, progress, ended=_ended),
+        contextlib.ExitStack() as stack,
     ):
         # Whether the base can be built is known sooner than the images.
         experiment.build(_member_plan(plan, settings.names[0]))
-        data = experiment.read(plan, progress=progress)
+        data = stack.enter_context(
+            contextlib.closing(experiment.read(plan, progress=progress))
+        )
         experiment.say_data(data, data.notes, progress)
         if settings.drop == "clear" and settings.seeds == 1:
             progress.say("`drop` clear has no effect with one seed")

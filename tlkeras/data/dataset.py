@@ -1,5 +1,6 @@
 """From a source to images that can be trained on: scanned, split, counted."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -65,6 +66,10 @@ class Dataset:
         """Returns the positions [n] of the images of `split`."""
         return np.flatnonzero(np.array(self.splits) == split)
 
+    def close(self) -> None:
+        """Gives back the file of decoded images; no image is read after it."""
+        self.images.close()
+
 
 def prepare(
     source: sources.Source,
@@ -90,19 +95,45 @@ def prepare(
     store = image_stores.Store(
         source, stamps, shape, store_bytes=store_bytes, directory=directory
     )
-    facts = scans.scan(
-        source,
-        stamps,
-        max_pixels=shape.max_pixels,
-        cache_dir=cache_dir,
-        store=store,
-        progress=progress,
-    )
-    skipped = _unreadable(source, facts, on_bad_image)
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(store.close)
+        facts = scans.scan(
+            source,
+            stamps,
+            max_pixels=shape.max_pixels,
+            cache_dir=cache_dir,
+            store=store,
+            progress=progress,
+        )
+        skipped = _unreadable(source, facts, on_bad_image)
+        data = _split(
+            source,
+            facts,
+            store.images(),
+            skipped,
+            seed=split_seed,
+            images_per_class=images_per_class,
+            progress=progress,
+        )
+        on_error.pop_all()
+    return data
+
+
+def _split(
+    source: sources.Source,
+    facts: Sequence[file_facts.Facts],
+    images: image_stores.Images,
+    skipped: tuple[tuple[str, str], ...],
+    *,
+    seed: int,
+    images_per_class: int | str,
+    progress: progresses.Progress,
+) -> Dataset:
+    """Returns the readable images of `source`, split."""
     rows = [index for index, fact in enumerate(facts) if not fact.reason]
-    readable = [facts[row] for row in rows]
+    facts = [facts[row] for row in rows]
     examples = [source.examples[row] for row in rows]
-    hashes = [fact.pixels for fact in readable]
+    hashes = [fact.pixels for fact in facts]
     labels = [example.label for example in examples]
     groups = [example.group for example in examples]
     split = splits.assign(
@@ -111,10 +142,10 @@ def prepare(
         given=[example.split for example in examples],
         groups=groups,
         images_per_class=images_per_class,
-        seed=split_seed,
+        seed=seed,
     )
     number = {label: index for index, label in enumerate(source.labels)}
-    alike = _alike(readable, split.names, progress)
+    alike = _alike(facts, split.names, progress)
     duplicates = _duplicates(examples, hashes, alike)
     return Dataset(
         name=source.name,
@@ -124,12 +155,16 @@ def prepare(
         splits=split.names,
         hashes=np.array(hashes),
         rows=np.array(rows, np.int64),
-        images=store.images(),
+        images=images,
         skipped=skipped,
         duplicates=duplicates,
-        notes=split.notes + _duplicate_notes(duplicates),
+        notes=(
+            *split.notes,
+            *_duplicate_notes(duplicates),
+            *_file_notes(facts),
+        ),
         groups=tuple(splits.together(hashes, groups)),
-        sizes=np.array([[fact.width, fact.height] for fact in readable]),
+        sizes=np.array([[fact.width, fact.height] for fact in facts]),
     )
 
 
@@ -230,17 +265,54 @@ def _duplicates(
 
 
 def _duplicate_notes(duplicates: Duplicates) -> tuple[str, ...]:
-    texts = {
-        "Pictures that are there more than once, with equal pixels: {}. Splits "
-        "made here keep equal ones on one side.": duplicates.groups,
-        "Pictures that stand in more than one of the given splits, so that "
-        "results are too good: {}.": duplicates.across_given_splits,
-        "Pictures that stand under more than one label, so that no classifier "
-        "can be right on all of them: {}.": duplicates.under_two_labels,
-        "Validation and test pictures that look like one of training, so that "
-        "results may be too good: {}. `tlkeras check` shows them, and its "
-        "--fix keeps them on one side.": duplicates.alike_across_splits,
-    }
-    return tuple(
-        text.format(count) for text, count in texts.items() if count > 0
+    alike = duplicates.alike_across_splits
+    return _counted(
+        (
+            duplicates.groups,
+            "Pictures that are there more than once, with equal pixels: {}. "
+            "Splits made here keep equal ones on one side.",
+        ),
+        (
+            duplicates.across_given_splits,
+            "Pictures that stand in more than one of the given splits, so "
+            "that results are too good: {}.",
+        ),
+        (
+            duplicates.under_two_labels,
+            "Pictures that stand under more than one label, so that no "
+            "classifier can be right on all of them: {}.",
+        ),
+        (
+            alike,
+            "Validation and test pictures that look like one of training, so "
+            "that results may be too good: {}. `tlkeras check` shows them, "
+            "and its --fix keeps them on one side.",
+        ),
+        (
+            alike < 0,
+            f"There are more than {_COMPARED:,} images, so that none was "
+            "searched for others that look alike, which takes time with the "
+            "square of their number. `tlkeras check` does it.",
+        ),
     )
+
+
+def _file_notes(facts: Sequence[file_facts.Facts]) -> tuple[str, ...]:
+    return _counted(
+        (
+            sum(fact.opacity < 1 for fact in facts),
+            "Images with transparent pixels, which were put onto white: {}.",
+        ),
+        (
+            sum(fact.is_dark for fact in facts),
+            "Warning: images of 16 bits that use less than a sixteenth of "
+            "their range, and are nearly black or without contrast: {}. 12 "
+            "bits in files of 16 must be multiplied by 16, or stretched, "
+            "before training and before predicting.",
+        ),
+    )
+
+
+def _counted(*notes: tuple[int, str]) -> tuple[str, ...]:
+    """Returns the texts whose counts are above zero, filled in."""
+    return tuple(text.format(count) for count, text in notes if count > 0)

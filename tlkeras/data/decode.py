@@ -286,12 +286,12 @@ def _png(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
         _integer(start[16:20]),
         max_pixels,
     )
-    # Colors of a palette (3) may be transparent, and one of grey (0) or RGB
-    # (2); grey (4) and RGB (6) may have an alpha channel.
+    # Grey (4) and RGB (6) with a channel for alpha. Others must not be asked
+    # for it: TensorFlow gives a palette of 4 bits an alpha of 15.
     alpha = tf.cond(
-        (start[25] == 0) | (start[25] == 2),
-        lambda: _has_transparent_colors(encoded),
+        (start[25] == 4) | (start[25] == 6),
         lambda: True,
+        lambda: _has_transparent_colors(encoded),
     )
 
     def narrow(channels):

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 
 # Another number where facts are found another way, so that old ones are not
 # believed.
-_VERSION = 2
+_VERSION = 3
 _FILE = "scans.sqlite"
 # A standard deviation of under two grey levels is the noise of a camera or of
 # JPEG.
 _CONSTANT = 2.0
+_TWELVE_BITS = 1 / 16
 # SQLite's own limit on the question marks of a statement was 999 for long.
 _AT_ONCE = 500
 # Rows of some 600 bytes; beyond them those not used for longest go.
@@ -35,6 +36,9 @@ class Facts:
     pixels: hash of the decoded pixels.
     contrast: standard deviation of the pixels, in grey levels [0, 127.5].
     thumbnail: the image in 16 x 16 grey values, row by row.
+    opacity: the least alpha, in [0, 1]; below 1 it was composed onto white.
+    used_range: of a file of 16 bits, the difference of the largest and the
+      smallest value, as a share of all; 1 for others.
     """
 
     kind: str = ""
@@ -46,11 +50,21 @@ class Facts:
     pixels: str = ""
     contrast: float = 0.0
     thumbnail: bytes = b""
+    opacity: float = 1.0
+    used_range: float = 1.0
 
     @property
     def is_constant(self) -> bool:
         """Whether it can be used, but there is nothing to see in it."""
         return not self.reason and self.contrast < _CONSTANT
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether it has 16 bits and uses less than a sixteenth of them.
+
+        Such are 12 bits in a file of 16, from scanners and microscopes.
+        """
+        return 0 < self.used_range < _TWELVE_BITS
 
 
 # What SQLite says of a place that cannot be used, but of no damage.

@@ -125,7 +125,8 @@ def read(encoded: bytes) -> Header:
         found = Header(name, *_PARSERS[name](encoded))
     except (KeyError, IndexError, struct.error):
         return Header(name)
-    return found if found.width > 0 and found.height > 0 else Header(name)
+    sensible = min(found.width, found.height, found.bits) > 0
+    return found if sensible else Header(name)
 
 
 _MARKER = re.compile(rb"\xff[^\xff\0]")

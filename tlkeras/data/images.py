@@ -1,10 +1,12 @@
 """Square images by index: decoded once into a file, or whenever asked for."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import math
 import os
+import threading
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -21,6 +23,11 @@ from tlkeras.data import sources
 _SCAN = b"\xff\xda"
 # Decoding releases Python's lock; more threads than cores hide the reading.
 _THREADS = 2 * (os.cpu_count() or 1)
+# Larger images are decoded one at a time, lest a few of them fill the memory:
+# one of 179 million pixels takes 0.5 GB, and of 16 bits six times as much
+# [pixels].
+LARGE = 30_000_000
+_one_large = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +48,14 @@ class Images:
     """Square images [size, size, 3], uint8, by index.
 
     rows: indices [n] -> images [n, size, size, 3]. name: how they were made
-    of decoded pixels; '' if nothing is known of it.
+    of decoded pixels; '' if nothing is known of it. close: gives back the file
+    in which they are stored.
     """
 
     size: int
     rows: Callable[[np.ndarray], np.ndarray]
     name: str = ""
+    close: Callable[[], None] = lambda: None
 
 
 class Store:
@@ -85,7 +94,15 @@ class Store:
     def images(self) -> Images:
         """Returns what reads from here."""
         name = f"{self.shape.resize} {self.shape.size}, {tf.__version__}"
-        return Images(self.shape.size, self.rows, name)
+        return Images(self.shape.size, self.rows, name, self.close)
+
+    def close(self) -> None:
+        """Gives back the file, if there is one; nothing is read afterwards.
+
+        TensorFlow keeps what reads from here for as long as the process runs.
+        """
+        if self.stored is not None:
+            self.stored.close()
 
     def put(self, index: int, square: np.ndarray) -> None:
         """Keeps an image that has been decoded already, if any are kept."""
@@ -108,7 +125,7 @@ class Store:
         encoded = b""
         try:
             encoded = sources.read(self.source, self.stamps, index)
-            return decoder(self.shape)(encoded)[1].numpy()
+            return square(encoded, self.shape)
         except (OSError, tf.errors.OpError) as error:
             why = reason(error, encoded, self.shape.max_pixels)
             raise errors.UserError(
@@ -121,6 +138,25 @@ class Store:
 def pool() -> concurrent.futures.ThreadPoolExecutor:
     """Returns the threads that read and decode."""
     return concurrent.futures.ThreadPoolExecutor(_THREADS)
+
+
+def turn(encoded: bytes) -> contextlib.AbstractContextManager:
+    """Returns the context in which a file is decoded and its pixels are held.
+
+    Only one thread at a time enters it with a large image.
+    """
+    found = header.read(encoded)
+    large = found.width * found.height > LARGE
+    return _one_large if large else contextlib.nullcontext()
+
+
+def square(encoded: bytes, shape: Shape) -> np.ndarray:
+    """Returns the square image [size, size, 3], uint8, of an encoded image.
+
+    Raises as what `by_kind` returns.
+    """
+    with turn(encoded):
+        return decoder(shape)(encoded)[1].numpy()
 
 
 @functools.cache

@@ -14,9 +14,9 @@ from tlkeras import errors
 class Rows:
     """Rows of one shape and type in an unnamed file of `directory`.
 
-    The file goes with the process. It is read and written by calls and not by
-    a memory map, whose pages count as memory of the process: 20,000 images at
-    224 pixels are 3 GB of them.
+    The file goes when it is closed, or with the process. It is read and
+    written by calls and not by a memory map, whose pages count as memory of
+    the process: 20,000 images at 224 pixels are 3 GB of them.
 
     Its room is taken at once, so that a full disk is told before the work.
     Raises `UserError` where there is too little.
@@ -47,6 +47,10 @@ class Rows:
                 f"images ({error.strerror}). Give another --workdir, or "
                 "--image_store_gb=0 to decode in each epoch."
             ) from None
+
+    def close(self) -> None:
+        """Gives back the file; nothing can be read or written afterwards."""
+        self.file.close()
 
     def write(self, index: int, row: np.ndarray) -> None:
         """Writes the row at `index`; other threads may do so, too."""

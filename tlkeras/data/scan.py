@@ -3,10 +3,10 @@
 import functools
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,10 +27,6 @@ _BLOCK = 4096
 # A file may change again within a tick of the clock and keep its stamp, so
 # what was changed this short a time ago is read again the next time [seconds].
 _SETTLED = 2.0
-# Larger images are decoded one at a time, lest a few of them fill the memory:
-# one of 179 million pixels takes 0.5 GB [pixels].
-_LARGE = 30_000_000
-_one_large = threading.Lock()
 # Metadata stand before the picture, at most 64 segments of 65,535 bytes.
 _METADATA = 64 << 16
 # Contrast is measured on a grid of this many pixels a side.
@@ -120,52 +116,59 @@ def _examine(
     encoded = b""
     try:
         encoded = sources.read(source, stamps, index)
-        found = header.read(encoded)
-        shape = store.shape if store is not None else None
-        decoder = _decoder(limit, shape)
-        if _LARGE < found.width * found.height <= limit:
-            with _one_large:
-                tensors = decoder(encoded)
-        else:
-            tensors = decoder(encoded)
+        with image_stores.turn(encoded):
+            facts, *square = _decode(encoded, limit, store)
     except (OSError, tf.errors.OpError) as error:
         why = image_stores.reason(error, encoded, limit)
         if isinstance(error, OSError):
             return Facts(reason=why)
         found = header.read(encoded)
         return Facts(found.kind, found.width, found.height, found.mode, 1, why)
-    pixels, thumbnail, contrast, *square = tensors
+    if store is not None:
+        store.put(index, *square)
+    return facts
+
+
+def _decode(
+    encoded: bytes, limit: int, store: image_stores.Store | None
+) -> tuple[Any, ...]:
+    """Returns the facts of a file and, for a store, its square image."""
+    found = header.read(encoded)
+    decoder = _decoder(limit, store.shape if store is not None else None)
+    decoded, thumbnail, contrast, *square = decoder(encoded)
     # To look for it in the graph takes a third of the time of a small image.
     turned = b"Exif\0\0" in encoded[:_METADATA]
-    if square:
-        store.put(index, square[0].numpy())
-    return Facts(
+    facts = Facts(
         kind=found.kind,
         width=found.width,
         height=found.height,
         mode=found.mode,
         orientation=int(_orientation(encoded)) if turned else 1,
-        pixels=_hash(pixels.numpy()),
+        pixels=_hash(decoded.pixels.numpy()),
         contrast=float(contrast),
         thumbnail=thumbnail.numpy().tobytes(),
+        opacity=float(decoded.opacity),
+        used_range=float(decoded.used_range),
     )
+    return facts, *(tensor.numpy() for tensor in square)
 
 
 @functools.cache
 def _decoder(limit: int, shape: image_stores.Shape | None) -> Callable:
-    """Returns what decodes: encoded -> pixels, thumbnail, contrast.
+    """Returns what decodes: encoded -> `Decoded`, thumbnail, contrast.
 
     With a `shape` it also gives the square image of it, all in one call.
     """
 
-    def run(encoded: tf.Tensor, kind: str) -> Sequence[tf.Tensor]:
-        pixels = decode.decode(encoded, limit, kind)
+    def run(encoded: tf.Tensor, kind: str) -> tuple:
+        decoded = decode.decode_fully(encoded, limit, kind)
+        pixels = decoded.pixels
         small = decode.resize(pixels, THUMBNAIL, "stretch")
         grey = tf.reduce_mean(tf.cast(small, tf.float32), axis=-1)
         steps = tf.maximum(tf.shape(pixels)[:2] // _GRID, 1)
         grid = tf.cast(pixels[:: steps[0], :: steps[1]], tf.float32)
         facts = (
-            pixels,
+            decoded,
             tf.cast(tf.round(grey), tf.uint8),
             tf.math.reduce_std(grid),
         )

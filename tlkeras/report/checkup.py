@@ -85,9 +85,9 @@ def _short(name: str, path: str) -> str:
 
 
 def _jpeg(checkup: audit.Checkup, index: int) -> bytes | None:
-    decoder = image_stores.decoder(image_stores.Shape(_SIDE, "pad"))
+    shape = image_stores.Shape(_SIDE, "pad")
     try:
-        pixels = decoder(checkup.source.read(index))[1]
+        pixels = image_stores.square(checkup.source.read(index), shape)
     except (OSError, tf.errors.OpError):
         return None
     return tf.io.encode_jpeg(pixels, quality=85).numpy()

@@ -87,13 +87,12 @@ def predict_encoded(
     read: index in `paths` -> the bytes of a file; an OSError counts as
     unreadable.
     """
-    decoder = image_stores.decoder(classifier.shape)
 
     def square(index: int) -> np.ndarray | str:
         encoded = b""
         try:
             encoded = read(index)
-            return decoder(encoded)[1].numpy()
+            return image_stores.square(encoded, classifier.shape)
         except (OSError, tf.errors.OpError) as error:
             return image_stores.reason(
                 error, encoded, classifier.shape.max_pixels

@@ -40,7 +40,8 @@ class Config:
     data: str = _setting(
         "",
         "labelled images: folder:PATH, csv:PATH, tfds:NAME[/CONFIG] or "
-        "builtin:digits[CLASSES]",
+        "builtin:digits[CLASSES]; files of 16 bits are never stretched, so "
+        "multiply 12-bit values in them by 16 before",
     )
     data_dir: str = _setting(
         "", "where tfds: finds and keeps its data; empty is TFDS' own place"
