@@ -480,11 +480,13 @@ def _quality(
     probabilities: np.ndarray, data: datasets.Dataset, split: str
 ) -> dict[str, Any]:
     commonest = np.bincount(data.targets[data.positions("train")]).argmax()
+    positions = data.positions(split)
     return metrics.compute(
         probabilities,
-        data.targets[data.positions(split)],
+        data.targets[positions],
         data.labels,
         majority_label_of_training=int(commonest),
+        groups=[data.groups[position] for position in positions],
     )
 
 

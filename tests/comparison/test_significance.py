@@ -54,6 +54,78 @@ def test_a_strategy_seldom_differs_from_itself(noise):
     assert claims <= 6
 
 
+def test_groups_are_exchanged_and_not_their_images():
+    """Image by image a third of null pairs would differ."""
+    generator = np.random.default_rng(7)
+    groups = np.repeat(np.arange(40), 5)
+    by_groups = by_images = 0
+    for _ in range(100):
+        one, other = np.repeat(generator.random((2, 40)) < 0.7, 5, axis=1)
+        grouped = significance.compare(one, other, groups=groups, draws=200)
+        alone = significance.compare(one, other, draws=200)
+        by_groups += grouped.p_images < 0.05
+        by_images += alone.p_images < 0.05
+        assert grouped.wins + grouped.losses <= 40
+        assert grouped.high - grouped.low > alone.high - alone.low
+    # Of a binomial of 5 % eleven or more have a chance of 1.2 %.
+    assert by_groups <= 10
+    assert by_images >= 25
+
+
+def test_groups_of_one_image_are_images():
+    generator = np.random.default_rng(7)
+    one, other = draw(generator, seeds=3, images=50, noise=0.3)
+    assert significance.compare(one, other) == significance.compare(
+        one, other, groups=[f"{index:02}" for index in range(50)]
+    )
+
+
+def test_what_does_not_vary_has_no_degree_of_freedom():
+    generator = np.random.default_rng(7)
+    one, other = draw(generator, seeds=3, images=100, noise=0.3)
+    solved = np.repeat(one[:1], 3, axis=0)
+    wanted = scipy.stats.ttest_1samp(other.mean(1), solved[0].mean()).pvalue
+    for found in (
+        significance.compare(solved, other),
+        significance.compare(other, solved),
+    ):
+        assert found.p_seeds == pytest.approx(wanted)
+        pooled = scipy.stats.ttest_ind(solved.mean(1), other.mean(1)).pvalue
+        assert found.p_seeds > pooled
+
+
+def test_a_constant_seldom_differs_from_its_equal():
+    """A solved head, and one that is trained to the same accuracy."""
+    generator = np.random.default_rng(7)
+    claims = 0
+    for _ in range(100):
+        images = 1 + 1.5 * generator.normal(size=100)
+        # Of seeds with this effect the mean accuracy is that without it.
+        effect = 0.6
+        equal = np.sqrt(3.25 / (3.25 + effect**2)) - 1
+        solved = images + equal + generator.normal(size=100) > 0
+        seeds = effect * generator.normal(size=(3, 1))
+        trained = images + seeds + generator.normal(size=(3, 100)) > 0
+        claims += (
+            significance.compare(np.stack([solved] * 3), trained, draws=200).p
+            < 0.05
+        )
+    assert claims <= 10
+
+
+def test_two_constants_claim_nothing():
+    """They differ, but nothing tells what another training would do."""
+    one = np.repeat([[1] * 90 + [0] * 10], 3, axis=0)
+    other = np.repeat([[1] * 40 + [0] * 60], 3, axis=0)
+    found = significance.compare(one, other)
+    assert found.p_images < 1e-6
+    assert found.p_seeds == 1.0
+    assert found.p == 1.0
+    # Equal accuracies by other answers are no variation either.
+    other[1] = other[1][::-1]
+    assert significance.compare(one, other).p == 1.0
+
+
 def test_the_images_alone_would_claim_too_often():
     generator = np.random.default_rng(7)
     found = [

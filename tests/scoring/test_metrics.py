@@ -99,6 +99,26 @@ def test_metrics_of_a_case_made_by_hand():
     assert "top5" not in got
 
 
+def test_groups_are_what_speaks():
+    """40 patients of 5 images, each patient answered as one."""
+    right = np.arange(40) < 30
+    targets = np.zeros(200, int)
+    probabilities = np.eye(2)[np.repeat(1 - right.astype(int), 5)]
+    groups = [f"patient {index // 5}" for index in range(200)]
+    got = metrics.compute(probabilities, targets, ("a", "b"), groups=groups)
+    accuracy = got["accuracy"]
+    assert (accuracy["n"], accuracy["groups"]) == (200, 40)
+    # As of 40 images and less, not of 200.
+    low, high = metrics.wilson(30, 40)
+    assert accuracy["low"] < low < high < accuracy["high"]
+    assert "n = 200 in 40 groups)" in metrics.sentence(got)
+    assert any("Only 40 groups" in warning for warning in got["warnings"])
+    alone = metrics.compute(probabilities, targets, ("a", "b"))
+    assert alone["accuracy"]["groups"] == 200
+    assert "n = 200)" in metrics.sentence(alone)
+    assert not any("Only" in warning for warning in alone["warnings"])
+
+
 @pytest.mark.parametrize(("images", "classes"), [(300, 2), (500, 7), (90, 40)])
 def test_metrics_agree_with_scikit_learn(images, classes):
     probabilities, targets = draw(images, classes, seed=classes)

@@ -103,7 +103,11 @@ def run(
             "drop": settings.drop,
             "seeds": settings.seeds,
             **ranking.report(
-                members, settings.names, seeds=settings.seeds, epochs=epochs
+                members,
+                settings.names,
+                seeds=settings.seeds,
+                epochs=epochs,
+                groups=_groups(data, "test"),
             ),
             "seconds": time.perf_counter() - began + earlier,
         }
@@ -304,13 +308,19 @@ def _train_members(
                 spent[name] = _train_member(member, data, progress)
             members.append(ranking.load(directory, name, seed))
         if settings.drop == "clear" and seed < last_seed:
-            for name in ranking.losers(members, names):
+            for name in ranking.losers(
+                members, names, groups=_groups(data, "validation")
+            ):
                 progress.say(
                     f"{name} is dropped: on the validation images it is worse "
                     f"than the leader with p < {ranking.DROPPED:g}"
                 )
                 names.remove(name)
     return members
+
+
+def _groups(data: datasets.Dataset, split: str) -> list[str]:
+    return [data.groups[position] for position in data.positions(split)]
 
 
 def _time_left(

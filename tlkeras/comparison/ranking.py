@@ -14,7 +14,7 @@ import numpy as np
 from tlkeras import records
 from tlkeras.comparison import significance
 from tlkeras.models import task as tasks
-from tlkeras.scoring import metrics
+from tlkeras.scoring import intervals
 
 # A candidate is dropped where its validation answers are worse than the
 # leader's with this probability of chance. Strict: asked after each seed.
@@ -124,12 +124,22 @@ def load(directory: pathlib.Path, name: str, seed: int) -> Member:
     )
 
 
-def losers(members: Sequence[Member], names: Sequence[str]) -> list[str]:
-    """Returns the names that the leader beats clearly on validation images."""
+def losers(
+    members: Sequence[Member],
+    names: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+) -> list[str]:
+    """Returns the names that the leader beats clearly on validation images.
+
+    groups: of these, as `significance.compare` has them.
+    """
     leader, *others = _ranked(members, names)
     against = {
         other.name: significance.compare(
-            leader.right("validation"), other.right("validation")
+            leader.right("validation"),
+            other.right("validation"),
+            groups=groups,
         )
         for other in others
     }
@@ -172,11 +182,13 @@ def report(
     *,
     seeds: int,
     epochs: Mapping[str, Sequence[int]],
+    groups: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Returns what compare.json says of the candidates.
 
     Test images choose nothing. seeds: trainings of a candidate that was not
-    dropped. epochs: of the phases of each.
+    dropped. epochs: of the phases of each. groups: of the test images, as
+    `significance.compare` has them.
     """
     leader, *others = candidates = _ranked(members, names)
     costs: dict[tuple[str, ...], float] = {}
@@ -185,7 +197,9 @@ def report(
             costs[what] = max(seconds, costs.get(what, 0.0))
     # A candidate that was dropped has fewer seeds; all of each are used.
     tests = [
-        significance.compare(leader.right("test"), other.right("test"))
+        significance.compare(
+            leader.right("test"), other.right("test"), groups=groups
+        )
         for other in others
     ]
     corrected = significance.holm([test.p for test in tests])
@@ -202,7 +216,7 @@ def report(
     rows = []
     for candidate in candidates:
         row = {
-            **_summary(candidate, costs),
+            **_summary(candidate, costs, groups),
             "epochs": list(epochs[candidate.name]),
             "dropped": len(candidate.members) < seeds,
             "images_per_second": speed,
@@ -250,27 +264,27 @@ def _against(test: significance.Comparison, p: float) -> dict[str, Any]:
 
 
 def _summary(
-    candidate: Candidate, costs: Mapping[tuple[str, ...], float]
+    candidate: Candidate,
+    costs: Mapping[tuple[str, ...], float],
+    groups: Sequence[str] | None,
 ) -> dict[str, Any]:
     """Returns what all members of a candidate came to."""
     members = candidate.members
     first = members[0].report
-    accuracies = [member.accuracy for member in members]
-    accuracy = float(np.mean(accuracies))
-    images = first["test"]["accuracy"]["n"]
     # More seeds are no more images: the interval is that of these.
-    low, high = metrics.wilson(round(accuracy * images), images)
+    accuracy = intervals.share(candidate.right("test").mean(0), groups)
     seconds = [member.seconds(costs) for member in members]
     return {
         "way": candidate.name,
         "seeds": len(members),
         "validation_accuracy": candidate.score.accuracy,
         "accuracy": {
-            "value": accuracy,
-            "low": low,
-            "high": high,
-            "n": images,
-            "by_seed": accuracies,
+            "value": accuracy.value,
+            "low": accuracy.low,
+            "high": accuracy.high,
+            "n": accuracy.images,
+            "groups": accuracy.groups,
+            "by_seed": [member.accuracy for member in members],
         },
         "balanced_accuracy": candidate.mean("balanced_accuracy"),
         "macro_f1": candidate.mean("macro_f1"),

@@ -68,14 +68,15 @@ def evaluate(
         lambda index: source.read(known[index]),
         progress=progress,
     )
-    true_labels = tuple(
-        source.examples[known[index]].label for index in prediction.indices
-    )
+    scored = [known[index] for index in prediction.indices]
+    true_labels = tuple(source.examples[index].label for index in scored)
+    groups = data.groups()
     quality = metrics.compute(
         prediction.probabilities,
         np.array([targets[label] for label in true_labels]),
         labels,
         majority_label_of_training=_commonest(data, labels),
+        groups=[groups[index] for index in scored],
         task=classifier.task,
     )
     return Evaluation(prediction, true_labels, quality, tuple(notes))

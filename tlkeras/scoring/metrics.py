@@ -17,6 +17,7 @@ import sklearn.metrics
 
 from tlkeras import errors
 from tlkeras.models import task as tasks
+from tlkeras.scoring import intervals
 
 # Guo et al. use 15 bins; below 200 images the interval is up to 14 points.
 _BINS = 15
@@ -48,13 +49,15 @@ def compute(
     labels: Sequence[str],
     *,
     majority_label_of_training: int | None = None,
+    groups: Sequence[str] | None = None,
     task: tasks.Task = tasks.SINGLE_LABEL,
 ) -> dict[str, Any]:
     """Returns the quality of `probabilities` [n, k] for `targets` [n].
 
     All is JSON-ready: a number that is not defined is None, never NaN.
-    `accuracy` carries its 95 % Wilson interval; `balanced_accuracy` is the
-    mean recall of the classes that occur; `macro_f1` the mean F1 of those
+    `accuracy` carries its 95 % Wilson interval, over `groups` [n], which are
+    equal for images that belong together; `balanced_accuracy` is the mean
+    recall of the classes that occur; `macro_f1` the mean F1 of those
     that occur or are answered; `majority` the accuracy of always answering
     `majority_label_of_training`, or the commonest class of these images;
     `top5` is there for more than 5 classes; `cross_entropy` is in nats.
@@ -72,8 +75,7 @@ def compute(
     images, classes = scores.shape
     answers, confidence = task.answers(scores)
     correct = task.right(answers, truth)
-    right = int(correct.sum())
-    low, high = wilson(right, images)
+    share = intervals.share(correct, groups)
     occurring = np.bincount(truth, minlength=classes)
     commonest = (
         int(occurring.argmax())
@@ -90,7 +92,13 @@ def compute(
         scores[np.arange(images), truth], np.finfo(np.float64).tiny
     )
     reliability = _reliability(confidence, correct)
-    accuracy = {"value": right / images, "low": low, "high": high, "n": images}
+    accuracy = {
+        "value": share.value,
+        "low": share.low,
+        "high": share.high,
+        "n": images,
+        "groups": share.groups,
+    }
     result: dict[str, Any] = {
         "accuracy": accuracy,
         "balanced_accuracy": math.fsum(recalls) / len(recalls),
@@ -125,10 +133,13 @@ def compute(
 def sentence(quality: Mapping[str, Any]) -> str:
     """Returns `quality` as one line: the accuracy with what it is worth."""
     accuracy = quality["accuracy"]
+    grouped = ""
+    if accuracy["groups"] < accuracy["n"]:
+        grouped = f" in {accuracy['groups']} groups"
     return (
         f"accuracy {100 * accuracy['value']:.1f} % (95 % interval "
         f"{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}, "
-        f"n = {accuracy['n']}), balanced "
+        f"n = {accuracy['n']}{grouped}), balanced "
         f"{100 * quality['balanced_accuracy']:.1f} %, majority baseline "
         f"{100 * quality['majority']:.1f} %"
     )
@@ -247,11 +258,18 @@ def _baseline_warnings(
 
 
 def _size_warnings(accuracy: Mapping[str, Any]) -> list[str]:
-    if accuracy["n"] >= _FEW_IMAGES:
+    images, groups = accuracy["n"], accuracy["groups"]
+    if groups >= _FEW_IMAGES:
         return []
     width = 100 * (accuracy["high"] - accuracy["low"])
+    few = f"{images} image{'s' if images > 1 else ''}"
+    if groups < images:
+        few = (
+            f"{groups} group{'s' if groups > 1 else ''} of images that belong "
+            f"together, {images} images in all"
+        )
     return [
-        f"Only {accuracy['n']} image{'s' if accuracy['n'] > 1 else ''}: the "
+        f"Only {few}: the "
         f"accuracy's 95 % interval is {width:.1f} points wide "
         f"({_interval(accuracy)})."
     ]

@@ -38,6 +38,21 @@ class LabelledData:
         """Returns the hashes of all images, '' where one cannot be read."""
         return [image.pixels for image in self.scan()]
 
+    def groups(self) -> list[str]:
+        """Returns names that are equal for images that belong together.
+
+        These are the images of one group, and equal ones where the files have
+        been read anyway.
+        """
+        names = [example.path for example in self.source.examples]
+        if self.used is not None:
+            names = [
+                pixels or name
+                for pixels, name in zip(self.pixels(), names, strict=True)
+            ]
+        groups = [example.group for example in self.source.examples]
+        return splits.together(names, groups)
+
 
 def choose(data: LabelledData, split: str) -> tuple[list[int], list[str]]:
     """Returns the indices of the images to score, and what to know of them."""
