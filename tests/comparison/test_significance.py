@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as some
 
 from tlkeras.comparison import significance
@@ -84,13 +85,15 @@ def test_what_does_not_vary_has_no_degree_of_freedom():
     generator = np.random.default_rng(7)
     one, other = draw(generator, seeds=3, images=100, noise=0.3)
     solved = np.repeat(one[:1], 3, axis=0)
+    with pytest.warns(RuntimeWarning):
+        pooled = scipy.stats.ttest_ind(solved.mean(1), other.mean(1)).pvalue
     wanted = scipy.stats.ttest_1samp(other.mean(1), solved[0].mean()).pvalue
     for found in (
         significance.compare(solved, other),
         significance.compare(other, solved),
     ):
         assert found.p_seeds == pytest.approx(wanted)
-        pooled = scipy.stats.ttest_ind(solved.mean(1), other.mean(1)).pvalue
+        # With twice the degrees of freedom it would claim more.
         assert found.p_seeds > pooled
 
 
@@ -147,6 +150,7 @@ def test_a_clear_difference_is_seen():
     assert 0 < found.low < found.difference < found.high
 
 
+@settings(deadline=None)
 @given(some.integers(0, 2**20), some.integers(1, 3), some.integers(1, 30))
 def test_exchanging_both_exchanges_the_signs(seed, seeds, images):
     generator = np.random.default_rng(seed)
