@@ -7,6 +7,8 @@ compared with training from scratch on the same few.
 
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from tlkeras import experiment
 from tlkeras import files
@@ -17,7 +19,7 @@ from tlkeras.report import terminal
 from tlkeras.settings import config as configs
 
 _IMAGES_PER_CLASS = 5
-_COMMON = {
+_COMMON: dict[str, Any] = {
     "data": "builtin:digits[5-9]",
     "backbone": "SmallResNet",
     "image_size": 16,
@@ -32,7 +34,7 @@ _COMMON = {
 }
 # Each has the same few images; their heads are solved, and what is trained has
 # at most 40 epochs of them.
-_STRATEGIES = {
+_STRATEGIES: dict[str, dict[str, Any]] = {
     "scratch": {"epochs": 40},
     "feature_extraction": {},
     "fine_tuning": {"finetune_epochs": 20},
@@ -101,7 +103,7 @@ def _train(
     config: configs.Config,
     directory: pathlib.Path,
     progress: progresses.Progress,
-) -> dict:
+) -> Mapping[str, Any]:
     plan = plans.make(config, directory, progress=progress)
     progress.planned = list(plan.strategy.planned)
     return experiment.run(plan, progress=progress).report

@@ -38,7 +38,7 @@ class Progress:
         self.planned = list(planned)
         self.brief = brief
         self.bar: rich.progress.Progress | None = None
-        self.task: rich.progress.TaskID | None = None
+        self.task = rich.progress.TaskID(0)
 
     def silence(self) -> None:
         """Shows nothing from here on."""

@@ -47,7 +47,7 @@ class Base(keras.layers.Layer):
         # Returns the frozen part and the learning part above it, where there
         # are both. A function, because Keras would save models held here.
         self.parts: Callable[[], tuple[keras.Model, keras.Model]] | None = None
-        self._owners = []
+        self._owners: list[weakref.ref] = []
 
     def call(self, images, training=None):
         images = keras.tree.map_structure(

@@ -43,8 +43,9 @@ def network(
     if weights == "imagenet":
         return _imagenet(row, image_size)
     made = _construct(row, image_size, None)
-    if weights != "none":
-        _load(made, row, locate.weights(weights))
+    path = locate.weights(weights)
+    if path is not None:
+        _load(made, row, path)
         _scale_as_imagenet(made)
     return made
 
@@ -249,7 +250,7 @@ def _misfit(made: keras.Model, file: h5py.File) -> str:
     Keras counts the layers of a class there, and its own message leaves out
     the shapes where a layer has too few weights.
     """
-    counts = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
     for layer in made.layers:
         kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
         kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()

@@ -238,7 +238,8 @@ def _few(scanned: Scanned) -> Match | None:
 
 def _uneven(scanned: Scanned) -> Match | None:
     sizes = scanned.class_sizes
-    large, small = max(sizes, key=sizes.get), min(sizes, key=sizes.get)
+    large = max(sizes, key=lambda label: sizes[label])
+    small = min(sizes, key=lambda label: sizes[label])
     times = sizes[large] / max(sizes[small], 1)
     if times < _UNEVEN:
         return None

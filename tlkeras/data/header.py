@@ -8,6 +8,7 @@ explained, before it is loaded. The table of signatures is also the one that
 import dataclasses
 import re
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _GREYS = bytes(np.outer(np.arange(256), [1, 1, 1, 0]).astype(np.uint8))
 
 # Each row: what the file is, and (offset [bytes], bytes found there, bits
 # compared: all where none are given). The first row that fits decides.
-_SIGNATURES = (
+_SIGNATURES: tuple[tuple[Any, ...], ...] = (
     ("JPEG", (0, b"\xff\xd8\xff")),
     ("PNG", (0, b"\x89PNG\r\n\x1a\n")),
     # TensorFlow 2.21 reads it with channels=0 beyond its memory.

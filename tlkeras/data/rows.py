@@ -36,7 +36,7 @@ class Rows:
         total = count * self.size
         try:
             os.makedirs(directory, exist_ok=True)
-            self.file = tempfile.TemporaryFile(dir=directory)
+            self.file = tempfile.TemporaryFile(dir=os.fspath(directory))
             if hasattr(os, "posix_fallocate") and total:
                 os.posix_fallocate(self.file.fileno(), 0, total)
             elif shutil.disk_usage(directory).free < total:  # macOS

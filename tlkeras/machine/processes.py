@@ -56,12 +56,12 @@ class ProcessGroup:
         Raises the `UserError` of whichever process had one in all of them, so
         that none waits for ever.
         """
-        result, error = None, None
         try:
             result = work()
-        except errors.UserError as caught:
-            error = caught
-        self._tell(error)
+        except errors.UserError as error:
+            self._tell(error)
+            raise
+        self._tell(None)
         return result
 
     def main_first(self, work: Callable[[], _Result]) -> _Result:

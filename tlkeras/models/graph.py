@@ -15,6 +15,7 @@ or a concatenation, and where one-tensor cuts leave out a resolution.
 import dataclasses
 import math
 import weakref
+from typing import Any
 
 import keras
 
@@ -35,7 +36,9 @@ _ACTIVATIONS = _ENDINGS[:5]
 # ConvNeXt adds with `+`, which is an operation and not a layer, and the class
 # of that operation is not public.
 _MERGES = ("Add", "Concatenate")
-_splits = weakref.WeakKeyDictionary()
+_splits: weakref.WeakKeyDictionary[Any, dict[str, Any]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +109,8 @@ def block_cuts(network: keras.Model) -> tuple[Cut, ...]:
             if not uses[id(tensor)]:
                 del live[id(tensor)]
         for tensor in node.outputs:
-            above = len(consumers.get(id(tensor), ()))
-            uses[id(tensor)] = above + (id(tensor) in outputs)
+            used = len(consumers.get(id(tensor), ()))
+            uses[id(tensor)] = used + (id(tensor) in outputs)
             if uses[id(tensor)]:
                 live[id(tensor)] = tensor
         below.append(node.operation.name)

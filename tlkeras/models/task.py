@@ -7,6 +7,7 @@ where a model is compiled.
 import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -41,7 +42,7 @@ class Task:
     activation: str
     probabilities: Callable[[np.ndarray], np.ndarray]
     answers: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-    right: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    right: Callable[[Any, Any], Any]
     page: tuple[str, ...]
 
 

@@ -65,7 +65,7 @@ def _images(
     shown = []
     for index in group:
         example = checkup.source.examples[index]
-        image = {
+        image: dict[str, Any] = {
             "path": _short(checkup.source.name, example.path),
             "label": example.label,
             "split": example.split,

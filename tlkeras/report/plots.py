@@ -5,10 +5,12 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import cast
 
 import matplotlib
 import numpy as np
 from matplotlib import axes as axes_module
+from matplotlib import figure
 from matplotlib import lines
 from matplotlib import ticker
 
@@ -396,7 +398,9 @@ def _legend(
         ),
     ]
     height = (
-        axes.get_position().height * axes.figure.get_figheight() * drawing.DOTS
+        axes.get_position().height
+        * cast(figure.Figure, axes.figure).get_figheight()
+        * drawing.DOTS
     )
     axes.legend(
         handles=handles,

@@ -276,7 +276,11 @@ def _size_warnings(accuracy: Mapping[str, Any]) -> list[str]:
 
 
 def _absent_warnings(labels: Sequence[str], occurring: np.ndarray) -> list[str]:
-    absent = [labels[index] for index in np.flatnonzero(occurring == 0)]
+    absent = [
+        label
+        for label, count in zip(labels, occurring, strict=True)
+        if not count
+    ]
     if not absent:
         return []
     return [

@@ -27,7 +27,7 @@ def _setting(default: Any, help: str, **rule: Any) -> Any:
 
 
 # Whether a base has that many stages, or that layer, is known when it is built.
-_UNFREEZE = {
+_UNFREEZE: dict[str, Any] = {
     "pattern": r"none|all|stages:[1-9][0-9]*|from:.+",
     "form": "none, all, stages:N with N of at least 1, or from:LAYER",
 }

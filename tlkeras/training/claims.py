@@ -56,7 +56,8 @@ def variables(model: keras.Model, phase: records.Phase) -> Variables:
                 may_change |= {
                     id(variable) for variable in layer.non_trainable_variables
                 }
-    frozen, moving = [], []
+    frozen: list[keras.Variable] = []
+    moving: list[keras.Variable] = []
     for variable in model.variables:
         fixed = id(variable) in of_base and id(variable) not in may_change
         (frozen if fixed else moving).append(variable)

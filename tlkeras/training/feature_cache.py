@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Generator
 from collections.abc import Sequence
 from typing import Any
 
@@ -218,10 +218,12 @@ def _shaped(rows: tf.Tensor, shapes: Sequence[tuple[int, ...]]) -> Any:
     return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
 
-def _rows(work: _Work, indices: Sequence[int]) -> Iterator[np.ndarray]:
+def _rows(
+    work: _Work, indices: Sequence[int]
+) -> Generator[np.ndarray, None, None]:
     """Computes the rows at `indices`, which ascend, in blocks [n, size]."""
     forward = _forward(_network(work))
-    indices = np.array(indices)
+    wanted = np.array(indices)
     count = len(work.views.train_hashes)
     parts = [
         ("train", view, number * count, count)
@@ -235,11 +237,11 @@ def _rows(work: _Work, indices: Sequence[int]) -> Iterator[np.ndarray]:
             len(work.views.validation_hashes),
         )
     )
-    work.progress.begin("computing activations", len(indices))
+    work.progress.begin("computing activations", len(wanted))
     try:
         for part, view, start, length in parts:
-            inside = (indices >= start) & (indices < start + length)
-            positions = indices[inside] - start
+            inside = (wanted >= start) & (wanted < start + length)
+            positions = wanted[inside] - start
             for images in work.views.load(positions, part, view, _BATCH):
                 rows = _run(forward, images)
                 work.progress.advance(len(rows))

@@ -207,15 +207,16 @@ def _train(
     # float16 leaves out the steps whose gradients are not finite.
     steps = 0 if best.stopped == "diverged" else best.steps
     unmoved = claims.check(model, phase, variables, before, steps=steps)
-    if best.best is None:
+    score = best.score
+    if best.best is None or score is None:
         classifiers.restore(model, before)
-        best.score = evaluate(learner, source.feed, setup.placement)
+        score = evaluate(learner, source.feed, setup.placement)
     else:
         for variable, array in zip(variables.moving, best.best, strict=True):
             variable.assign(array)
     return records.PhaseResult(
         phase=phase,
-        score=best.score,
+        score=score,
         epochs=len(best.history),
         best_epoch=best.best_epoch,
         steps=best.steps,
@@ -261,7 +262,7 @@ def _source(
     seconds = time.perf_counter() - began
     with setup.placement.scope():
         learner = classifiers.above(model, cut)
-    views = len(feed.views.names)
+    views = _views(feed)
     return _Source(learner, cached, views, _layer(cut), seconds)
 
 
@@ -305,7 +306,7 @@ def _solve(
     from tlkeras.training import feature_cache
 
     began = time.perf_counter()
-    views = len(feed.views.names)
+    views = _views(feed)
     stored = feature_cache.feed(
         model,
         None,
@@ -316,7 +317,7 @@ def _solve(
     )
     if stored is None and phase.solver == "auto":
         return None
-    if stored is None:
+    if stored is None or stored.arrays is None:
         raise errors.UserError(
             f"phase {phase.name} is solved by {phase.solver}, which needs the "
             "features of all images, but they are not stored. Give more of "
@@ -381,6 +382,11 @@ def _score(
 ) -> records.Score:
     logits = features @ solution.kernel + solution.bias
     return tasks.SINGLE_LABEL.score(logits, targets)
+
+
+def _views(feed: "batches.Feed") -> int:
+    """Returns in how many ways a training image of `feed` can look."""
+    return len(feed.views.names) if feed.views is not None else 0
 
 
 def _frozen_cut(model: keras.Model, phase: records.Phase) -> graph.Cut | None:

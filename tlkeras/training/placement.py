@@ -21,6 +21,7 @@ TensorFlow is imported where it is needed: phases are compiled without it, too.
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -168,7 +169,7 @@ class _Placed(keras.utils.PyDataset):
         self.sizes = [
             min(size, images - start) for start in range(0, images, size)
         ]
-        self.batches = iter(())
+        self.batches: Iterator[Any] = iter(())
 
     # An endless one: how many there are of an epoch, `fit` is told.
     num_batches = None

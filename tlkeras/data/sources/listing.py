@@ -29,7 +29,7 @@ def files(folder: str | os.PathLike) -> list[pathlib.Path]:
     # Links to folders are followed, but never twice: they may form a ring.
     visited = set()
     for place, folders, names in os.walk(
-        folder, onerror=_refuse, followlinks=True
+        os.fspath(folder), onerror=_refuse, followlinks=True
     ):
         real = os.path.realpath(place)
         if real in visited:
