@@ -496,7 +496,8 @@ def _gif(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
         return tf.pad(pixels, around, constant_values=255), 0.0
 
     whole = (width == all_width) & (height == all_height)
-    return Decoded(*tf.cond(whole, lambda: (pixels, opacity), padded), 1.0)
+    pixels, opacity = tf.cond(whole, lambda: (pixels, opacity), padded)
+    return Decoded(pixels, opacity)
 
 
 def _bmp(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
