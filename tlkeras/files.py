@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -44,6 +45,22 @@ def expand(text: str | os.PathLike) -> pathlib.Path:
             f"{len(longest)} of them, {os.fsdecode(longest[:40])}..."
         )
     return found
+
+
+def read(path: str | os.PathLike) -> bytes:
+    """Returns the content of a regular file.
+
+    Raises `OSError` where there is none: to open a pipe waits for ever, and a
+    device has no end.
+    """
+
+    def at_once(path: str | os.PathLike, flags: int) -> int:
+        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(path, "rb", opener=at_once) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return stream.read()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import socket
 import tempfile
 import time
 import types
+import unicodedata
 
 import hypothesis
 import numpy as np
@@ -299,6 +300,83 @@ class TestFolder:
         fill(tmp_path / "y", "a/.hidden.png", "a/in/1.png", "b/2.png")
         assert "a holds no image itself" in refused(f"folder:{tmp_path}/y")
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "#recycle",
+            "@eaDir",
+            "lost+found",
+            "$RECYCLE.BIN",
+            "System Volume Information",
+            ".Trashes",
+            "__MACOSX",
+        ],
+    )
+    def test_folders_that_systems_make_are_said_once(self, tmp_path, name):
+        fill(tmp_path / "flat", "a/1.png", "b/2.png", f"{name}/x/3.png")
+        fill(tmp_path / "flat", f"a/{name}/4.png", f"b/{name}/5.png")
+        fill(tmp_path / "split", "train/a/1.png", "test/a/2.png")
+        fill(tmp_path / "split", f"{name}/x.png", f"train/{name}/3.png")
+        (tmp_path / "flat" / "b" / name.upper()).mkdir(exist_ok=True)
+        for place, labels in (("flat", ("a", "b")), ("split", ("a",))):
+            said: list[str] = []
+            watched = progresses.Progress(quiet=True)
+            watched.say = said.append
+            source = sources.open(
+                f"folder:{tmp_path / place}", progress=watched
+            )
+            assert source.labels == labels
+            assert len(source.examples) == 2
+            assert len(said) == 1
+            assert name in said[0]
+
+    @pytest.mark.parametrize("kind", ["folder", "csv"])
+    def test_one_class_in_two_unicode_forms(self, tmp_path, kind):
+        composed, parted = (
+            unicodedata.normalize(form, "café") for form in ("NFC", "NFD")
+        )
+        assert composed != parted
+        names = (f"{composed}/1.png", f"{parted}/2.png", "bees/3.png")
+        name = f"folder:{fill(tmp_path / 'x', *names)}"
+        if kind == "csv":
+            rows = "".join(
+                f"{each},{each[:-6]},{each[:-6]}\n" for each in names
+            )
+            table = tmp_path / "x" / "t.csv"
+            table.write_text(f"path,label,group\n{rows}", encoding="utf-8")
+            name = f"csv:{table}"
+        source = opened(name)
+        assert source.labels == ("bees", composed)
+        if kind == "csv":
+            assert {each.group for each in source.examples} == {
+                "bees",
+                composed,
+            }
+        for index, example in enumerate(source.examples):
+            assert source.read(index).endswith(example.path[-5:].encode())
+        fill(tmp_path / "y", f"train/{composed}/1.png", f"val/{parted}/2.png")
+        fill(tmp_path / "y", "train/bees/1.png", "val/bees/2.png")
+        source = opened(f"folder:{tmp_path}/y")
+        assert source.labels == ("bees", composed)
+        assert len({(each.label, each.split) for each in source.examples}) == 4
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+    def test_only_regular_files_are_read(self, tmp_path):
+        fill(tmp_path, "a/1.png", "b/2.png")
+        os.mkfifo(tmp_path / "a" / "2.png")
+        (tmp_path / "b" / "zero.png").symlink_to("/dev/zero")
+        source = opened(f"folder:{tmp_path}")
+        stamps = sources.stamps(source)
+        for index, example in enumerate(source.examples):
+            if example.path.endswith(("a/2.png", "zero.png")):
+                with pytest.raises(OSError, match="not a regular file"):
+                    sources.read(source, stamps, index)
+            else:
+                assert sources.read(source, stamps, index)
+        os.mkfifo(tmp_path / "t.csv")
+        for name in (f"csv:{tmp_path}/t.csv", "csv:/dev/zero"):
+            assert "not a regular file" in refused(name)
+
     def test_a_file_that_vanished(self, tmp_path):
         source = opened(f"folder:{fill(tmp_path, 'a/1.png', 'b/2.png')}")
         (tmp_path / "a/1.png").unlink()
@@ -419,6 +497,15 @@ class TestClasses:
         for labels in ((), ("a",)):
             with pytest.raises(errors.UserError, match="at least 2 classes"):
                 sources.check_classes(self.source(*labels))
+
+    def test_a_model_names_its_classes_as_sources_do(self):
+        composed, parted = (
+            unicodedata.normalize(form, "café") for form in ("NFC", "NFD")
+        )
+        assert sources.normal_labels(("b", parted)) == ("b", composed)
+        # One that was trained on both must keep its outputs apart.
+        both = (composed, parted)
+        assert sources.normal_labels(both) == both
 
     @pytest.mark.parametrize("label", ["a\nb", "a\r", "\udcff", "a\u2028b"])
     def test_names_that_files_of_lines_cannot_hold(self, label):

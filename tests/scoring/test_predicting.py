@@ -80,6 +80,21 @@ def test_nothing_that_can_be_read_is_no_error(classifier, paths):
     assert len(answers.failed) == len(paths)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_only_regular_files_are_read(classifier, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "good.png").write_bytes(png(pictures(1)[0]))
+    paths = [str(tmp_path / "pipe.png"), "/dev/zero", str(tmp_path)]
+    answers = predicting.predict_files(
+        classifier, [*paths, str(tmp_path / "good.png")], progress=QUIET
+    )
+    assert answers.indices.tolist() == [3]
+    reasons = dict(answers.failed)
+    assert reasons[paths[0]] == "cannot be read: not a regular file"
+    assert reasons[paths[1]] == "cannot be read: not a regular file"
+    assert reasons[paths[2]] == "cannot be read: Is a directory"
+
+
 def test_predicting_leaves_no_file(classifier, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.png").write_bytes(png(pictures(1)[0]))

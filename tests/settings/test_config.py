@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import hypothesis
+import numpy as np
 import pytest
 from conftest import small
 from hypothesis import strategies as st
@@ -93,6 +94,30 @@ def test_toml_brings_every_configuration_back(data):
     read = configs.tomllib.loads(text)
     assert not {"strategy", "phases"} <= set(read)
     assert configs.build(read) == configs.anywhere(built)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "plain"),
+    [
+        ("seed", np.int64(7), 7),
+        ("head_epochs", np.uint8(3), 3),
+        ("batch_size", np.int32(8), 8),
+        ("batch_size", np.str_("auto"), "auto"),
+        ("l2", np.float64(0.5), 0.5),
+        ("l2", np.float32(0.5), 0.5),
+        ("l2", np.int16(1), 1.0),
+        ("tensorboard", np.bool_(True), True),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(name, value, plain):
+    found = setting_rules.check(configs.settings()[name], value, "")
+    assert (type(found), found) == (type(plain), plain)
+
+
+def test_numbers_of_numpy_are_checked():
+    for name, value in (("seed", np.int64(-1)), ("seed", np.float64(0.5))):
+        with pytest.raises(errors.UserError, match="`seed` must be"):
+            setting_rules.check(configs.settings()[name], value, "")
 
 
 def test_paths_that_are_not_utf8_come_back_from_a_file(tmp_path):

@@ -10,6 +10,7 @@ from tlkeras.backbones import base as bases
 from tlkeras.backbones import locate
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
+from tlkeras.data import sources
 from tlkeras.machine import devices
 from tlkeras.models import metadata
 from tlkeras.models import task as tasks
@@ -64,6 +65,6 @@ def load(path: str | os.PathLike) -> TrainedModel:
     known = metadata.read(path)
     return TrainedModel(
         weights.open_model(path),
-        known.labels,
+        sources.normal_labels(known.labels),
         image_stores.Shape(known.image_size, known.resize, known.max_pixels),
     )

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import io
 import os
-import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -70,7 +69,7 @@ def predict_files(
     return predict_encoded(
         classifier,
         paths,
-        lambda index: pathlib.Path(paths[index]).read_bytes(),
+        lambda index: files.read(paths[index]),
         progress=progress,
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from tlkeras import errors
 from tlkeras import files
 from tlkeras.data import dataset as datasets
+from tlkeras.data import sources
 
 _FILE = "images.csv"
 _HEADER = ("path", "label", "split", "pixels")
@@ -84,5 +85,7 @@ def read(model: str | os.PathLike) -> UsedImages | None:
     return UsedImages(
         splits,
         {row[0]: row[2] for row in rows[1:]},
-        collections.Counter(row[1] for row in rows[1:] if row[2] == "train"),
+        collections.Counter(
+            sources.normal_form(row[1]) for row in rows[1:] if row[2] == "train"
+        ),
     )

@@ -374,7 +374,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     try:
         # Paths need not be UTF-8; `files.write_text` writes them the same way.
         return tomllib.loads(
-            path.read_bytes().decode("utf-8-sig", "surrogateescape")
+            files.read(path).decode("utf-8-sig", "surrogateescape")
         )
     except tomllib.TOMLDecodeError as error:
         raise errors.UserError(

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tlkeras import errors
 
 
@@ -107,6 +109,8 @@ def check(setting: Setting, value: Any, origin: str) -> Any:
     """
     rule = setting.rule
     kinds = setting.kinds
+    if isinstance(value, np.generic):
+        value = value.item()
     if rule.word:
         if value == rule.word:
             return value

@@ -1,16 +1,19 @@
 """`csv:PATH`: a table of paths, labels and, if wanted, splits and groups."""
 
 import csv
+import io
 import os
 import pathlib
 import textwrap
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.data.sources import listing
 from tlkeras.data.sources.source import SPLIT_NAMES
 from tlkeras.data.sources.source import Example
 from tlkeras.data.sources.source import Source
+from tlkeras.data.sources.source import normal_form
 
 
 def open(
@@ -36,18 +39,17 @@ def open(
 
 def _lines(table: pathlib.Path) -> list[tuple[int, dict]]:
     """Returns the rows of the table, by column, with their line numbers."""
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, strict=True, skipinitialspace=True)
-        try:
-            columns = [column.strip() for column in reader.fieldnames or ()]
-            _check_header(columns, table)
-            reader.fieldnames = columns
-            return [(reader.line_num, row) for row in reader]
-        except csv.Error as error:
-            raise errors.UserError(
-                f"`data` {table}, line {reader.line_num + 1}, is no CSV: "
-                f"{error}."
-            ) from None
+    text = io.StringIO(files.read(table).decode("utf-8-sig"), newline="")
+    reader = csv.DictReader(text, strict=True, skipinitialspace=True)
+    try:
+        columns = [column.strip() for column in reader.fieldnames or ()]
+        _check_header(columns, table)
+        reader.fieldnames = columns
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise errors.UserError(
+            f"`data` {table}, line {reader.line_num + 1}, is no CSV: {error}."
+        ) from None
 
 
 def _check_header(columns: list[str], table: pathlib.Path) -> None:
@@ -95,8 +97,10 @@ def _example(
     row: dict[str | None, str | None], table: pathlib.Path, where: str
 ) -> Example:
     path = row["path"] or ""
-    label = (row["label"] or "").strip()
-    split = (row.get("split") or "").strip()
+    label, split, group = (
+        normal_form((row.get(column) or "").strip())
+        for column in ("label", "split", "group")
+    )
     # The fields beyond the header's stand under None.
     if not path or not label or None in row:
         raise errors.UserError(
@@ -112,5 +116,5 @@ def _example(
         str(table.parent / path),
         label,
         SPLIT_NAMES.get(split.lower(), ""),
-        (row.get("group") or "").strip(),
+        group,
     )

@@ -9,6 +9,7 @@ from tlkeras.data.sources import listing
 from tlkeras.data.sources.source import SPLIT_NAMES
 from tlkeras.data.sources.source import Example
 from tlkeras.data.sources.source import Source
+from tlkeras.data.sources.source import normal_form
 
 
 def open(
@@ -22,7 +23,8 @@ def open(
             f"`data` folder:PATH must be a folder. Received: {root}, which "
             f"{what}."
         )
-    folders = listing.folders(root)
+    left_out: set[str] = set()
+    folders = listing.folders(root, left_out)
     if not folders:
         raise errors.UserError(
             "`data` folder:PATH must hold one folder of images for each "
@@ -30,20 +32,23 @@ def open(
         )
     classes = [("", folder) for folder in folders]
     if _are_splits(folders):
-        classes = _split_folders(root, folders)
-    return listing.source(
-        f"folder:{root}",
-        [
-            Example(str(path), folder.name, split)
-            for split, folder in classes
-            for path in _images(folder)
-        ],
-    )
+        classes = _split_folders(root, folders, left_out)
+    examples = [
+        Example(str(path), normal_form(folder.name), split)
+        for split, folder in classes
+        for path in _images(folder, left_out)
+    ]
+    if left_out:
+        progress.say(
+            "folders that systems make are left out: "
+            f"{', '.join(sorted(left_out))}"
+        )
+    return listing.source(f"folder:{root}", examples)
 
 
-def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+def _images(folder: pathlib.Path, left_out: set[str]) -> list[pathlib.Path]:
     """Returns the images of a class."""
-    paths = listing.files(folder)
+    paths = listing.files(folder, left_out)
     if not paths:
         raise errors.UserError(
             f"class folder {folder} holds no image. Fill it or remove it."
@@ -73,7 +78,7 @@ def _are_splits(folders: list[pathlib.Path]) -> bool:
 
 
 def _split_folders(
-    root: pathlib.Path, folders: list[pathlib.Path]
+    root: pathlib.Path, folders: list[pathlib.Path], left_out: set[str]
 ) -> list[tuple[str, pathlib.Path]]:
     """Returns (split, class folder) where splits stand above the classes."""
     classes = []
@@ -85,7 +90,7 @@ def _split_folders(
                 "others must be train, validation or test. Received: "
                 f"{folder.name}."
             )
-        within = listing.folders(folder)
+        within = listing.folders(folder, left_out)
         if not within:
             raise errors.UserError(
                 f"split folder {folder} holds no class folder."

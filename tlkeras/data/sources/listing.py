@@ -6,12 +6,25 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tlkeras import errors
+from tlkeras import files as regular_files
 from tlkeras.data.sources.source import Example
 from tlkeras.data.sources.source import Source
 from tlkeras.data.sources.source import Stamp
 
-# Files and folders that systems leave behind. Hidden ones are left out, too.
-_SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
+# What systems leave behind, in lower case. Hidden ones are left out, too.
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_SYSTEM_FOLDERS = (
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    ".trashes",
+    "@eadir",
+    "@recycle",
+    "__macosx",
+    "found.000",
+    "lost+found",
+    "system volume information",
+)
 
 
 def path(place: str) -> pathlib.Path:
@@ -20,8 +33,12 @@ def path(place: str) -> pathlib.Path:
     return pathlib.Path(os.path.expanduser(place)).absolute()
 
 
-def files(folder: str | os.PathLike) -> list[pathlib.Path]:
+def files(
+    folder: str | os.PathLike, left_out: set[str] | None = None
+) -> list[pathlib.Path]:
     """Returns all files below `folder`, in order, but hidden and system ones.
+
+    left_out: gets the names of folders that systems make.
 
     Raises `UserError` where a folder cannot be read.
     """
@@ -36,25 +53,34 @@ def files(folder: str | os.PathLike) -> list[pathlib.Path]:
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = _visible(folders)
-        paths += [pathlib.Path(place, name) for name in _visible(names)]
+        folders[:] = _visible(folders, left_out)
+        paths += [
+            pathlib.Path(place, name) for name in _visible(names, left_out)
+        ]
     return paths
 
 
-def entries(folder: pathlib.Path) -> list[pathlib.Path]:
+def entries(
+    folder: pathlib.Path, left_out: set[str] | None = None
+) -> list[pathlib.Path]:
     """Returns what `folder` holds, in order, but hidden and system files.
+
+    left_out: as for `files`.
 
     Raises `UserError` where it cannot be read.
     """
     try:
-        return [folder / name for name in _visible(os.listdir(folder))]
+        names = _visible(os.listdir(folder), left_out)
     except OSError as error:
         _refuse(error)
+    return [folder / name for name in names]
 
 
-def folders(folder: pathlib.Path) -> list[pathlib.Path]:
+def folders(
+    folder: pathlib.Path, left_out: set[str] | None = None
+) -> list[pathlib.Path]:
     """Returns the folders among `entries`."""
-    return [path for path in entries(folder) if os.path.isdir(path)]
+    return [path for path in entries(folder, left_out) if os.path.isdir(path)]
 
 
 def source(name: str, examples: Sequence[Example]) -> Source:
@@ -76,17 +102,20 @@ def source(name: str, examples: Sequence[Example]) -> Source:
         name,
         tuple(sorted({example.label for example in examples})),
         tuple(examples),
-        lambda index: pathlib.Path(examples[index].path).read_bytes(),
+        lambda index: regular_files.read(examples[index].path),
         stamp,
     )
 
 
-def _visible(names: Sequence[str]) -> list[str]:
-    return sorted(
-        name
-        for name in names
-        if not name.startswith(".") and name.lower() not in _SYSTEM
-    )
+def _visible(names: Sequence[str], left_out: set[str] | None) -> list[str]:
+    visible = []
+    for name in sorted(names):
+        if name.lower() in _SYSTEM_FOLDERS:
+            if left_out is not None:
+                left_out.add(name)
+        elif not name.startswith(".") and name.lower() not in _SYSTEM_FILES:
+            visible.append(name)
+    return visible
 
 
 def _refuse(error: OSError) -> NoReturn:

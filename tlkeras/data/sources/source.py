@@ -1,6 +1,7 @@
 """A source of labelled images: what it lists, and how an image is read."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -66,6 +67,24 @@ class Source:
     examples: tuple[Example, ...]
     read: Callable[[int], bytes]
     stamp: Callable[[int], Stamp | None] = lambda index: None
+
+
+def normal_form(name: str) -> str:
+    """Returns the name of a class or group in Unicode's normal form C.
+
+    Systems and editors write one name in two ways that look alike: macOS
+    stores e and an accent where others have a letter for both.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def normal_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Returns the classes of a model as sources name them.
+
+    A model may have been trained before they did, with both forms of a name.
+    """
+    normal = tuple(map(normal_form, labels))
+    return normal if len(set(normal)) == len(normal) else tuple(labels)
 
 
 def check_classes(source: Source) -> None:

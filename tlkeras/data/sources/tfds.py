@@ -16,6 +16,7 @@ from tlkeras import progress as progresses
 from tlkeras.data.sources.source import SPLIT_NAMES
 from tlkeras.data.sources.source import Example
 from tlkeras.data.sources.source import Source
+from tlkeras.data.sources.source import normal_form
 
 
 def open(
@@ -30,7 +31,7 @@ def open(
     image, label = _features(builder, place)
     if not builder.is_prepared():
         _prepare(builder, place)
-    names = builder.info.features[label].names
+    names = [normal_form(name) for name in builder.info.features[label].names]
     splits = _splits(builder)
     total = sum(builder.info.splits[split].num_examples for split in splits)
     blob = tempfile.TemporaryFile()
