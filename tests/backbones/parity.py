@@ -49,16 +49,16 @@ def draw(made: keras.Model, name: str) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(SEED)
     shapes = {variable.path: variable.shape for variable in made.weights}
     drawn = {}
-    for row in mapping.table(name):
-        shape = mapping.torch_shape(row, tuple(shapes[row.keras]))
+    for entry in mapping.table(name):
+        shape = mapping.torch_shape(tuple(shapes[entry.keras]))
         noise = generator.random(shape, np.float32)
-        kind = row.keras.rpartition("/")[2]
+        kind = entry.keras.rpartition("/")[2]
         if kind in ("gamma", "moving_variance"):
-            drawn[row.torch] = noise + np.float32(0.5)
+            drawn[entry.torch] = noise + np.float32(0.5)
             continue
         # He's variance keeps the signal through all layers.
         fan = math.prod(shape[1:]) if kind == "kernel" else 600
-        drawn[row.torch] = (2 * noise - 1) * np.float32(math.sqrt(6 / fan))
+        drawn[entry.torch] = (2 * noise - 1) * np.float32(math.sqrt(6 / fan))
     return drawn
 
 

@@ -102,8 +102,9 @@ class TestTable:
 
     def test_marks_what_a_base_is_without(self, ours, base):
         paths = {variable.path for variable in base.weights}
-        for row in mapping.table(ours[0]):
-            assert row.classifier == (row.keras not in paths)
+        *others, kernel, bias = mapping.table(ours[0])
+        assert {entry.keras for entry in others} == paths
+        assert paths.isdisjoint({kernel.keras, bias.keras})
 
     def test_fills_a_base(self, ours, base):
         wanted = {each.path: each for each in ours[1].weights}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tlkeras.backbones import catalog
+from tlkeras.backbones import layers
 from tlkeras.backbones import small
 
 
@@ -29,7 +30,7 @@ def test_skips_the_convolutions_where_nothing_changes():
     names = {
         layer.name
         for layer in keras.Model(
-            images, small._block(images, 16, 1, "block")
+            images, layers.residual(images, 16, 1, "block", small._convolve)
         ).layers
     }
     assert "block_skip_conv" not in names

@@ -8,7 +8,6 @@ import keras
 
 from tlkeras.backbones import layers
 
-SMALLEST = 63
 # Filters, kernel, stride, padding (pixels), and whether a pooling follows.
 CONVOLUTIONS = (
     (64, 11, 4, 2, True),
@@ -23,24 +22,13 @@ _UNITS = 4096
 _DROPOUT = 0.5
 
 
-def AlexNet(
-    *,
-    include_top: bool = False,
-    weights: str | None = None,
-    input_shape: tuple[int, int, int] = (224, 224, 3),
-    pooling: str = "avg",
-    classes: int = 1000,
-) -> keras.Model:
+@layers.constructor("alexnet", smallest=63)
+def AlexNet(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
     """Returns AlexNet, [n, h, w, 3] -> [n, 4096], or logits [n, classes].
 
-    The arguments are those of `keras.applications`, as far as they apply. The
-    features are those of fc7; what is pooled is the map in front of fc6, to
+    The features are those of fc7; what is pooled is the map in front of fc6, to
     6 x 6. The dropout in front of fc6 and fc7 belongs to the base.
-
-    Raises ValueError for images too small and for weights.
     """
-    layers.check("AlexNet", SMALLEST, input_shape, weights, pooling)
-    x = images = keras.Input(input_shape)
     for number, (filters, kernel, stride, padding, pool) in enumerate(
         CONVOLUTIONS, 1
     ):
@@ -62,6 +50,4 @@ def AlexNet(
         x = keras.layers.Dense(
             _UNITS, "relu", kernel_initializer="he_normal", name=name
         )(x)
-    if include_top:
-        x = keras.layers.Dense(classes, name="fc8")(x)
-    return keras.Model(images, x, name="alexnet")
+    return keras.layers.Dense(classes, name="fc8")(x) if classes else x

@@ -46,21 +46,21 @@ def weights(setting: str) -> pathlib.Path | None:
 
 
 def check_imagenet(
-    row: catalog.Backbone, instead: str = "--strategy=scratch"
+    backbone: catalog.Backbone, instead: str = "--strategy=scratch"
 ) -> None:
-    """Raises `UserError` where ImageNet weights cannot be had for `row`.
+    """Raises `UserError` where ImageNet weights cannot be had for `backbone`.
 
     instead: what works without weights.
     """
-    if "imagenet" not in row.weights:
+    if "imagenet" not in backbone.weights:
         raise errors.UserError(
-            f"there are no ImageNet weights for {row.name}. Give --weights a "
-            f"file or an earlier run, or {instead}."
+            f"there are no ImageNet weights for {backbone.name}. Give "
+            f"--weights a file or an earlier run, or {instead}."
         )
-    if row.origin.endswith(TORCH) and not _has_torch():
+    if backbone.origin.endswith(TORCH) and not _has_torch():
         raise errors.UserError(
-            f"the ImageNet weights of {row.name} are torchvision's, a file "
-            f"that needs {_NO_TORCH} Or give --weights a Keras file or an "
+            f"the ImageNet weights of {backbone.name} are torchvision's, a "
+            f"file that needs {_NO_TORCH} Or give --weights a Keras file or an "
             "earlier run."
         )
 

@@ -1,13 +1,14 @@
 """torchvision's names of weights beside ours, and its files read by them.
 
-A table has one row for each array of a network. PyTorch keeps a convolution's
-kernel as [out, in, h, w] and a matrix as [out, in], Keras as [h, w, in, out]
-and [in, out].
+The table has an entry for each array of a network. PyTorch keeps a
+convolution's kernel as [out, in, h, w] and a matrix as [out, in], Keras as
+[h, w, in, out] and [in, out].
 """
 
 import dataclasses
 import pathlib
 import pickle
+from collections.abc import Iterable
 from collections.abc import Mapping
 
 import keras
@@ -19,23 +20,19 @@ from tlkeras.backbones import googlenet
 from tlkeras.backbones import resnet
 from tlkeras.backbones import squeezenet
 
-# Kind of layer: its arrays in torchvision and in Keras, and how the one is
-# made the other.
+# Kind of layer: the names of its arrays in torchvision and in Keras.
 _ARRAYS = {
-    "convolution": (("weight", "kernel", "kernel"), ("bias", "bias", "as is")),
-    "bare convolution": (("weight", "kernel", "kernel"),),
-    "dense": (("weight", "kernel", "matrix"), ("bias", "bias", "as is")),
-    "dense on a map": (
-        ("weight", "kernel", "map matrix"),
-        ("bias", "bias", "as is"),
-    ),
-    "norm": (
-        ("weight", "gamma", "as is"),
-        ("bias", "beta", "as is"),
-        ("running_mean", "moving_mean", "as is"),
-        ("running_var", "moving_variance", "as is"),
-    ),
+    "layer": {"weight": "kernel", "bias": "bias"},
+    "layer without bias": {"weight": "kernel"},
+    "norm": {
+        "weight": "gamma",
+        "bias": "beta",
+        "running_mean": "moving_mean",
+        "running_var": "moving_variance",
+    },
 }
+# It reads a map that PyTorch flattens channel by channel, Keras pixel by pixel.
+_ON_A_MAP = "fc6/kernel"
 # What a file of torchvision may hold, and no network of ours has: counters
 # that its BatchNorm never reads, and GoogLeNet's auxiliary classifiers.
 _COUNTER = ".num_batches_tracked"
@@ -48,23 +45,18 @@ _Layer = tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Array:
     """One array of a network.
 
     torch: its name in torchvision. keras: layer and name of ours.
-    change: `as is`, `kernel` of a convolution, `matrix`, or `map matrix`: one
-      on a map that PyTorch flattens channel by channel, Keras pixel by pixel.
-    classifier: whether it belongs to the classifier, which a base is without.
     """
 
     torch: str
     keras: str
-    change: str
-    classifier: bool
 
 
-def table(name: str) -> tuple[Row, ...]:
-    """Returns all rows of a network of ours, in torchvision's order.
+def table(name: str) -> tuple[Array, ...]:
+    """Returns all arrays of a network of ours, those of its classifier last.
 
     Raises `UserError` for one that torchvision does not have.
     """
@@ -73,12 +65,10 @@ def table(name: str) -> tuple[Row, ...]:
             "torchvision's weights fit its own networks only: "
             f"{', '.join(_LAYERS)}. Received: backbone = {name}."
         )
-    layers, classifier = _LAYERS[name]
     return tuple(
-        Row(f"{theirs}.{array}", f"{ours}/{variable}", change, last)
-        for last, named in ((False, layers), (True, classifier))
-        for theirs, ours, kind in named
-        for array, variable, change in _ARRAYS[kind]
+        Array(f"{theirs}.{array}", f"{ours}/{variable}")
+        for theirs, ours, kind in _LAYERS[name]
+        for array, variable in _ARRAYS[kind].items()
     )
 
 
@@ -91,22 +81,22 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     import torch
 
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise errors.UserError(
             f"`weights` {path} are no weights of PyTorch: "
             f"{' '.join(str(error).split())[:200]}"
         ) from None
     for wrapper in _WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict) or not all(
-        isinstance(each, torch.Tensor) for each in found.values()
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
     ):
         raise errors.UserError(
             f"`weights` {path} hold no state_dict, that is tensors by name."
         )
-    return {key: each.float().numpy() for key, each in found.items()}
+    return {key: value.float().numpy() for key, value in content.items()}
 
 
 def assign(
@@ -123,35 +113,32 @@ def assign(
         for variable in made.weights
     }
     problem = f"`weights` {source} do not fit {made.name}: "
-    rows = table(name)
-    left = {
+    known = table(name)
+    unknown = {
         key
         for key in arrays
         if not key.endswith(_COUNTER) and not key.startswith(_AUXILIARY)
-    } - {row.torch for row in rows}
-    if left:
+    } - {entry.torch for entry in known}
+    if unknown:
         raise errors.UserError(
-            f"{problem}the file's layer {min(left)} of "
-            f"{arrays[min(left)].shape} has no place in it."
+            f"{problem}the file's layer {min(unknown)} of "
+            f"{arrays[min(unknown)].shape} has no place in it."
         )
     values = {}
-    for row in rows:
-        if row.keras not in variables and row.classifier:
+    for entry in known:
+        if entry.keras not in variables:
             continue
-        shape = tuple(variables[row.keras].shape)
-        if row.torch not in arrays:
+        shape = tuple(variables[entry.keras].shape)
+        needs = f"{problem}layer {entry.keras} needs {shape}, the file"
+        if entry.torch not in arrays:
+            raise errors.UserError(f"{needs} has no layer {entry.torch}.")
+        array = arrays[entry.torch]
+        if array.shape != torch_shape(shape):
             raise errors.UserError(
-                f"{problem}layer {row.keras} needs {shape}, the file has no "
-                f"layer {row.torch}."
+                f"{needs}'s layer {entry.torch} has {array.shape}, which "
+                f"should be {torch_shape(shape)}."
             )
-        array = arrays[row.torch]
-        if array.shape != torch_shape(row, shape):
-            raise errors.UserError(
-                f"{problem}layer {row.keras} needs {shape}, the file's layer "
-                f"{row.torch} has {array.shape}, which should be "
-                f"{torch_shape(row, shape)}."
-            )
-        values[row.keras] = _changed(row, array)
+        values[entry.keras] = _to_keras(entry, array)
     made.set_weights([values[path] for path in variables])
 
 
@@ -163,119 +150,119 @@ def classifier(
     As names and arrays in Keras' form, as many as there are.
     """
     return [
-        (row.keras, _changed(row, arrays[row.torch]))
-        for row in table(name)
-        if row.classifier and row.torch in arrays
+        (entry.keras, _to_keras(entry, arrays[entry.torch]))
+        for entry in table(name)[-2:]
+        if entry.torch in arrays
     ]
 
 
-def torch_shape(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
+def torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the shape in torchvision of what has `shape` in Keras."""
-    if row.change == "kernel":
+    if len(shape) == 4:
         height, width, inputs, outputs = shape
         return (outputs, inputs, height, width)
     return tuple(reversed(shape))
 
 
-def _changed(row: Row, array: np.ndarray) -> np.ndarray:
-    if row.change == "kernel":
-        return array.transpose(2, 3, 1, 0)
-    if row.change == "map matrix":
-        side = alexnet.MAP
-        stacked = array.reshape(len(array), -1, side, side)
-        return stacked.transpose(2, 3, 1, 0).reshape(-1, len(array))
-    return array.T
+def _to_keras(entry: Array, array: np.ndarray) -> np.ndarray:
+    if entry.keras == _ON_A_MAP:
+        maps = array.reshape(len(array), -1, alexnet.MAP, alexnet.MAP)
+        return maps.transpose(2, 3, 1, 0).reshape(-1, len(array))
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
-def _alexnet() -> tuple[_Layer, ...]:
+def _alexnet() -> list[_Layer]:
     layers = []
     # A convolution, a ReLU and sometimes a pooling have an index each.
     index = 0
     for number, (*_, pool) in enumerate(alexnet.CONVOLUTIONS, 1):
-        layers.append((f"features.{index}", f"conv{number}", "convolution"))
+        layers.append((f"features.{index}", f"conv{number}", "layer"))
         index += 3 if pool else 2
-    return (
+    return [
         *layers,
-        ("classifier.1", "fc6", "dense on a map"),
-        ("classifier.4", "fc7", "dense"),
-    )
+        ("classifier.1", "fc6", "layer"),
+        ("classifier.4", "fc7", "layer"),
+    ]
 
 
-def _squeezenet(fires: tuple[tuple[int, int], ...]) -> tuple[_Layer, ...]:
-    layers = [("features.0", "conv1", "convolution")]
-    number = 1
+def _squeezenet(fires: tuple[int, ...]) -> list[_Layer]:
     # Behind the first convolution and its ReLU.
-    for index, fire in enumerate(fires, 2):
-        if fire == squeezenet.POOL:
-            continue
-        number += 1
-        layers += [
-            (
-                f"features.{index}.{theirs}",
-                f"fire{number}_{ours}",
-                "convolution",
-            )
-            for theirs, ours in (
-                ("squeeze", "squeeze1x1"),
-                ("expand1x1", "expand1x1"),
-                ("expand3x3", "expand3x3"),
-            )
-        ]
-    return tuple(layers)
+    indices = [
+        index for index, fire in enumerate(fires, 2) if fire != squeezenet.POOL
+    ]
+    return [("features.0", "conv1", "layer")] + [
+        (f"features.{index}.{theirs}", f"fire{number}_{ours}", "layer")
+        for number, index in enumerate(indices, 2)
+        for theirs, ours in (
+            ("squeeze", "squeeze1x1"),
+            ("expand1x1", "expand1x1"),
+            ("expand3x3", "expand3x3"),
+        )
+    ]
 
 
-def _googlenet() -> tuple[_Layer, ...]:
+def _googlenet() -> list[_Layer]:
     names = [(f"conv{number}", f"conv{number}") for number in (1, 2, 3)]
-    for number, *_ in googlenet.INCEPTIONS:
-        names += [
-            (f"inception{number}.{theirs}", f"inception{number}_{ours}")
-            for theirs, ours in (
-                ("branch1", "1"),
-                ("branch2.0", "2_reduce"),
-                ("branch2.1", "2"),
-                ("branch3.0", "3_reduce"),
-                ("branch3.1", "3"),
-                ("branch4.1", "4"),
-            )
-        ]
-    return tuple(
-        (f"{theirs}.{part}", f"{ours}_{part}", kind)
-        for theirs, ours in names
-        for part, kind in (("conv", "bare convolution"), ("bn", "norm"))
+    names += [
+        (f"inception{number}.branch{theirs}", f"inception{number}_{ours}")
+        for number, *_ in googlenet.INCEPTIONS
+        for theirs, ours in (
+            ("1", "1"),
+            ("2.0", "2_reduce"),
+            ("2.1", "2"),
+            ("3.0", "3_reduce"),
+            ("3.1", "3"),
+            ("4.1", "4"),
+        )
+    ]
+    return _normalized(
+        (f"{theirs}.conv", f"{theirs}.bn", ours) for theirs, ours in names
     )
 
 
-def _resnet(stages: tuple[int, ...]) -> tuple[_Layer, ...]:
+def _resnet(stages: tuple[int, ...]) -> list[_Layer]:
     names = [("conv1", "bn1", "conv1")]
     for stage, blocks in enumerate(stages, 1):
         for block in range(blocks):
             theirs = f"layer{stage}.{block}"
             ours = f"conv{stage + 1}_block{block + 1}"
             names += [
-                (f"{theirs}.conv{part}", f"{theirs}.bn{part}", f"{ours}_{part}")
-                for part in (1, 2)
+                (
+                    f"{theirs}.conv{index}",
+                    f"{theirs}.bn{index}",
+                    f"{ours}_{index}",
+                )
+                for index in (1, 2)
             ]
             if stage > 1 and not block:
                 skip = f"{theirs}.downsample"
                 names.append((f"{skip}.0", f"{skip}.1", f"{ours}_skip"))
-    return tuple(
+    return _normalized(names)
+
+
+def _normalized(names: Iterable[tuple[str, str, str]]) -> list[_Layer]:
+    """Returns convolutions and their BatchNorms.
+
+    names: torchvision's of both, and what ours begin with.
+    """
+    return [
         layer
         for convolution, norm, ours in names
         for layer in (
-            (convolution, f"{ours}_conv", "bare convolution"),
+            (convolution, f"{ours}_conv", "layer without bias"),
             (norm, f"{ours}_bn", "norm"),
         )
-    )
+    ]
 
 
-_CONV10 = (("classifier.1", "conv10", "convolution"),)
-_FC = (("fc", "fc", "dense"),)
-# Name: layers of the base, layers of the classifier.
-_LAYERS: dict[str, tuple[tuple[_Layer, ...], tuple[_Layer, ...]]] = {
-    "AlexNet": (_alexnet(), (("classifier.6", "fc8", "dense"),)),
-    "SqueezeNet1_0": (_squeezenet(squeezenet.FIRES_1_0), _CONV10),
-    "SqueezeNet1_1": (_squeezenet(squeezenet.FIRES_1_1), _CONV10),
-    "GoogLeNet": (_googlenet(), _FC),
-    "ResNet18": (_resnet(resnet.STAGES_18), _FC),
-    "ResNet34": (_resnet(resnet.STAGES_34), _FC),
+_CONV10 = ("classifier.1", "conv10", "layer")
+_FC = ("fc", "fc", "layer")
+# Their layers, the classifier last.
+_LAYERS: dict[str, list[_Layer]] = {
+    "AlexNet": [*_alexnet(), ("classifier.6", "fc8", "layer")],
+    "SqueezeNet1_0": [*_squeezenet(squeezenet.FIRES_1_0), _CONV10],
+    "SqueezeNet1_1": [*_squeezenet(squeezenet.FIRES_1_1), _CONV10],
+    "GoogLeNet": [*_googlenet(), _FC],
+    "ResNet18": [*_resnet(resnet.STAGES_18), _FC],
+    "ResNet34": [*_resnet(resnet.STAGES_34), _FC],
 }

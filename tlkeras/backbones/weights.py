@@ -1,11 +1,13 @@
 """Networks by name, and where their weights come from."""
 
 import collections
+import contextlib
 import hashlib
 import importlib
 import pathlib
 import re
 import socket
+import textwrap
 from collections.abc import Callable
 
 import h5py
@@ -29,9 +31,9 @@ _TIMEOUT = 30.0
 
 
 def network(
-    row: catalog.Backbone, image_size: int, weights: str
+    backbone: catalog.Backbone, image_size: int, weights: str
 ) -> keras.Model:
-    """Returns the functional network of `row` with `weights` in it.
+    """Returns the functional network of `backbone` with `weights` in it.
 
     image_size: side of the input in pixels.
     weights: `none`, `imagenet`, a file (.h5, .weights.h5, .keras, torchvision's
@@ -41,11 +43,12 @@ def network(
     do not fit; the message then names the layer and both shapes.
     """
     if weights == "imagenet":
-        return _imagenet(row, image_size)
-    made = _construct(row, image_size, None)
+        return _imagenet(backbone, image_size)
+    made = _construct(backbone, image_size, None)
     path = locate.weights(weights)
     if path is not None:
-        _load(made, row, path)
+        _load(made, backbone, path)
+        _check_finite(made, path)
         _scale_as_imagenet(made)
     return made
 
@@ -65,19 +68,13 @@ def classifier(
         rest = torchvision.classifier(made.backbone, torchvision.read(path))
     elif path.suffix == ".keras":
         model = open_model(path)
-        if any(isinstance(layer, base.Base) for layer in model.layers):
+        if _base(model):
             head = model.get_layer("head")
             return lambda features: keras.ops.convert_to_numpy(head(features))
         rest = _arrays(model)[len(made.network.weights) :]
     else:
-        with h5py.File(path, "r") as file:
-            group = file["model_weights"] if "model_weights" in file else file
-            if _names(group, "layer_names"):
-                rest = _legacy_arrays(group)[len(made.network.weights) :]
-            else:
-                # Keras 3 calls the first layer of a class by its class alone.
-                stored = file.get("layers/dense/vars", {})
-                rest = [("dense", stored[key][()]) for key in sorted(stored)]
+        arrays = _h5_arrays(made.network, made.backbone, path)
+        rest = arrays[len(made.network.weights) :]
     if len(rest) != 2:
         return None
     (name, kernel), (_, bias) = rest
@@ -98,56 +95,57 @@ def open_model(path: pathlib.Path) -> keras.Model:
         raise errors.UserError(
             f"{path} cannot be opened as a Keras model: {_line(error)}"
         ) from None
-    for layer in model.layers:
-        if isinstance(layer, base.Base):
-            layer.owned_by(model)
+    layer = _base(model)
+    if layer:
+        layer.owned_by(model)
     return model
 
 
+def _base(model: keras.Model) -> base.Base | None:
+    bases = (each for each in model.layers if isinstance(each, base.Base))
+    return next(bases, None)
+
+
 def _construct(
-    row: catalog.Backbone, image_size: int, weights: str | None
+    backbone: catalog.Backbone, image_size: int, weights: str | None
 ) -> keras.Model:
-    if image_size < row.smallest_size:
+    if image_size < backbone.smallest_size:
         raise errors.UserError(
-            f"`image_size` must be at least {row.smallest_size} pixels for "
-            f"{row.name}. Received: {image_size}."
+            f"`image_size` must be at least {backbone.smallest_size} pixels "
+            f"for {backbone.name}. Received: {image_size}."
         )
-    module, name = row.constructor.rsplit(".", 1)
+    module, name = backbone.constructor.rsplit(".", 1)
     constructor = getattr(importlib.import_module(module), name)
     return constructor(
         include_top=False,
         weights=weights,
         input_shape=(image_size, image_size, 3),
         pooling="avg",
-        **dict(row.arguments),
+        **dict(backbone.arguments),
     )
 
 
-def _imagenet(row: catalog.Backbone, image_size: int) -> keras.Model:
-    loaded = _download(row, image_size)
-    rescalings = [
-        layer
-        for layer in loaded.layers
-        if isinstance(layer, keras.layers.Rescaling)
-    ]
-    if len(rescalings) < 2:
+def _imagenet(backbone: catalog.Backbone, image_size: int) -> keras.Model:
+    loaded = _download(backbone, image_size)
+    kinds = [type(layer) for layer in loaded.layers]
+    if kinds.count(keras.layers.Rescaling) < 2:
         return loaded
-    made = _construct(row, image_size, None)
+    made = _construct(backbone, image_size, None)
     _assign(made, _arrays(loaded), "imagenet")
     _scale_as_imagenet(made)
     return made
 
 
-def _download(row: catalog.Backbone, image_size: int) -> keras.Model:
+def _download(backbone: catalog.Backbone, image_size: int) -> keras.Model:
     """Returns the network with the ImageNet weights that are downloaded."""
-    locate.check_imagenet(row)
+    locate.check_imagenet(backbone)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT)
     try:
-        if not row.origin:
-            return _construct(row, image_size, "imagenet")
-        made = _construct(row, image_size, None)
-        _load(made, row, _fetch(row))
+        if not backbone.origin:
+            return _construct(backbone, image_size, "imagenet")
+        made = _construct(backbone, image_size, None)
+        _load(made, backbone, _fetch(backbone))
         return made
     except errors.UserError:
         raise
@@ -155,7 +153,7 @@ def _download(row: catalog.Backbone, image_size: int) -> keras.Model:
         if not keras_private.is_failed_download(error):
             raise
         raise errors.UserError(
-            f"the ImageNet weights of {row.name} could not be downloaded "
+            f"the ImageNet weights of {backbone.name} could not be downloaded "
             f"({_line(error)}). With a network they are kept for later; "
             "without one give --weights=FILE, an earlier run, or "
             "--data=builtin:digits with --backbone=SmallResNet."
@@ -164,20 +162,20 @@ def _download(row: catalog.Backbone, image_size: int) -> keras.Model:
         socket.setdefaulttimeout(before)
 
 
-def _fetch(row: catalog.Backbone) -> pathlib.Path:
-    """Returns the file from `row.origin`, which Keras keeps for later.
+def _fetch(backbone: catalog.Backbone) -> pathlib.Path:
+    """Returns the file from `backbone.origin`, which Keras keeps for later.
 
     Raises OSError if it is another than was meant.
     """
-    name = row.origin.rpartition("/")[2]
-    found = keras.utils.get_file(name, row.origin, cache_subdir="models")
+    name = backbone.origin.rpartition("/")[2]
+    found = keras.utils.get_file(name, backbone.origin, cache_subdir="models")
     path = pathlib.Path(found)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not digest.startswith(row.sha256):
+    if not digest.startswith(backbone.sha256):
         path.unlink()
         raise OSError(
             f"Incomplete or corrupted file: the hash of {name} is {digest}, "
-            f"not {row.sha256}..."
+            f"not {backbone.sha256}..."
         )
     return path
 
@@ -200,85 +198,118 @@ def _scale_as_imagenet(made: keras.Model) -> None:
     _finalize(made)
 
 
-def _load(made: keras.Model, row: catalog.Backbone, path: pathlib.Path) -> None:
-    if path.suffix == ".keras":
-        _assign(made, _saved_arrays(path, row), str(path))
-        return
+def _load(
+    made: keras.Model, backbone: catalog.Backbone, path: pathlib.Path
+) -> None:
     if path.suffix in locate.TORCH:
         arrays = torchvision.read(path)
-        torchvision.assign(made, row.name, arrays, str(path))
-        return
+        torchvision.assign(made, backbone.name, arrays, str(path))
+    elif path.suffix == ".keras":
+        _assign(made, _saved_arrays(path, backbone), str(path))
+    else:
+        _assign(made, _h5_arrays(made, backbone.name, path), str(path))
+
+
+def _check_finite(made: keras.Model, path: pathlib.Path) -> None:
+    for variable in made.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise errors.UserError(
+                f"`weights` {path} hold NaN or infinity, in layer "
+                f"{variable.path}: the training that made them has diverged. "
+                "Give another file."
+            )
+
+
+def _h5_arrays(
+    made: keras.Model, backbone: str, path: pathlib.Path
+) -> list[_Array]:
+    """Returns the arrays in `path`, in the order in which `made` has them.
+
+    What belongs to a classifier behind the network comes last.
+    """
     try:
         with h5py.File(path, "r") as file:
-            group = file["model_weights"] if "model_weights" in file else file
-            if _names(group, "layer_names"):
-                _check_origin(row, path, _names(group, "layer_names"))
-                _assign(made, _legacy_arrays(group), str(path))
-                return
-            misfit = _misfit(made, file)
-        if not misfit:
-            made.load_weights(path)
-            return
+            group = file.get("model_weights", file)
+            layers = _names(group, "layer_names")
+            if not layers:
+                return _numbered_arrays(made, group, path)
+            # These fit SqueezeNet1_1, too, which scales otherwise. They are
+            # known by names that Keras 3 does not allow.
+            if backbone == "SqueezeNet1_1" and "fire2/squeeze1x1" in layers:
+                raise errors.UserError(
+                    f"`weights` {path} are those of keras-squeezenet, for "
+                    "images scaled as in Caffe. Received: backbone = "
+                    f"{backbone}, which scales as PyTorch does. Give "
+                    "--backbone=SqueezeNet1_1-keras."
+                )
+            return _legacy_arrays(made, group)
     except errors.UserError:
         raise
-    except (ValueError, OSError, KeyError) as error:
-        misfit = _line(error)
-    raise errors.UserError(
-        f"`weights` {path} are no Keras weights, or do not fit {made.name}: "
-        f"{misfit}"
-    )
-
-
-def _check_origin(
-    row: catalog.Backbone, path: pathlib.Path, layers: list[str]
-) -> None:
-    """Refuses weights that fit, but in a network that scales otherwise.
-
-    Those of keras-squeezenet are known by names that Keras 3 does not allow.
-    """
-    if row.name == "SqueezeNet1_1" and "fire2/squeeze1x1" in layers:
+    except (ValueError, OSError, KeyError, AttributeError) as error:
         raise errors.UserError(
-            f"`weights` {path} are those of keras-squeezenet, for images "
-            f"scaled as in Caffe. Received: backbone = {row.name}, which "
-            "scales as PyTorch does. Give --backbone=SqueezeNet1_1-keras."
-        )
+            f"`weights` {path} are no Keras weights: {_line(error)}"
+        ) from None
 
 
-def _misfit(made: keras.Model, file: h5py.File) -> str:
-    """Returns what in a file of Keras 3 does not fit; '' if nothing shows.
+def _numbered_arrays(
+    made: keras.Model, group: h5py.Group, path: pathlib.Path
+) -> list[_Array]:
+    """Returns the arrays of a file in the format that Keras 3 writes.
 
-    Keras counts the layers of a class there, and its own message leaves out
-    the shapes where a layer has too few weights.
+    It numbers the layers of a class, and the arrays of a layer. A network
+    inside a model stands one level down.
     """
+    stored = dict(group.get("layers", {}))
+    for inner in stored.values():
+        if "layers" in inner:
+            with contextlib.suppress(errors.UserError):
+                return _numbered_arrays(made, inner, path)
     counts: collections.Counter[str] = collections.Counter()
+    arrays = []
     for layer in made.layers:
         kind = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
         kind = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
         name = f"{kind}_{counts[kind]}" if counts[kind] else kind
         counts[kind] += 1
-        stored = file.get(f"layers/{name}/vars", {})
-        has = [stored[number].shape for number in sorted(stored, key=int)]
+        found = stored.pop(name, {})
+        if isinstance(layer, keras.Model):
+            arrays += _numbered_arrays(layer, found, path)
+            continue
+        values = _variables(name, found)
         needs = [tuple(weight.shape) for weight in layer.weights]
-        if has != needs and not isinstance(layer, keras.Model):
-            return (
-                f"layer {layer.name} needs {needs}, the file's layer {name} "
-                f"has {has}."
+        has = [array.shape for _, array in values]
+        if has != needs:
+            raise errors.UserError(
+                f"`weights` {path} do not fit {made.name}: layer {layer.name} "
+                f"needs {needs}, the file's layer {name} has {has}."
             )
-    return ""
+        arrays += values
+    for name in sorted(stored):
+        arrays += _variables(name, stored[name])
+    return arrays
 
 
-def _saved_arrays(path: pathlib.Path, row: catalog.Backbone) -> list[_Array]:
+def _variables(name: str, group: h5py.Group) -> list[_Array]:
+    variables = group.get("vars", {})
+    return [
+        (f"{name}/{number}", np.asarray(variables[number]))
+        for number in sorted(variables, key=int)
+    ]
+
+
+def _saved_arrays(
+    path: pathlib.Path, backbone: catalog.Backbone
+) -> list[_Array]:
     model = open_model(path)
-    for layer in model.layers:
-        if isinstance(layer, base.Base):
-            if layer.backbone != row.name:
-                raise errors.UserError(
-                    f"`weights` {path} are those of {layer.backbone}. "
-                    f"Received: backbone = {row.name}. Give "
-                    f"--backbone={layer.backbone}."
-                )
-            return _arrays(layer.network)
-    return _arrays(model)
+    layer = _base(model)
+    if layer is None:
+        return _arrays(model)
+    if layer.backbone != backbone.name:
+        raise errors.UserError(
+            f"`weights` {path} are those of {layer.backbone}. Received: "
+            f"backbone = {backbone.name}. Give --backbone={layer.backbone}."
+        )
+    return _arrays(layer.network)
 
 
 def _arrays(model: keras.Model) -> list[_Array]:
@@ -288,16 +319,47 @@ def _arrays(model: keras.Model) -> list[_Array]:
     ]
 
 
-def _legacy_arrays(group: h5py.Group) -> list[_Array]:
+def _legacy_arrays(made: keras.Model, group: h5py.Group) -> list[_Array]:
     """Returns the arrays of a file in the format that Keras 2 wrote."""
-    found = []
-    for layer in _names(group, "layer_names"):
-        names = _names(group[layer], "weight_names")
-        # A network inside a network lists what is not trained at its end.
-        layers = [name.rpartition("/")[0] for name in names]
-        names.sort(key=lambda name: layers.index(name.rpartition("/")[0]))
-        found += [(name, np.asarray(group[layer][name])) for name in names]
-    return found
+    _, wanted = _layers([weight.path for weight in made.weights])
+    return [
+        (name, np.asarray(group[layer][name]))
+        for layer in _names(group, "layer_names")
+        for name in _in_order(_names(group[layer], "weight_names"), wanted)
+    ]
+
+
+def _layers(names: list[str]) -> tuple[list[str], list[str]]:
+    """Returns the layers of arrays in order, by path and by their own name.
+
+    Keras numbers layers without a name of their own anew in each process, so
+    here they are counted from 0 on.
+    """
+    paths = list(dict.fromkeys(name.rpartition("/")[0] for name in names))
+    parts = [
+        re.fullmatch(r"(.*?)(?:_(\d+))?", path.rpartition("/")[2])
+        for path in paths
+    ]
+    numbered = [(part[1], int(part[2] or 0)) for part in parts if part]
+    return paths, [
+        f"{stem}_{sorted(n for s, n in numbered if s == stem).index(number)}"
+        for stem, number in numbered
+    ]
+
+
+def _in_order(names: list[str], wanted: list[str]) -> list[str]:
+    """Returns the names of a layer's arrays as the layers inside it follow.
+
+    A network inside a model lists what is not trained at its end: BatchNorm's
+    statistics, and frozen layers as a whole. If it has all the `wanted` layers,
+    these tell the order; else a layer stands where its first array does.
+    """
+    paths, layers = _layers(names)
+    places = {path: place for place, path in enumerate(paths)}
+    if set(wanted) <= set(layers) and len(set(layers)) == len(layers):
+        order = [*wanted, *layers]
+        places = {path: order.index(layers[places[path]]) for path in paths}
+    return sorted(names, key=lambda name: places[name.rpartition("/")[0]])
 
 
 def _names(group: h5py.Group, key: str) -> list[str]:
@@ -355,5 +417,4 @@ def _finalize(made: keras.Model) -> None:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:297] + "..."
+    return textwrap.shorten(str(error), 300)
