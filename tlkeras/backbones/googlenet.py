@@ -57,15 +57,15 @@ def _inception(
     x: keras.KerasTensor, filters: list[int], name: str
 ) -> keras.KerasTensor:
     one, reduce_three, three, reduce_five, five, project = filters
-    reduced_three = _convolve(x, reduce_three, 1, f"{name}_2_reduce")
-    reduced_five = _convolve(x, reduce_five, 1, f"{name}_3_reduce")
-    pooled = layers.max_pool(x, 3, 1, padding=1, name=f"{name}_4_pool")
-    branches = (
-        _convolve(x, one, 1, f"{name}_1"),
-        _convolve(reduced_three, three, 3, f"{name}_2"),
-        _convolve(reduced_five, five, 3, f"{name}_3"),
-        _convolve(pooled, project, 1, f"{name}_4"),
-    )
+    # In this order initial weights are drawn.
+    branch1 = _convolve(x, one, 1, f"{name}_1")
+    branch2 = _convolve(x, reduce_three, 1, f"{name}_2_reduce")
+    branch2 = _convolve(branch2, three, 3, f"{name}_2")
+    branch3 = _convolve(x, reduce_five, 1, f"{name}_3_reduce")
+    branch3 = _convolve(branch3, five, 3, f"{name}_3")
+    branch4 = layers.max_pool(x, 3, 1, padding=1, name=f"{name}_4_pool")
+    branch4 = _convolve(branch4, project, 1, f"{name}_4")
+    branches = (branch1, branch2, branch3, branch4)
     return keras.layers.Concatenate(name=f"{name}_concat")(branches)
 
 
