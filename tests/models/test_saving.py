@@ -71,3 +71,18 @@ def test_a_damaged_file_is_one_line(trained, tmp_path):
     (tmp_path / "model.keras").write_bytes(content[: len(content) // 2])
     with pytest.raises(errors.UserError, match="damaged"):
         saving.load(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("what", ["logits/kernel", "moving_variance"])
+def test_weights_that_are_no_numbers_are_refused_by_name(
+    trained, tmp_path, what, value
+):
+    broken = saving.load(trained.directory)
+    variable = next(v for v in broken.model.variables if what in v.path)
+    array = np.array(keras.ops.convert_to_numpy(variable))
+    array.flat[-1] = value
+    variable.assign(array)
+    saving.save(tmp_path / "model.keras", broken)
+    with pytest.raises(errors.UserError, match=f"NaN or infinity.*{what}"):
+        saving.load(tmp_path)

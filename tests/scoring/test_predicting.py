@@ -1,12 +1,15 @@
 import csv
 import io
 import os
+import pathlib
 
 import numpy as np
 import PIL.Image
 import pytest
 from conftest import tree
 
+from tlkeras import api
+from tlkeras import cli
 from tlkeras import errors
 from tlkeras import progress
 from tlkeras.models import saving
@@ -194,3 +197,36 @@ def test_predictions_of_lengths_that_differ_are_refused(tmp_path):
                 tmp_path / "a.csv", columns, np.eye(3), ("a", "b", "c")
             )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def overflowing(trained, tmp_path_factory) -> pathlib.Path:
+    """A model of finite weights whose logits are infinite for all images."""
+    model = saving.load(trained.directory)
+    layer = model.model.get_layer("head").get_layer("logits")
+    kernel = np.full(layer.kernel.shape, 3e38, np.float32)
+    layer.kernel.assign(kernel)
+    layer.bias.assign(kernel[0])
+    directory = tmp_path_factory.mktemp("overflowing")
+    saving.save(directory / "model.keras", model)
+    return directory
+
+
+def test_what_is_no_number_is_no_answer(overflowing, photos, tmp_path, capsys):
+    """NaN's largest entry is the first: no door may answer with a class."""
+    image = sorted(photos.glob("*/1*.png"))[0]
+    model, table = f"--model={overflowing}", tmp_path / "a.csv"
+    for command in (
+        ["predict", model, f"--csv={table}", str(image)],
+        ["evaluate", model, f"--csv={table}", f"--data=folder:{photos}"],
+        ["export", model, f"--output={tmp_path}/b"],
+    ):
+        assert cli.main(command) == 2
+        told = capsys.readouterr()
+        assert "gives no finite scores" in told.err
+        assert "nan" not in told.out
+    assert not list(tmp_path.iterdir())
+    classifier = api.load(overflowing)
+    for given in (str(image), np.zeros([9, 9, 3], np.uint8)):
+        with pytest.raises(errors.UserError, match="no finite scores for 1"):
+            classifier.predict(given)

@@ -50,8 +50,9 @@ def write(
     """Writes a SavedModel to `directory`, whole or not at all, and checks it.
 
     `serving_default(image_bytes [n] string)` and `images(images [n, h, w, 3]
-    uint8)` return `probabilities` [n, k], `label` [n] and `score` [n]. An
-    undecodable image fails the request.
+    uint8)` return `probabilities` [n, k], `label` [n] and `score` [n], n = 0
+    included. An undecodable image fails the request, and so does one whose
+    scores are not finite.
 
     samples: encoded images on which both signatures must agree with the live
     model. Raises `ExportError` if they do not; nothing is then left.
@@ -68,28 +69,38 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
     size = shape.size
     activation = keras.activations.get(classifier.task.activation)
 
-    def answer(squares: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(squares: tf.Tensor, images: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = model(tf.cast(squares, tf.float32), training=False)
-        probabilities = activation(tf.cast(logits, tf.float32))
-        return {
+        probabilities = tf.debugging.check_numerics(
+            activation(tf.cast(logits, tf.float32)),
+            "the model gives no finite scores for these images",
+        )
+        answers = {
             "probabilities": probabilities,
             "label": tf.gather(labels, tf.argmax(logits, axis=-1)),
             "score": tf.reduce_max(probabilities, axis=-1),
         }
+        count = tf.shape(images)[0]
+        return {name: values[:count] for name, values in answers.items()}
 
     def serve_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        squares = tf.map_fn(
+            lambda encoded: decode.load(
+                encoded, size, shape.resize, shape.max_pixels
+            ),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
+        )
+        squares = tf.pad(squares, [[0, _missing(image_bytes)], *[[0, 0]] * 3])
         return answer(
-            tf.map_fn(
-                lambda encoded: decode.load(
-                    encoded, size, shape.resize, shape.max_pixels
-                ),
-                image_bytes,
-                fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
-            )
+            tf.ensure_shape(squares, [None, size, size, 3]), image_bytes
         )
 
     def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(decode.resize(images, size, shape.resize))
+        # An empty request may have no height and no width either.
+        added = [0, _missing(images)]
+        filled = tf.pad(images, [added, added, added, [0, 0]])
+        return answer(decode.resize(filled, size, shape.resize), images)
 
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -106,6 +117,14 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
         ],
     )
     archive.write_out(directory, verbose=False)
+
+
+def _missing(images: tf.Tensor) -> tf.Tensor:
+    """Returns how many images are to be added, because no layer takes none.
+
+    Of an empty batch TensorFlow's fused BatchNorm gives no shape.
+    """
+    return tf.cast(tf.equal(tf.shape(images)[0], 0), tf.int32)
 
 
 def _write_elsewhere(

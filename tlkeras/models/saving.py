@@ -2,9 +2,12 @@
 
 import dataclasses
 import os
+import pathlib
 
 import keras
+import numpy as np
 
+from tlkeras import errors
 from tlkeras import files
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import locate
@@ -58,13 +61,32 @@ def save(path: str | os.PathLike, classifier: TrainedModel) -> None:
 def load(path: str | os.PathLike) -> TrainedModel:
     """Returns the classifier in a run directory or a .keras file.
 
-    Raises `UserError` where there is none, or it lacks its metadata.
+    Raises `UserError` where there is none, where it lacks its metadata, or
+    where one of its weights is NaN or infinite.
     """
     devices.leave_to_keras()
     path = locate.model(path)
     known = metadata.read(path)
+    model = weights.open_model(path)
+    _check_finite(model, path)
     return TrainedModel(
-        weights.open_model(path),
+        model,
         sources.normal_labels(known.labels),
         image_stores.Shape(known.image_size, known.resize, known.max_pixels),
     )
+
+
+def _check_finite(model: keras.Model, path: pathlib.Path) -> None:
+    """Raises `UserError` that names the weights that are no numbers."""
+    broken = [
+        variable.path
+        for variable in model.variables
+        if keras.backend.is_float_dtype(variable.dtype)
+        and not np.isfinite(keras.ops.convert_to_numpy(variable)).all()
+    ]
+    if broken:
+        raise errors.UserError(
+            f"`model` {path} holds NaN or infinity in {errors.few(broken)}: "
+            "its training diverged, or the file is damaged. Train it again, "
+            "with a lower learning rate."
+        )

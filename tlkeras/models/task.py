@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
+from tlkeras import errors
 from tlkeras import records
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Task:
       and `cross_entropy` are among the metrics.
     score: (logits [n, k], targets [n]) -> the same two, without a model.
     activation: Keras' name of what turns logits into probabilities.
-    probabilities: logits [..., k] -> probabilities [..., k], float64.
+    probabilities: logits [n, k] -> probabilities [n, k], float64. Raises
+      `UserError` where one is not finite.
     answers: probabilities [n, k] -> the classes [n] answered, and the
       probabilities [n] of these.
     right: (answers [n], targets [n]) -> which answers are right [n].
@@ -75,7 +77,26 @@ def _score(logits: np.ndarray, targets: np.ndarray) -> records.Score:
 def _softmax(logits: np.ndarray) -> np.ndarray:
     # Narrow formats (float16, bfloat16) are widened first, so that neither
     # the exponentials nor their sum lose digits.
-    return scipy.special.softmax(np.asarray(logits).astype(np.float64), axis=-1)
+    logits = np.asarray(logits).astype(np.float64)
+    # What overflowed is told below, by the number of images.
+    with np.errstate(invalid="ignore"):
+        probabilities = scipy.special.softmax(logits, axis=-1)
+    check_finite(probabilities)
+    return probabilities
+
+
+def check_finite(scores: np.ndarray) -> None:
+    """Raises `UserError` unless all `scores` [n, k] are finite numbers.
+
+    The largest of NaN is the first class, which nobody answered.
+    """
+    broken = int((~np.isfinite(scores)).any(axis=-1).sum())
+    if broken:
+        raise errors.UserError(
+            f"the model gives no finite scores for {broken} of {len(scores)} "
+            "images: its training diverged, or its weights are damaged. Train "
+            "it again, with a lower learning rate."
+        )
 
 
 def _highest(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

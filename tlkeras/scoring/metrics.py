@@ -167,13 +167,7 @@ def _check(
             f"`targets` must be in [0, {len(labels) - 1}]. Received: "
             f"{truth.min()} to {truth.max()}."
         )
-    if not np.isfinite(scores).all():
-        broken = int((~np.isfinite(scores)).any(axis=1).sum())
-        raise errors.UserError(
-            f"the model gives no finite scores for {broken} of {len(truth)} "
-            "images: its training diverged. Train again with a lower "
-            "learning rate."
-        )
+    tasks.check_finite(scores)
     # Logits given by mistake would pass unnoticed: their argmax is right.
     if scores.min() < 0 or np.abs(scores.sum(axis=1) - 1).max() > 0.02:
         raise ValueError(
