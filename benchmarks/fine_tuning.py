@@ -57,11 +57,11 @@ def _bare(feed: batches.Feed, classes: int) -> measuring.Parts:
     model = _build(classes)
     clock = measuring.Clock()
     classifiers.unfreeze(model, _UNFREEZE.value)
-    one_phase.compile(model, _phase(), _EPOCHS.value * feed.steps_per_epoch)
+    one_phase.compile(model, _phase(), _EPOCHS.value * len(feed.train_sizes))
     model.fit(
         feed.train(0, _EPOCHS.value),
         epochs=_EPOCHS.value,
-        steps_per_epoch=feed.steps_per_epoch,
+        steps_per_epoch=len(feed.train_sizes),
         validation_data=feed.validation,
         callbacks=[clock],
         shuffle=False,
@@ -148,7 +148,7 @@ def _show(found: dict[str, list[measuring.Parts]], feed: batches.Feed) -> None:
     measuring.show(
         f"{_BACKBONE.value} at {_SIZE.value} pixels, {_UNFREEZE.value} of the "
         f"base learns: {feed.train_images} images to train on in batches of "
-        f"{feed.batch_size}, {feed.validation_images} for validation; "
+        f"{max(feed.train_sizes)}, {feed.validation_images} for validation; "
         f"{_EPOCHS.value} epochs, {_REPEATS.value} repeats",
         ("seconds", "bare fit", "tlkeras", "tlkeras/bare fit"),
         [

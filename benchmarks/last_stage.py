@@ -188,7 +188,7 @@ def _bare(
     features = _Held(suffix)(inputs if len(inputs) > 1 else inputs[0])
     learner = keras.Model(inputs, model.get_layer("head")(features))
     clock = measuring.Clock()
-    steps = _EPOCHS.value * feed.steps_per_epoch
+    steps = _EPOCHS.value * len(feed.train_sizes)
     one_phase.compile(learner, _tuning(_UNFREEZE.value), steps)
     targets = {split: data.targets[data.positions(split)] for split in stored}
     history = learner.fit(

@@ -20,6 +20,7 @@ from tlkeras import experiment
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras import records
+from tlkeras.data import batches
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
 from tlkeras.settings import config as configs
@@ -341,7 +342,7 @@ def test_images_a_step_are_no_more_than_there_are(
     sizes = []
 
     def noted(model, phase, feed, setup, **options):
-        sizes.append((feed.batch_size, feed.steps_per_epoch))
+        sizes.append(feed.train_sizes)
         return fit(model, phase, feed, setup, **options)
 
     monkeypatch.setattr(one_phase, "fit", noted)
@@ -351,7 +352,7 @@ def test_images_a_step_are_no_more_than_there_are(
     done = run(settings, tmp_path / "run")
     images = sum(done.report["data"]["images"]["train"].values())
     assert images == 3 * each
-    assert sizes == [(batch_size, -(-images // batch_size))]
+    assert sizes == [batches.even_sizes(images, batch_size)]
     # What was asked for stays what it was.
     written = configs.resolve(tmp_path / "run" / "config.toml")
     assert written.batch_size == "auto"

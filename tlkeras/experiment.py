@@ -443,6 +443,7 @@ def _part(data: datasets.Dataset, split: str) -> batches.Subset:
         data.rows[positions],
         data.targets[positions].astype(tasks.SINGLE_LABEL.target_type),
         data.hashes[positions],
+        np.array(data.groups)[positions],
     )
 
 

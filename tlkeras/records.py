@@ -3,6 +3,9 @@
 import dataclasses
 import math
 
+# A cross-entropy that is lower by this share says more than one image does.
+_CLEARLY = 0.1
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
@@ -40,25 +43,41 @@ class Score:
     accuracy: share of right answers, in [0, 1].
     cross_entropy: mean over the images in nats, without class weights and
       without the penalty on the head's weights.
+    balanced_accuracy: mean over the classes of their shares of right answers,
+      where classes are to count the same; it then stands for the accuracy.
     """
 
     accuracy: float
     cross_entropy: float
     images: int
+    balanced_accuracy: float | None = None
+
+    @property
+    def deciding(self) -> float:
+        """The accuracy by which models are compared."""
+        if self.balanced_accuracy is None:
+            return self.accuracy
+        return self.balanced_accuracy
 
 
 def better(score: Score, than: Score) -> bool:
     """Tells whether `score` beats `than`: the one rule for every choice.
 
     Higher accuracy wins; on a tie lower cross-entropy; on a tie in both the
-    earlier one stays. Epochs, rollback and strategies are all chosen by it.
+    earlier one stays. One image more or less is chance: it decides only where
+    the cross-entropies are within a tenth of each other. Epochs, rollback and
+    strategies are all chosen by it.
     """
     if not math.isfinite(score.cross_entropy):
         return False
     if not math.isfinite(than.cross_entropy):
         return True
-    if score.accuracy != than.accuracy:
-        return score.accuracy > than.accuracy
+    lower, higher = sorted((score.cross_entropy, than.cross_entropy))
+    # Accuracies are shares of whole images, but for rounding.
+    images = abs(score.accuracy - than.accuracy) * score.images
+    by_chance = images < 1.5 and lower < (1 - _CLEARLY) * higher
+    if score.deciding != than.deciding and not by_chance:
+        return score.deciding > than.deciding
     return score.cross_entropy < than.cross_entropy
 
 
@@ -68,9 +87,9 @@ def improved(score: Score, than: Score) -> bool:
     The standard error is the binomial one of `than`'s accuracy, with one
     image added to either side so that 100 % right has an error too.
     """
-    share = (than.accuracy * than.images + 1) / (than.images + 2)
+    share = (than.deciding * than.images + 1) / (than.images + 2)
     error = math.sqrt(share * (1 - share) / than.images)
-    return score.accuracy - than.accuracy > error
+    return score.deciding - than.deciding > error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +108,7 @@ class Epoch:
     validation_cross_entropy: float
     seconds: float
     images_per_second: float
+    validation_balanced_accuracy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -390,7 +390,7 @@ def test_what_was_computed_comes_as_the_images_would(augment, count):
     for one, other in zip(live.validation, cached.validation, strict=True):
         for expected, found in zip(one, other, strict=True):
             np.testing.assert_array_equal(expected, found)
-    assert cached.steps_per_epoch == live.steps_per_epoch
+    assert cached.train_sizes == live.train_sizes
 
 
 def test_views_come_round_again():
@@ -398,7 +398,7 @@ def test_views_come_round_again():
     views = live.views
     cached = views.feed(lambda view, at: view, lambda view, at: view)
     epochs = [int(batch[0][0]) for batch in cached.train(0, 4)]
-    per_epoch = live.steps_per_epoch
+    per_epoch = len(live.train_sizes)
     assert epochs[::per_epoch] == [0, 1, 0, 1]
     assert feed(augment="light", cached_views=1).views.names == (
         views.names[0],

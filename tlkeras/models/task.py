@@ -26,6 +26,8 @@ class Task:
     target_type: NumPy's name for the type of the targets.
     loss, metrics: what a model that gives logits is compiled with; `accuracy`
       and `cross_entropy` are among the metrics.
+    balanced_metrics: for images that are weighed so that all classes count the
+      same; `balanced_accuracy` is among them.
     score: (logits [n, k], targets [n]) -> the same two, without a model.
     activation: Keras' name of what turns logits into probabilities.
     probabilities: logits [n, k] -> probabilities [n, k], float64. Raises
@@ -40,6 +42,7 @@ class Task:
     target_type: str
     loss: "Callable[[], keras.losses.Loss]"
     metrics: "Callable[[], list[keras.metrics.Metric]]"
+    balanced_metrics: "Callable[[], list[keras.metrics.Metric]]"
     score: Callable[[np.ndarray, np.ndarray], records.Score]
     activation: str
     probabilities: Callable[[np.ndarray], np.ndarray]
@@ -65,12 +68,21 @@ def _metrics() -> "list[keras.metrics.Metric]":
     ]
 
 
+def _balanced_metrics() -> "list[keras.metrics.Metric]":
+    import keras
+
+    return [keras.metrics.SparseCategoricalAccuracy(name="balanced_accuracy")]
+
+
 def _score(logits: np.ndarray, targets: np.ndarray) -> records.Score:
     chosen = logits[np.arange(len(targets)), targets]
+    right = logits.argmax(axis=1) == targets
+    recalls = [right[targets == each].mean() for each in np.unique(targets)]
     return records.Score(
-        float((logits.argmax(axis=1) == targets).mean()),
+        float(right.mean()),
         float((scipy.special.logsumexp(logits, axis=1) - chosen).mean()),
         len(targets),
+        float(np.mean(recalls)),
     )
 
 
@@ -109,6 +121,7 @@ SINGLE_LABEL = Task(
     target_type="int32",
     loss=_loss,
     metrics=_metrics,
+    balanced_metrics=_balanced_metrics,
     score=_score,
     activation="softmax",
     probabilities=_softmax,

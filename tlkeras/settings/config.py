@@ -530,6 +530,12 @@ def _check_together(config: Config) -> None:
             "pretrained_init."
         )
     for phase in config.strategy_phases().planned:
+        if phase.batch_norm == "training" and config.batch_size == 1:
+            raise errors.UserError(
+                f"`batch_size` must be at least 2, because phase {phase.name} "
+                "has BatchNorm in training mode, which learns nothing from one "
+                "image. Received: 1."
+            )
         if phase.solver != "logistic":
             continue
         for name, received, allowed in (

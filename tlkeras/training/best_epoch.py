@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import keras
@@ -13,6 +14,19 @@ from tlkeras.models import classifier as classifiers
 
 if TYPE_CHECKING:
     from tlkeras.data import batches
+
+
+def validation_score(
+    values: Mapping[str, float], feed: "batches.Feed"
+) -> records.Score:
+    """Returns the score that the compiled metrics of a model say."""
+    balanced = values.get("balanced_accuracy")
+    return records.Score(
+        float(values["accuracy"]),
+        float(values["cross_entropy"]),
+        feed.validation_images,
+        None if balanced is None else float(balanced),
+    )
 
 
 class BestEpoch(keras.callbacks.Callback):
@@ -49,15 +63,16 @@ class BestEpoch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.steps += 1
         self.epoch_ended = time.perf_counter()
-        self.progress.step_ends(self.feed.batch_size)
+        self.progress.step_ends(self.feed.train_sizes[-1])
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = self.epoch_ended - self.epoch_began
-        score = records.Score(
-            float(logs["val_accuracy"]),
-            float(logs["val_cross_entropy"]),
-            self.feed.validation_images,
-        )
+        values = {
+            name.removeprefix("val_"): value
+            for name, value in logs.items()
+            if name.startswith("val_")
+        }
+        score = validation_score(values, self.feed)
         rate = self.model.optimizer.learning_rate
         result = records.Epoch(
             phase=self.phase.name,
@@ -69,6 +84,7 @@ class BestEpoch(keras.callbacks.Callback):
             validation_cross_entropy=score.cross_entropy,
             seconds=seconds,
             images_per_second=self.feed.train_images / seconds,
+            validation_balanced_accuracy=score.balanced_accuracy,
         )
         if not math.isfinite(result.loss):
             self._stop("diverged")
@@ -79,8 +95,14 @@ class BestEpoch(keras.callbacks.Callback):
             self.best = [classifiers.to_array(each) for each in self.moving]
             self.best_epoch = epoch + 1
         self.progress.epoch_ends(result)
-        waited = epoch + 1 - max(self.best_epoch, self._warmup_epochs())
-        if waited >= self.phase.patience and epoch + 1 < self.phase.epochs:
+        # The rate of cosine comes down only at the end, and with it the loss.
+        patient = self.phase.schedule == "constant"
+        waited = epoch + 1 - self.best_epoch
+        if (
+            patient
+            and waited >= self.phase.patience
+            and epoch + 1 < self.phase.epochs
+        ):
             self._stop("patience")
 
     def on_train_end(self, logs=None):
@@ -91,8 +113,3 @@ class BestEpoch(keras.callbacks.Callback):
     def _stop(self, why: str) -> None:
         self.stopped = why
         self.model.stop_training = True
-
-    def _warmup_epochs(self) -> int:
-        if self.phase.schedule == "constant":
-            return 0
-        return math.ceil(self.phase.warmup * self.phase.epochs)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from collections.abc import Generator
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,52 +70,59 @@ class _Work:
         return 4.0 * self.size * len(self.keys)
 
 
-def feed(
+@contextlib.contextmanager
+def features(
     model: keras.Model,
     cut: graph.Cut | None,
-    live: batches.Feed,
+    images: batches.Feed,
     *,
     epochs: int,
     storage: row_store.Storage,
     progress: progresses.Progress,
-) -> batches.Feed | None:
-    """Returns a feed of activations for what of `model` is above `cut`.
+) -> Iterator[batches.Feed | None]:
+    """Yields a feed of activations for what of `model` is above `cut`.
 
     Every view of a training image goes through the frozen part once, or not at
     all where its row is kept from an earlier run. Epochs then choose among the
     views as they would have chosen live, in the same order.
 
     cut: the highest one that is frozen; None is the end of the base. epochs:
-    of the phase, at most; nothing is won if they are fewer than the views,
-    unless all rows are there.
+    of the phase, at most; nothing is won if they are fewer than the views.
 
-    None where the frozen part has to run in each epoch.
+    None where the frozen part has to run in each epoch: by the settings and the
+    number of images, never by what is kept already.
     """
-    views = live.views
-    if storage.mode == "off" or views is None:
-        return None
+    views = images.views
+    if storage.mode == "off" or views is None or epochs < len(views.names):
+        yield None
+        return
     end = (tuple(bases.of(model).output.shape[1:]),)
     shapes = end if cut is None else cut.shapes
     work = _Work(model, cut, views, shapes, _keys(views), progress)
     # Nobody could tell what the pixels were that have no name.
-    kept = storage.mode != "memory" and bool(views.preparation)
-    if epochs < len(views.names) and not (kept and _complete(work, storage)):
-        return None
-    why = _why_not(work, storage, kept)
-    if why:
-        progress.say(f"  the frozen part runs in each epoch: {why}")
-        return None
-    try:
-        read = _kept(work, storage) if kept else _computed(work)
-    except errors.UserError as error:
-        progress.say(f"  the frozen part runs in each epoch: {error}")
-        return None
-    train = len(views.train_hashes)
-    validation = train * len(views.names)
-    return views.feed(
-        lambda view, position: _shaped(read(view * train + position), shapes),
-        lambda view, position: _shaped(read(validation + position), shapes),
-    )
+    on_disk = storage.mode != "memory" and bool(views.preparation)
+    why = _why_not(work, storage, on_disk)
+    with contextlib.ExitStack() as stack:
+        read = None
+        if not why:
+            try:
+                read = _stored(work, storage, stack) if on_disk else None
+            except errors.UserError as error:
+                progress.say(f"  activations are not kept: {error}")
+                if work.bytes > storage.memory_bytes:
+                    why = "they do not fit into memory"
+        if why:
+            progress.say(f"  the frozen part runs in each epoch: {why}")
+            yield None
+            return
+        if read is None:
+            read = _computed(work)
+        train = len(views.train_hashes)
+        validation = train * len(views.names)
+        yield views.feed(
+            lambda view, at: _shaped(read(view * train + at), shapes),
+            lambda view, at: _shaped(read(validation + at), shapes),
+        )
 
 
 def _keys(views: batches.Views) -> tuple[bytes, ...]:
@@ -147,21 +155,20 @@ def _why_not(work: _Work, storage: row_store.Storage, kept: bool) -> str:
     return ""
 
 
-def _complete(work: _Work, storage: row_store.Storage) -> bool:
-    """Tells whether all rows are kept from an earlier run."""
-    table = row_store.Table(storage.directory, _description(work), work.size)
-    with contextlib.closing(table):
-        return not table.missing(work.keys)
+def _stored(
+    work: _Work, storage: row_store.Storage, stack: contextlib.ExitStack
+) -> _Read:
+    """Returns what reads the rows, after those that are missing were added.
 
-
-def _kept(work: _Work, storage: row_store.Storage) -> _Read:
-    """Returns what reads the rows, after those that are missing were added."""
+    Their files are closed with `stack`.
+    """
     table = row_store.Table(storage.directory, _description(work), work.size)
+    stack.callback(table.close)
     missing = set(table.missing(work.keys))
-    found = len(set(work.keys)) - len(missing)
-    if found:
+    kept = len(set(work.keys)) - len(missing)
+    if kept:
         work.progress.detail(
-            f"  {found:,} of {len(missing) + found:,} activations are kept "
+            f"  {kept:,} of {len(missing) + kept:,} activations are kept "
             "from an earlier run"
         )
     if missing:
@@ -172,8 +179,7 @@ def _kept(work: _Work, storage: row_store.Storage) -> _Read:
             table.add([work.keys[each] for each in wanted], rows)
         row_store.trim(storage.directory, storage.disk_bytes)
     if storage.mode == "auto" and work.bytes <= storage.memory_bytes:
-        with contextlib.closing(table):
-            return _from_memory(table.read(work.keys))
+        return _from_memory(table.read(work.keys))
     return _from_table(table, work.keys, work.size)
 
 
@@ -334,6 +340,8 @@ def _description(work: _Work) -> str:
         digest.hexdigest(),
         base.compute_dtype,
         keras.backend.backend(),
+        # Another kind of device rounds otherwise.
+        devices.kind(),
         keras.__version__,
         # The last bits are others.
         "constants" if _as_constants(network) else "variables",

@@ -97,7 +97,7 @@ def fit(
         setup.progress.say("  so Adam trains the head instead of solving it")
         phase = dataclasses.replace(phase, solver="adam")
     base.batch_norm = phase.batch_norm
-    steps = phase.epochs * feed.steps_per_epoch
+    steps = phase.epochs * len(feed.train_sizes)
     try:
         with _batch_norm(base, phase, steps, setup.placement) as momentum:
             return _train(model, phase, feed, setup, momentum, first_epoch)
@@ -137,12 +137,25 @@ def learning_rate(
     )
 
 
-def compile(model: keras.Model, phase: records.Phase, steps: int) -> None:
-    """Compiles `model` for `phase`, always with a fresh optimizer."""
+def compile(
+    model: keras.Model,
+    phase: records.Phase,
+    steps: int,
+    *,
+    balanced: bool = False,
+) -> None:
+    """Compiles `model` for `phase`, always with a fresh optimizer.
+
+    balanced: whether validation images are weighed so that all classes count
+    the same.
+    """
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate(phase, steps)),
         loss=tasks.SINGLE_LABEL.loss(),
         metrics=tasks.SINGLE_LABEL.metrics(),
+        weighted_metrics=(
+            tasks.SINGLE_LABEL.balanced_metrics() if balanced else None
+        ),
     )
     # With its state made beforehand, TensorFlow traces the step once and not
     # twice: MobileNetV2's first step takes 8 s of a CPU instead of 15.
@@ -156,16 +169,12 @@ def evaluate(
 ) -> records.Score:
     """Returns the validation score of a compiled `model`."""
     values = model.evaluate(
-        placement.place(feed.validation, feed, feed.validation_images),
-        steps=feed.validation_steps,
+        placement.place(feed.validation, feed.validation_sizes),
+        steps=len(feed.validation_sizes),
         verbose=0,
         return_dict=True,
     )
-    return records.Score(
-        float(values["accuracy"]),
-        float(values["cross_entropy"]),
-        feed.validation_images,
-    )
+    return best_epoch.validation_score(values, feed)
 
 
 def _train(
@@ -177,18 +186,34 @@ def _train(
     first_epoch: int,
 ) -> records.PhaseResult:
     """Trains what learns with Adam, and leaves its best epoch in `model`."""
-    began = time.perf_counter()
-    source = _source(model, phase, feed, setup)
-    learner = source.learner
+    with _source(model, phase, feed, setup) as source:
+        return _train_on(source, model, phase, setup, momentum, first_epoch)
+
+
+def _train_on(
+    source: _Source,
+    model: keras.Model,
+    phase: records.Phase,
+    setup: Setup,
+    momentum: float,
+    first_epoch: int,
+) -> records.PhaseResult:
+    began = time.perf_counter() - source.seconds
+    learner, feed = source.learner, source.feed
     with setup.placement.scope():
-        compile(learner, phase, phase.epochs * feed.steps_per_epoch)
+        compile(
+            learner,
+            phase,
+            phase.epochs * len(feed.train_sizes),
+            balanced=feed.balanced,
+        )
     setup.placement.prepare(learner, source.feed)
     variables = claims.variables(model, phase)
     before = classifiers.state(model)
     setup.progress.phase_begins(
         phase,
         trainable_parameters=_parameters(variables.learning),
-        steps=feed.steps_per_epoch,
+        steps=len(feed.train_sizes),
         views_cached=source.views,
         cached_at=source.layer,
         live_seconds=source.seconds / max(1, source.views),
@@ -233,37 +258,40 @@ def _train(
     )
 
 
+@contextlib.contextmanager
 def _source(
     model: keras.Model,
     phase: records.Phase,
     feed: "batches.Feed",
     setup: Setup,
-) -> _Source:
-    """Returns what `phase` learns from: activations, if they can be stored.
+) -> Iterator[_Source]:
+    """Yields what `phase` learns from: activations, if they can be stored.
 
-    What is frozen is then not even in the graph of the learner.
+    What is frozen is then not even in the graph of the learner. Stored or not,
+    a training image has the same views where part of the base is frozen.
     """
     from tlkeras.training import feature_cache
 
     cut = _frozen_cut(model, phase)
     if cut is None and phase.unfreeze != "none":
-        return _Source(model, feed)
+        yield _Source(model, feed)
+        return
     began = time.perf_counter()
-    cached = feature_cache.feed(
+    with feature_cache.features(
         model,
         cut,
         feed,
         epochs=phase.epochs,
         storage=setup.storage,
         progress=setup.progress,
-    )
-    if cached is None:
-        return _Source(model, feed)
-    seconds = time.perf_counter() - began
-    with setup.placement.scope():
-        learner = classifiers.above(model, cut)
-    views = _views(feed)
-    return _Source(learner, cached, views, _layer(cut), seconds)
+    ) as stored:
+        if stored is None:
+            yield _Source(model, feed.views.live if feed.views else feed)
+            return
+        seconds = time.perf_counter() - began
+        with setup.placement.scope():
+            learner = classifiers.above(model, cut)
+        yield _Source(learner, stored, _views(feed), _layer(cut), seconds)
 
 
 def _run_epochs(
@@ -277,14 +305,14 @@ def _run_epochs(
     with devices.forgetting_steps():
         source.learner.fit(
             placement.place(
-                feed.train(first_epoch, phase.epochs), feed, feed.train_images
+                feed.train(first_epoch, phase.epochs), feed.train_sizes
             ),
             epochs=phase.epochs,
-            steps_per_epoch=feed.steps_per_epoch,
+            steps_per_epoch=len(feed.train_sizes),
             validation_data=placement.place(
-                feed.validation, feed, feed.validation_images
+                feed.validation, feed.validation_sizes
             ),
-            validation_steps=feed.validation_steps,
+            validation_steps=len(feed.validation_sizes),
             # Ours comes first: it sees what Keras measured, and the weights
             # that were measured, before another callback changes them.
             callbacks=[best, *setup.callbacks(phase)],
@@ -306,31 +334,31 @@ def _solve(
     from tlkeras.training import feature_cache
 
     began = time.perf_counter()
-    views = _views(feed)
-    stored = feature_cache.feed(
+    with feature_cache.features(
         model,
         None,
         feed,
-        epochs=views,
+        epochs=_views(feed),
         storage=setup.storage,
         progress=setup.progress,
-    )
-    if stored is None and phase.solver == "auto":
-        return None
-    if stored is None or stored.arrays is None:
-        raise errors.UserError(
-            f"phase {phase.name} is solved by {phase.solver}, which needs the "
-            "features of all images, but they are not stored. Give more of "
-            "--feature_memory_gb and --feature_cache_gb, or another solver."
-        )
+    ) as stored:
+        if stored is None and phase.solver == "auto":
+            return None
+        if stored is None or stored.arrays is None:
+            raise errors.UserError(
+                f"phase {phase.name} is solved by {phase.solver}, which needs "
+                "the features of all images, but they are not stored. Give "
+                "more of --feature_memory_gb and --feature_cache_gb, or "
+                "another solver."
+            )
+        data = stored.arrays()
     storing = time.perf_counter() - began
     phase = dataclasses.replace(phase, solver="logistic")
-    logits = model.get_layer("head").get_layer("logits")
     variables = claims.variables(model, phase)
     before = classifiers.state(model)
     parameters = _parameters(variables.head)
-    setup.progress.solve_begins(phase, parameters, views)
-    data = stored.arrays()
+    setup.progress.solve_begins(phase, parameters, len(data.train))
+    logits = model.get_layer("head").get_layer("logits")
     penalty = logits.kernel_regularizer
     solving = time.perf_counter()
     solution = solver.logistic(
@@ -339,13 +367,16 @@ def _solve(
         data.weights,
         classes=logits.units,
         l2=float(penalty.l2) if penalty is not None else 0.0,
+        groups=data.groups,
     )
     solving = time.perf_counter() - solving
     logits.kernel.assign(solution.kernel)
     logits.bias.assign(solution.bias)
     unmoved = claims.check(model, phase, variables, before, steps=0)
-    train = _score(solution, data.train[0], data.targets)
-    score = _score(solution, data.validation, data.validation_targets)
+    score = _score(
+        solution, data.validation, data.validation_targets, feed.balanced
+    )
+    train = _score(solution, data.train[0], data.targets, feed.balanced)
     epoch = records.Epoch(
         phase=phase.name,
         epoch=1,
@@ -356,6 +387,7 @@ def _solve(
         validation_cross_entropy=score.cross_entropy,
         seconds=solving,
         images_per_second=len(data.targets) / solving,
+        validation_balanced_accuracy=score.balanced_accuracy,
     )
     return records.PhaseResult(
         phase=phase,
@@ -370,7 +402,7 @@ def _solve(
         unmoved=unmoved,
         momentum=0.0,
         history=(epoch,),
-        views_cached=views,
+        views_cached=len(data.train),
         cached_at=_layer(None),
         shared_seconds=storing + solving,
         l2=solution.strength,
@@ -378,10 +410,16 @@ def _solve(
 
 
 def _score(
-    solution: solver.Solution, features: np.ndarray, targets: np.ndarray
+    solution: solver.Solution,
+    features: np.ndarray,
+    targets: np.ndarray,
+    balanced: bool,
 ) -> records.Score:
     logits = features @ solution.kernel + solution.bias
-    return tasks.SINGLE_LABEL.score(logits, targets)
+    score = tasks.SINGLE_LABEL.score(logits, targets)
+    if not balanced:
+        return dataclasses.replace(score, balanced_accuracy=None)
+    return score
 
 
 def _views(feed: "batches.Feed") -> int:

@@ -88,10 +88,8 @@ class Placement:
             model.make_train_function()
             model.make_test_function()
 
-    def place(
-        self, data: "tf.data.Dataset", feed: "batches.Feed", images: int
-    ) -> Any:
-        """Returns what `fit` takes for `data` of `feed`, of `images` images."""
+    def place(self, data: "tf.data.Dataset", sizes: tuple[int, ...]) -> Any:
+        """Returns what `fit` takes for `data`, in batches of these sizes."""
         if self.kind == "mirrored":
             # Before it judges a second epoch, Keras looks at what comes behind
             # the first one's last batch.
@@ -99,7 +97,7 @@ class Placement:
                 lambda context: data.repeat()
             )
         if self.kind == "data_parallel":
-            return _Placed(self, data, feed.batch_size, images)
+            return _Placed(self, data, sizes)
         return data
 
     def text(self, batch_size: int) -> str:
@@ -158,17 +156,14 @@ class _Placed(keras.utils.PyDataset):
         self,
         placement: Placement,
         data: "tf.data.Dataset",
-        size: int,
-        images: int,
+        sizes: tuple[int, ...],
     ):
         super().__init__()
         self.data = data
         self.devices = placement.devices
         self.mesh = placement.strategy.device_mesh.backend_mesh
         self.axis = placement.strategy.batch_dim_name
-        self.sizes = [
-            min(size, images - start) for start in range(0, images, size)
-        ]
+        self.sizes = sizes
         self.batches: Iterator[Any] = iter(())
 
     # An endless one: how many there are of an epoch, `fit` is told.

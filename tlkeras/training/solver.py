@@ -45,21 +45,24 @@ def logistic(
     *,
     classes: int,
     l2: float = 0.0,
+    groups: np.ndarray | None = None,
 ) -> Solution:
     """Returns the head that minimises the penalised mean cross-entropy.
 
     features: [v, n, c], of each of n images in v views. targets: [n]. weights:
     [n], of the images in the mean. l2: the strength of the penalty; 0 chooses
-    it by cross-validation over the images, in three parts.
+    it by cross-validation over the images, in three parts. groups: [n], equal
+    for images that must stand in one part, because they are one observation.
 
     The last few problems are not solved again.
     """
     digest = hashlib.blake2b(f"{features.shape} {classes} {l2}".encode())
-    for array in (features, targets, weights):
+    folds = _folds(targets, groups)
+    for array in (features, targets, weights, folds):
         digest.update(np.ascontiguousarray(array).data)
     key = digest.digest()
     if key not in _solutions:
-        found = _solve(features, targets, weights, classes, l2)
+        found = _solve(features, targets, weights, classes, l2, folds)
         for array in (found.kernel, found.bias):
             array.flags.writeable = False
         _solutions[key] = found
@@ -74,6 +77,7 @@ def _solve(
     weights: np.ndarray,
     classes: int,
     l2: float,
+    folds: np.ndarray,
 ) -> Solution:
     views, images, width = features.shape
     rows = np.ascontiguousarray(features, np.float32).reshape(-1, width)
@@ -94,8 +98,7 @@ def _solve(
     # fast as two.
     with threadpoolctl.threadpool_limits(1):
         if not l2:
-            parts = np.tile(_parts(targets), views)
-            strengths, scores = _cross_validated(problem, parts)
+            strengths, scores = _cross_validated(problem, np.tile(folds, views))
         for strength in strengths:
             start, iterations = problem.solve(strength, start)
     kernel = start[:-1] / scale
@@ -117,7 +120,7 @@ class _Problem:
     weights: np.ndarray
     classes: int
 
-    def part(self, chosen: np.ndarray) -> "_Problem":
+    def subset(self, chosen: np.ndarray) -> "_Problem":
         return _Problem(
             self.rows[chosen],
             self.targets[chosen],
@@ -170,22 +173,37 @@ class _Problem:
         return float(-np.average(found, weights=self.weights))
 
 
-def _parts(targets: np.ndarray) -> np.ndarray:
-    """Returns a number below `_FOLDS` for each image, even in each class."""
-    parts = np.empty(len(targets), np.int64)
-    for target in np.unique(targets):
-        mine = np.flatnonzero(targets == target)
-        parts[mine] = (np.arange(len(mine)) + target) % _FOLDS
-    return parts
+def _folds(targets: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Returns a number below `_FOLDS` for each image, even in each class.
+
+    Images of one group have the same number. Otherwise the penalty would be
+    chosen by pictures that the head has seen: of 40 patients with 6 almost
+    equal images each and no signal, the cross-validated loss was 0.0004, that
+    on new patients 3.65.
+    """
+    if groups is None:
+        groups = np.arange(len(targets))
+    _, first, inverse = np.unique(
+        groups, return_index=True, return_inverse=True
+    )
+    # A group stands where its first image does, so that without groups the
+    # images are dealt out in their own order.
+    order = np.argsort(first, kind="stable")
+    deck = targets[first]
+    folds = np.empty(len(first), np.int64)
+    for target in np.unique(deck):
+        members = order[deck[order] == target]
+        folds[members] = (np.arange(len(members)) + target) % _FOLDS
+    return folds[inverse]
 
 
 def _cross_validated(
-    problem: _Problem, parts: np.ndarray
+    problem: _Problem, numbers: np.ndarray
 ) -> tuple[Sequence[float], list[float]]:
     """Returns the strengths down to the best, and the score of each."""
-    learn = [problem.part(parts != fold) for fold in range(_FOLDS)]
-    judge = [problem.part(parts == fold) for fold in range(_FOLDS)]
-    # A part may be empty where there are very few images.
+    learn = [problem.subset(numbers != fold) for fold in range(_FOLDS)]
+    judge = [problem.subset(numbers == fold) for fold in range(_FOLDS)]
+    # A fold may be empty where there are very few groups.
     folds = [
         fold
         for fold in range(_FOLDS)
@@ -199,6 +217,9 @@ def _cross_validated(
         starts[fold], _ = learn[fold].solve(strength, starts[fold])
         return judge[fold].cross_entropy(starts[fold])
 
+    if not folds:
+        # All images are one observation: nothing tells the strengths apart.
+        return _STRENGTHS[:1], []
     for strength in _STRENGTHS:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             found = pool.map(judged, folds, [strength] * len(folds))
