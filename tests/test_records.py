@@ -39,6 +39,28 @@ class TestBetter:
     def test_table(self, new, old, wanted):
         assert records.better(score(*new), score(*old)) == wanted
 
+    @pytest.mark.parametrize(
+        "new, old, wanted",
+        [
+            # One image of 100 more, and a loss that is clearly worse.
+            ((0.81, 0.60), (0.80, 0.50), False),
+            ((0.80, 0.50), (0.81, 0.60), True),
+            # The loss is hardly worse.
+            ((0.81, 0.52), (0.80, 0.50), True),
+            # Two images are more than chance.
+            ((0.82, 0.60), (0.80, 0.50), True),
+        ],
+    )
+    def test_one_image_is_chance(self, new, old, wanted):
+        assert records.better(score(*new), score(*old)) == wanted
+
+    @pytest.mark.parametrize("one, other", [(0.8, 0.6), (0.6, 0.8)])
+    def test_balanced_accuracy_stands_for_accuracy(self, one, other):
+        better = records.Score(0.5, 1.0, 100, max(one, other))
+        worse = records.Score(0.9, 1.0, 100, min(one, other))
+        assert records.better(better, worse)
+        assert not records.better(worse, better)
+
     def test_never_both(self):
         scores = [
             score(accuracy, cross_entropy)

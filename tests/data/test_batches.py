@@ -2,10 +2,12 @@
 
 import tempfile
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies
 
 from tlkeras import errors
 from tlkeras.data import augment as augmentation
@@ -121,7 +123,8 @@ class TestTraining:
             np.testing.assert_array_equal(targets, some % 3)
             np.testing.assert_array_equal(weights, WEIGHTS[some % 3])
             rows += some.tolist()
-        assert sizes == [5, 5, 5, 5, 3]
+        # As many in each batch but for one, though 23 are no multiple of 5.
+        assert sizes == [4, 5, 4, 5, 5]
         assert sorted(rows) == sorted(INDICES)
 
     @pytest.mark.parametrize("augment", ["none", "strong"])
@@ -473,3 +476,14 @@ class TestShares:
             size, found = sharding.for_evaluation(images, 32)
             assert found == sharding
             assert size >= 16
+
+
+@hypothesis.given(strategies.integers(1, 3000), strategies.integers(1, 200))
+def test_batches_differ_by_one_image_at_most(images, batch_size):
+    sizes = batches.even_sizes(images, batch_size)
+    assert sum(sizes) == images
+    assert max(sizes) - min(sizes) <= 1
+    # One more than asked for only where one image would stand alone.
+    assert max(sizes) <= batch_size + (batch_size == 2)
+    if images > 1 and batch_size > 1:
+        assert min(sizes) > 1

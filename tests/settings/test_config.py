@@ -376,3 +376,18 @@ def test_what_of_a_base_learns(value):
 def test_what_no_base_has_is_refused(value):
     with pytest.raises(errors.UserError, match="`unfreeze` must be none, all"):
         configs.build({"unfreeze": value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"strategy": "scratch"},
+        {"strategy": "pretrained_init"},
+        {"phases": [{**PHASE, "batch_norm": "training"}]},
+    ],
+)
+def test_one_image_a_step_and_batchnorm_in_training_mode_are_refused(settings):
+    with pytest.raises(errors.UserError, match="`batch_size` must be at least"):
+        configs.build({**settings, "batch_size": 1})
+    configs.build({**settings, "batch_size": 2})
+    configs.build({"strategy": "fine_tuning", "batch_size": 1})

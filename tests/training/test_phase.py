@@ -317,17 +317,14 @@ class TestEnd:
         assert result.stopped == "patience"
         assert (result.best_epoch, result.epochs) == (1, 3)
 
-    def test_patience_waits_for_the_warm_up(self):
-        model = models_without_zeros()
+    @pytest.mark.parametrize(
+        ("schedule", "epochs"), [("constant", 3), ("cosine", 6)]
+    )
+    def test_patience_is_for_constant_rates(self, schedule, epochs):
         still = phase(
-            "none",
-            6,
-            learning_rate=1e-38,
-            patience=2,
-            schedule="cosine",
-            warmup=0.5,
+            "none", 6, learning_rate=1e-38, patience=2, schedule=schedule
         )
-        assert fit(model, still).epochs == 5
+        assert fit(models_without_zeros(), still).epochs == epochs
 
     def test_another_callback(self):
         stop = keras.callbacks.EarlyStopping("loss", baseline=0.0, patience=1)
@@ -562,7 +559,7 @@ class TestCachedActivations:
             model = tiny.classifier(dropout=0.5 if cut != "relu1" else 0.0)
             result = fit(
                 model,
-                phase(unfreeze, 4, batch_norm=batch_norm),
+                phase(unfreeze, 6, batch_norm=batch_norm),
                 feed=self.feed(augment=augment),
                 storage=self.storage(tmp_path, mode),
             )
@@ -632,34 +629,64 @@ class TestCachedActivations:
         )
         assert result.views_cached == 0
 
-    def test_fewer_epochs_than_views_take_what_is_kept(self, tmp_path):
-        options = {
-            "feed": self.feed(augment="light"),
-            "storage": self.storage(tmp_path),
-        }
-        cached = [
-            fit(
-                tiny.classifier(), phase("none", epochs), **options
-            ).views_cached
-            for epochs in (3, 4, 3)
-        ]
-        assert cached == [0, 4, 4]
+    @pytest.mark.parametrize("augment", ["none", "flip", "light", "strong"])
+    @pytest.mark.parametrize("epochs", [3, 6])
+    def test_what_is_kept_decides_nothing(self, tmp_path, augment, epochs):
+        def weights(storage: row_store.Storage) -> list[bytes]:
+            model = tiny.classifier()
+            feed = self.feed(augment=augment)
+            fit(model, phase("none", epochs), feed=feed, storage=storage)
+            return [array.tobytes() for array in classifiers.state(model)]
 
-    def test_a_full_disk_runs_live(self, tmp_path, monkeypatch, capsys):
+        empty = weights(self.storage(tmp_path))
+        # Of a longer run, with all views.
+        fit(
+            tiny.classifier(),
+            phase("none", 9),
+            feed=self.feed(augment=augment),
+            storage=self.storage(tmp_path),
+        )
+        assert weights(self.storage(tmp_path)) == empty
+        assert weights(self.storage(tmp_path, "memory")) == empty
+
+    def test_a_full_disk_takes_memory(self, tmp_path, monkeypatch, capsys):
         def full(*arguments):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(os, "replace", full)
-        result = fit(
-            tiny.classifier(),
-            phase("none", 2),
-            feed=self.feed(),
-            storage=self.storage(tmp_path),
-            progress=progresses.Progress(),
-        )
-        assert result.views_cached == 0
-        assert "No space left on device" in capsys.readouterr().out
-        assert list(tmp_path.rglob("*.rows")) == []
+        for memory, views in ((1e9, 2), (1.0, 0)):
+            result = fit(
+                tiny.classifier(),
+                phase("none", 2),
+                feed=self.feed(),
+                storage=self.storage(tmp_path, memory=memory),
+                progress=progresses.Progress(),
+            )
+            assert result.views_cached == views
+            assert "No space left on device" in capsys.readouterr().out
+            assert list(tmp_path.rglob("*.rows")) == []
+
+    @pytest.mark.skipif(
+        not os.path.isdir("/proc/self/fd"), reason="needs /proc"
+    )
+    def test_files_are_closed_behind_a_phase(self, tmp_path):
+        def open_files() -> int:
+            links = [
+                os.readlink(each.path)
+                for each in os.scandir("/proc/self/fd")
+                if os.path.islink(each.path)
+            ]
+            return sum(str(tmp_path) in link for link in links)
+
+        for seed in range(3):
+            fit(
+                tiny.classifier(seed),
+                phase("none", 2),
+                feed=self.feed(),
+                # Rows that do not fit into memory are read from their files.
+                storage=self.storage(tmp_path, memory=1.0),
+            )
+            assert open_files() == 0
 
     def test_on_an_accelerator_the_faster_way_is_taken(
         self, tmp_path, monkeypatch
@@ -714,3 +741,28 @@ class TestSolvedHead:
                 self.phase(),
                 storage=row_store.Storage("auto", tmp_path, 1, 1),
             )
+
+
+def test_balanced_classes_choose_by_balanced_accuracy():
+    """Of 21 validation images 18 are of one class."""
+    generator = np.random.default_rng(0)
+    targets = np.array([0] * 36 + [1] * 3 + [2] * 3)
+    pixels = generator.integers(0, 256, (42, tiny.SIZE, tiny.SIZE, 3), np.uint8)
+    weights = batches.balanced(targets, tiny.CLASSES)
+    feed = tiny.of(
+        pixels,
+        targets,
+        train=slice(0, 42, 2),
+        validation=slice(1, 42, 2),
+        class_weights=weights,
+    )
+    model = tiny.classifier()
+    result = fit(model, phase("all", 3, learning_rate=3e-2), feed=feed)
+    # What the kept epoch answers, counted by hand.
+    answers = model.predict(pixels[1::2].astype(np.float32), verbose=0)
+    right = answers.argmax(axis=1) == targets[1::2]
+    recalls = [right[targets[1::2] == label].mean() for label in range(3)]
+    assert result.score.balanced_accuracy == pytest.approx(np.mean(recalls))
+    assert result.score.accuracy == pytest.approx(right.mean())
+    chosen = [row.validation_balanced_accuracy for row in result.history]
+    assert chosen[result.best_epoch - 1] == max(chosen)

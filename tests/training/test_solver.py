@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.special
 import sklearn.datasets
 import sklearn.linear_model
 
@@ -151,3 +152,46 @@ def test_the_same_problem_is_solved_once(digits, monkeypatch):
     for power in range(3, 9):
         solve(features, targets, l2=10.0**-power)
     assert len(solver._solutions) == solver._REMEMBERED
+
+
+def test_images_of_a_group_stand_in_one_fold():
+    """40 patients with 6 almost equal images each, and no signal at all."""
+    generator = np.random.default_rng(0)
+    patients = generator.normal(size=(80, 60))
+    labels = generator.integers(0, 2, 80)
+
+    def images(chosen: slice) -> tuple[np.ndarray, np.ndarray]:
+        noise = 0.01 * generator.normal(size=(240, 60))
+        features = np.repeat(patients[chosen], 6, axis=0) + noise
+        return features[None].astype(np.float32), np.repeat(labels[chosen], 6)
+
+    features, targets = images(slice(0, 40))
+    new_features, new_targets = images(slice(40, 80))
+    groups = np.repeat(np.arange(40), 6)
+    losses = {}
+    for name, given in (("images", None), ("groups", groups)):
+        found = solver.logistic(
+            features, targets, np.ones(240), classes=2, groups=given
+        )
+        logits = new_features[0] @ found.kernel + found.bias
+        truth = logits[np.arange(240), new_targets]
+        loss = (scipy.special.logsumexp(logits, axis=1) - truth).mean()
+        losses[name] = found.cross_entropy, float(loss)
+    assert losses["images"][0] < 0.1 < 1 < losses["images"][1]
+    # With groups it knows that it knows nothing, and says so.
+    assert losses["groups"][0] > 0.6
+    assert losses["groups"][1] < 0.9
+
+
+def test_one_group_has_no_folds_and_all_the_penalty():
+    features = np.random.default_rng(0).normal(size=(1, 12, 3))
+    targets = np.arange(12) % 2
+    found = solver.logistic(
+        features.astype(np.float32),
+        targets,
+        np.ones(12),
+        classes=2,
+        groups=np.zeros(12),
+    )
+    assert np.isfinite(found.kernel).all()
+    assert np.isnan(found.cross_entropy)
