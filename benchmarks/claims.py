@@ -1,10 +1,18 @@
-"""How often a way is claimed to differ from itself under other seeds.
+"""How often a strategy is claimed to differ from its equal.
 
-Each way is trained with many seeds on one data set. Two disjoint groups of
+Each strategy is trained with many seeds on one data set. Two disjoint sets of
 these are drawn, thousands of times, and compared as `tlkeras compare` compares
-two ways: every claim is a false one. What the images alone would claim stands
-beside it. With --simulate answers are drawn instead of trained, so that seeds
-may differ by less or more than those of one data set.
+two strategies: every claim is a false one. What the images alone would claim
+stands beside it.
+
+A solved head gives the same answers under every seed, and its equal is a
+strategy that varies. Where such a head was trained, each of the others is made
+its equal: in each draw as many of their answers are turned, on images drawn by
+chance, as brings their mean accuracy to that of the solved head.
+
+With --simulate answers are drawn instead of trained, so that seeds may differ
+by less or more than those of one data set, and images come in groups that are
+answered alike.
 
   python benchmarks/claims.py --data=folder:PHOTOS --backbone=MobileNet-0.25 \\
       --weights=FILE --image_size=96 --seeds=24 --budget=60
@@ -14,6 +22,7 @@ may differ by less or more than those of one data set.
 import pathlib
 import tempfile
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import measuring
 import numpy as np
@@ -28,19 +37,23 @@ _DATA = flags.DEFINE_string("data", "builtin:digits", "as of tlkeras train")
 _BACKBONE = flags.DEFINE_string("backbone", "MobileNetV2", "network")
 _WEIGHTS = flags.DEFINE_string("weights", "imagenet", "or their file")
 _SIDE = flags.DEFINE_integer("image_size", 96, "pixels")
-_WAYS = flags.DEFINE_list("ways", ["feature_extraction", "scratch"], "which")
-_SEEDS = flags.DEFINE_integer("seeds", 24, "trainings of each way")
+_STRATEGIES = flags.DEFINE_list(
+    "strategies", ["feature_extraction", "scratch"], "which"
+)
+_SEEDS = flags.DEFINE_integer("seeds", 24, "trainings of each strategy")
 _BUDGET = flags.DEFINE_integer("budget", 60, "steps of each training")
-_GROUPS = flags.DEFINE_list("groups", ["2", "3", "5"], "seeds compared")
-_DRAWS = flags.DEFINE_integer("draws", 2000, "pairs of groups")
+_COMPARED = flags.DEFINE_list("compared", ["2", "3", "5"], "seeds each")
+_DRAWS = flags.DEFINE_integer("draws", 2000, "pairs")
 _SIMULATE = flags.DEFINE_bool(
     "simulate", False, "draws answers, trains nothing"
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "keeps the trainings")
 
-# What is simulated: test images, and deviations of the seeds' effects. An
-# image's own ease and what is left to chance have one of 1.5 and of 1.
+# What is simulated: test images, how many of a group are answered alike, and
+# deviations of the seeds' effects. An image's own ease and what is left to
+# chance have one of 1.5 and of 1.
 _IMAGES = (100, 300)
+_ALIKE = (1, 5)
 _EFFECTS = (0.0, 0.1, 0.3, 0.6)
 _EASE = 1.5
 
@@ -65,7 +78,7 @@ def main(arguments: list[str]) -> None:
         if not (place / "compare.json").exists():
             tlkeras.compare(
                 _DATA.value,
-                strategies=_WAYS.value,
+                strategies=_STRATEGIES.value,
                 seeds=_SEEDS.value,
                 budget=_BUDGET.value,
                 workdir=place,
@@ -76,15 +89,15 @@ def main(arguments: list[str]) -> None:
                 image_size=_SIDE.value,
             )
         answers = {
-            way: np.stack(
+            name: np.stack(
                 [
-                    ranking.load(member, way, number).right["test"]
+                    ranking.load(member, name, number).right["test"]
                     for number, member in enumerate(
-                        sorted(place.glob(f"members/{way}-seed*"))
+                        sorted(place.glob(f"members/{name}-seed*"))
                     )
                 ]
             )
-            for way in _WAYS.value
+            for name in _STRATEGIES.value
         }
     _show(answers)
 
@@ -94,77 +107,158 @@ def _simulate() -> None:
     generator = np.random.default_rng(0)
     rows = []
     for images in _IMAGES:
-        for effect in _EFFECTS:
-            for size in map(int, _GROUPS.value):
-                claims = []
-                accuracies = []
-                for _ in range(_DRAWS.value):
-                    ease = 1 + _EASE * generator.standard_normal(images)
-                    seeds = effect * generator.standard_normal((2 * size, 1))
-                    chance = generator.standard_normal((2 * size, images))
-                    right = ease + seeds + chance > 0
-                    accuracies.append(right.mean(1))
-                    claims.append(_claimed(right[:size], right[size:]))
-                both, alone = np.mean(claims, axis=0)
-                spread = np.std(accuracies, axis=1, ddof=1)
-                rows.append(
-                    (
-                        str(images),
-                        f"{100 * np.mean(accuracies):.1f}",
-                        f"{100 * np.sqrt(np.square(spread).mean()):.1f}",
-                        str(size),
-                        f"{100 * both:.1f}",
-                        f"{100 * alone:.1f}",
-                    )
-                )
+        for alike in _ALIKE:
+            for effect in _EFFECTS:
+                for size in map(int, _COMPARED.value):
+                    for constant in (False, True)[: 1 + bool(effect)]:
+                        rows.append(
+                            _simulated(
+                                generator, images, alike, effect, size, constant
+                            )
+                        )
     measuring.show(
-        f"{_DRAWS.value} pairs of groups, simulated",
-        ("test images", *_COLUMNS),
+        f"{_DRAWS.value} pairs a line, simulated",
+        ("test images", "alike", "against", *_COLUMNS),
         rows,
+        (_worst(rows),),
+    )
+
+
+def _simulated(
+    generator: np.random.Generator,
+    images: int,
+    alike: int,
+    effect: float,
+    size: int,
+    constant: bool,
+) -> tuple[str, ...]:
+    """Returns a line of the table.
+
+    alike: images of a group, which have one answer. effect: deviation of the
+    seeds' effects. size: seeds each. constant: whether one side is the same
+    under every seed, and as good on average as the other.
+    """
+    count = images // alike
+    groups = np.repeat(np.arange(count), alike)
+    # Seeds' effects bend the accuracy down; without them the ease does.
+    total = 1 + _EASE**2
+    mean = np.sqrt(total / (total + effect**2))
+    claims, accuracies = [], []
+    for _ in range(_DRAWS.value):
+        ease = 1 + _EASE * generator.standard_normal(count)
+        seeds = effect * generator.standard_normal((2 * size, 1))
+        chance = generator.standard_normal((2 * size, count))
+        right = ease + seeds + chance > 0
+        if constant:
+            right[:size] = ease - 1 + mean + chance[0] > 0
+        right = np.repeat(right, alike, axis=1)
+        accuracies.append(right[size:].mean(1))
+        claims.append(_claimed(right[:size], right[size:], groups))
+    both, alone = np.mean(claims, axis=0)
+    spread = np.std(accuracies, axis=1, ddof=1)
+    return (
+        str(images),
+        str(alike),
+        "a constant" if constant else "itself",
+        f"{100 * np.mean(accuracies):.1f}",
+        f"{100 * np.sqrt(np.square(spread).mean()):.1f}",
+        str(size),
+        f"{100 * both:.1f}",
+        f"{100 * alone:.1f}",
+    )
+
+
+def _worst(rows: Sequence[Sequence[str]]) -> str:
+    shares = [float(row[-2]) for row in rows]
+    return (
+        f"The worst line claims falsely in {max(shares):.1f} of 100, all "
+        f"together in {np.mean(shares):.1f}."
     )
 
 
 def _show(answers: Mapping[str, np.ndarray]) -> None:
     rows = []
-    for way, right in answers.items():
-        for size in map(int, _GROUPS.value):
-            both, images = _claims(right, size)
-            rows.append(
-                (
-                    way,
-                    f"{100 * right.mean():.1f}",
-                    f"{100 * right.mean(1).std(ddof=1):.1f}",
-                    str(size),
-                    f"{100 * both:.1f}",
-                    f"{100 * images:.1f}",
+    constants = [
+        name for name, right in answers.items() if (right == right[0]).all()
+    ]
+    for name, right in answers.items():
+        for against in ("itself", *constants):
+            if name in constants:
+                # It cannot differ from itself, and two constants claim nothing.
+                continue
+            for size in map(int, _COMPARED.value):
+                both, images = _claims(right, answers.get(against), size)
+                rows.append(
+                    (
+                        name,
+                        against,
+                        f"{100 * right.mean():.1f}",
+                        f"{100 * right.mean(1).std(ddof=1):.1f}",
+                        str(size),
+                        f"{100 * both:.1f}",
+                        f"{100 * images:.1f}",
+                    )
                 )
-            )
     count = next(iter(answers.values())).shape[1]
     measuring.show(
-        f"{_SEEDS.value} trainings of each way, {count} test images, "
-        f"{_DRAWS.value} pairs of groups",
-        ("way", *_COLUMNS),
+        f"{_SEEDS.value} trainings of each strategy, {count} test images, "
+        f"{_DRAWS.value} pairs a line",
+        ("strategy", "against", *_COLUMNS),
         rows,
         (
-            "The groups of a pair share no seed; pairs do, so the shares are "
-            "less certain than so many draws suggest.",
+            "The two sides of a pair share no seed; pairs do, so the shares "
+            "are less certain than so many draws suggest.",
+            _worst(rows),
         ),
     )
 
 
-def _claims(right: np.ndarray, size: int) -> tuple[float, float]:
-    """Returns the shares of claims: by both tests, and by images alone."""
+def _claims(
+    right: np.ndarray, constant: np.ndarray | None, size: int
+) -> tuple[float, float]:
+    """Returns the shares of claims: by both tests, and by images alone.
+
+    constant: the answers of a strategy that does not vary, None to compare
+    `right` [seeds, images] with itself.
+    """
     generator = np.random.default_rng(0)
     claims = []
     for _ in range(_DRAWS.value):
         drawn = generator.permutation(len(right))[: 2 * size]
-        claims.append(_claimed(right[drawn[:size]], right[drawn[size:]]))
+        one, other = right[drawn[:size]], right[drawn[size:]]
+        if constant is not None:
+            one = constant[:size]
+            other = _turned(other, constant[0].mean() - right.mean(), generator)
+        claims.append(_claimed(one, other, np.arange(right.shape[1])))
     return tuple(np.mean(claims, axis=0))
 
 
-def _claimed(one: np.ndarray, other: np.ndarray) -> tuple[bool, bool]:
-    found = significance.compare(one, other, draws=1000)
-    return found.p < ranking.CLAIMED, found.p_images < ranking.CLAIMED
+def _turned(
+    right: np.ndarray, points: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Returns `right` [seeds, images] with a mean that is `points` higher.
+
+    The answers of the same images are turned under every seed.
+    """
+    wrong = points < 0
+    share = abs(points) / (right.mean() if wrong else 1 - right.mean())
+    images = generator.random(right.shape[1]) < share
+    return np.where(images, not wrong, right)
+
+
+def _claimed(
+    one: np.ndarray, other: np.ndarray, groups: np.ndarray
+) -> tuple[bool, bool]:
+    """Tells whether both tests claim a difference, and the images alone."""
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    limit = ranking.CLAIMED
+    alone = np.arange(one.shape[1])
+    return (
+        # The second test takes longer, and seldom matters.
+        significance.p_seeds(one, other, groups) < limit
+        and significance.p_images(one, other, groups, draws=500) < limit,
+        significance.p_images(one, other, alone, draws=200) < limit,
+    )
 
 
 if __name__ == "__main__":

@@ -144,6 +144,15 @@ def test_a_workdir_is_free_or_holds_the_same_run_unfinished(tmp_path):
     assert make(tmp_path, **data).directory == tmp_path
     with pytest.raises(errors.UserError, match=r"other settings \(epochs\)"):
         make(tmp_path, epochs=7, **data)
+    # What is stored where decides nothing, and another disk must do.
+    assert make(
+        tmp_path,
+        cache_dir=str(tmp_path.with_name("cache")),
+        feature_cache_gb=1.0,
+        feature_memory_gb=1.0,
+        image_store_gb=1.0,
+        **data,
+    )
     (tmp_path / "report.json").touch()
     with pytest.raises(errors.UserError, match="a finished run"):
         make(tmp_path, **data)

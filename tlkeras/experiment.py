@@ -185,6 +185,7 @@ def learn(
     whole: a phase that is interrupted is not kept, and KeyboardInterrupt is
       raised. callbacks: as for `run`.
     """
+    earlier = checkpoint.seconds(plan.directory)
     results = train(
         plan,
         untrained,
@@ -223,6 +224,7 @@ def learn(
         },
         notes,
         speed,
+        earlier,
     )
 
 
@@ -346,13 +348,9 @@ def _settings_digests(plan: plans.Plan) -> dict[str, str]:
     Processes that differ in it would fail in JAX, when the model is built, and
     a killed run that goes on with it would be another one.
     """
-    # Paths may differ between hosts, and what is stored decides nothing.
+    # Paths may differ between hosts.
     config = dataclasses.replace(
-        plan.config,
-        data="",
-        data_dir="",
-        weights="",
-        **{name: getattr(configs.Config(), name) for name in _STORING},
+        configs.decisive(plan.config), data="", data_dir="", weights=""
     )
     file = locate.weights(plan.config.weights)
     return {
@@ -360,16 +358,6 @@ def _settings_digests(plan: plans.Plan) -> dict[str, str]:
         "weights": _digest(file.read_bytes() if file is not None else b""),
         "versions": _digest(repr(devices.versions()).encode()),
     }
-
-
-# Settings of what is stored where, which decide nothing of the result.
-_STORING = (
-    "cache_dir",
-    "feature_memory_gb",
-    "feature_cache_gb",
-    "image_store_gb",
-    "tensorboard",
-)
 
 
 def _digest(data: bytes) -> str:

@@ -330,7 +330,7 @@ def _claim(
             f"`workdir` {directory} holds an unfinished {kind}. Choose "
             "another, or remove it."
         )
-    config = configs.anywhere(config)
+    earlier, config = configs.decisive(earlier), configs.decisive(config)
     if earlier != config:
         changed = [
             name

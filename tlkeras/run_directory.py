@@ -40,7 +40,8 @@ class Outcome:
 
     probabilities: [n, k] of the images of each split. quality: their metrics.
     notes: what to know of the phases. scoring_speed: images a second, with
-    nothing traced in that time.
+    nothing traced in that time. earlier_seconds: of the phases that earlier,
+    killed calls finished.
     """
 
     classifier: saving.TrainedModel
@@ -49,6 +50,7 @@ class Outcome:
     quality: Mapping[str, dict[str, Any]]
     notes: tuple[str, ...]
     scoring_speed: float
+    earlier_seconds: float = 0.0
 
 
 def ended(directory: pathlib.Path) -> bool:
@@ -77,7 +79,10 @@ def undo_on_error(
             with batches.user_errors():
                 yield
         except BaseException:
-            if not ended(directory):
+            if (directory / _REPORT).exists():
+                # It is finished, and the checkpoint was to be removed.
+                checkpoint.remove(directory)
+            elif not ended(directory):
                 for path in set(directory.iterdir()) - before:
                     files.remove(path)
             raise
@@ -104,7 +109,7 @@ def write(
     """Writes what a run leaves beside its model; returns report.json's content.
 
     export: how the SavedModel was checked; None is a member of a comparison,
-    which has none, and no page either. seconds: of the whole run.
+    which has none, and no page either. seconds: of the whole call.
 
     report.json comes last: it marks a run as finished.
     """
@@ -124,7 +129,7 @@ def write(
         dataset=data,
         results=outcome.results,
         quality=outcome.quality,
-        seconds=seconds,
+        seconds=outcome.earlier_seconds + seconds,
         notes=notes,
     )
     report["scoring_images_per_second"] = outcome.scoring_speed

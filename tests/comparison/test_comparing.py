@@ -12,6 +12,8 @@ from tlkeras import errors
 from tlkeras import experiment
 from tlkeras import files
 from tlkeras.comparison import ranking
+from tlkeras.settings import config as configs
+from tlkeras.training import checkpoint
 from tlkeras.training import phases as all_phases
 
 SHARED = {
@@ -254,6 +256,128 @@ def test_two_at_once_do_not_share_a_directory(trained, photos, tmp_path):
                 **SHARED,
             )
     assert not list((tmp_path / "c").iterdir())
+
+
+def test_a_solved_head_is_trained_once(trained, photos, tmp_path, monkeypatch):
+    learn = experiment.learn
+    ran = []
+
+    def noted(plan, *arguments, **options):
+        ran.append(plan.directory.name)
+        return learn(plan, *arguments, **options)
+
+    monkeypatch.setattr(experiment, "learn", noted)
+    # Only random views would differ by the seed.
+    for augment, count in (("flip", 2), ("light", 4)):
+        ran.clear()
+        found = api.compare(
+            f"folder:{photos}",
+            **{**SHARED, "augment": augment},
+            weights=str(trained.directory),
+            strategies="feature_extraction,converged_head",
+            seeds=2,
+            budget=7,
+            workdir=tmp_path / augment,
+            cache_dir=str(tmp_path / "cache"),
+        )
+        assert len(ran) == len(set(ran)) == count
+        members = found.directory / "members"
+        for name in ("feature_extraction", "converged_head"):
+            first, second = (members / f"{name}-seed{seed}" for seed in (0, 1))
+            assert {path.name for path in first.iterdir()} == {
+                path.name for path in second.iterdir()
+            }
+            one, two = (
+                configs.build(configs.read(member / "config.toml"))
+                for member in (first, second)
+            )
+            assert (one.seed, two.seed) == (0, 1)
+            assert dataclasses.replace(two, seed=0) == one
+            equal = [
+                (first / file).read_bytes() == (second / file).read_bytes()
+                for file in ("predictions.csv", "model.keras")
+            ]
+            assert equal == [augment == "flip"] * 2
+            seconds = [
+                json.loads((member / "report.json").read_text())["seconds"]
+                for member in (first, second)
+            ]
+            assert min(seconds) > 0
+            assert (seconds[1] < seconds[0] / 2) == (augment == "flip")
+        (other,) = found.report["ways"][1:]
+        if augment == "flip":
+            # Both are constants, of which seeds tell nothing.
+            assert other["against_leader"]["p_seeds"] == 1.0
+        assert not other["against_leader"]["distinguishable"]
+
+
+def test_a_resumed_member_counts_all_its_calls(
+    trained, photos, tmp_path, monkeypatch
+):
+    again = {
+        **SHARED,
+        "weights": str(trained.directory),
+        "strategies": "fine_tuning,feature_extraction",
+        "seeds": 1,
+        "budget": 7,
+        "workdir": tmp_path / "c",
+        "cache_dir": str(tmp_path / "cache"),
+        "head_solver": "adam",
+    }
+    fit = all_phases.one_phase.fit
+    spent = 1000.0
+
+    def slow_head(model, phase, *arguments, **options):
+        if phase.name == "finetune":
+            raise KeyboardInterrupt
+        result = fit(model, phase, *arguments, **options)
+        return dataclasses.replace(result, seconds=spent)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(all_phases.one_phase, "fit", slow_head)
+        with pytest.raises(KeyboardInterrupt):
+            api.compare(f"folder:{photos}", **again)
+    # What is stored where decides nothing.
+    found = api.compare(
+        f"folder:{photos}",
+        **{
+            **again,
+            "cache_dir": str(tmp_path / "other"),
+            "feature_cache_gb": 1.0,
+        },
+    )
+    member = found.directory / "members" / "fine_tuning-seed0"
+    report = json.loads((member / "report.json").read_text())
+    assert report["phases"][0]["seconds"] == spent
+    assert report["seconds"] > spent
+    assert found.report["seconds"] > report["seconds"]
+
+
+def test_a_kill_while_a_member_ends_leaves_no_checkpoint(
+    trained, photos, tmp_path, monkeypatch
+):
+    again = {
+        **SHARED,
+        "weights": str(trained.directory),
+        "strategies": "feature_extraction,scratch",
+        "seeds": 1,
+        "budget": 2,
+        "workdir": tmp_path / "c",
+        "cache_dir": str(tmp_path / "cache"),
+    }
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            api.compare(f"folder:{photos}", **again)
+    member = tmp_path / "c" / "members" / "feature_extraction-seed0"
+    assert (member / "report.json").exists()
+    assert checkpoint.exists(member)
+    found = api.compare(f"folder:{photos}", **again)
+    assert not list(found.directory.rglob("checkpoint*"))
 
 
 @pytest.fixture

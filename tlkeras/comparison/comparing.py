@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -25,16 +26,20 @@ from tlkeras import run_directory
 from tlkeras.comparison import budgets
 from tlkeras.comparison import candidates
 from tlkeras.comparison import ranking
+from tlkeras.data import augment as augmentation
 from tlkeras.data import dataset as datasets
 from tlkeras.report import comparison as page
 from tlkeras.scoring import metrics
 from tlkeras.settings import config as configs
 from tlkeras.settings import strategies
+from tlkeras.training import checkpoint
 from tlkeras.training import placement as placements
 
 # Epochs of each phase in a trial: the first traces the graph, the second is
 # measured.
 _TRIAL = 2
+# What a member has for itself, also where another seed changes nothing.
+_OWN_FILES = ("config.toml", "report.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,11 +130,17 @@ def _ended(directory: pathlib.Path) -> bool:
 
 
 def _seconds_of_members(directory: pathlib.Path) -> float:
-    """Returns the seconds of the members that are finished already."""
-    return sum(
-        json.loads(path.read_text("utf-8"))["seconds"]
-        for path in directory.glob("members/*/report.json")
-    )
+    """Returns what earlier calls spent on members, finished or not."""
+    seconds = 0.0
+    for member in directory.glob("members/*"):
+        report = member / "report.json"
+        if report.exists():
+            seconds += json.loads(report.read_text("utf-8"))["seconds"]
+            # A kill may have come between the report and this.
+            checkpoint.remove(member)
+        else:
+            seconds += checkpoint.seconds(member)
+    return seconds
 
 
 def _claim(
@@ -286,6 +297,7 @@ def _train_members(
 ) -> list[ranking.Member]:
     """Returns all members; those that are not finished yet are trained."""
     members: list[ranking.Member] = []
+    first: dict[str, ranking.Member] = {}
     names = list(settings.names)
     last_seed = plan.config.seed + settings.seeds - 1
     spent: dict[str, float] = {}
@@ -305,8 +317,12 @@ def _train_members(
                     epochs=epochs[name],
                     directory=directory,
                 )
-                spent[name] = _train_member(member, data, progress)
+                if name in first and not _varies(first[name], plan.config):
+                    spent[name] = _copy_member(first[name], member, progress)
+                else:
+                    spent[name] = _train_member(member, data, progress)
             members.append(ranking.load(directory, name, seed))
+            first.setdefault(name, members[-1])
         if settings.drop == "clear" and seed < last_seed:
             for name in ranking.losers(
                 members, names, groups=_groups(data, "validation")
@@ -317,6 +333,42 @@ def _train_members(
                 )
                 names.remove(name)
     return members
+
+
+def _varies(member: ranking.Member, config: configs.Config) -> bool:
+    """Tells whether a member would answer differently under another seed.
+
+    A solved head reads no seed, unless its images are changed at random.
+    """
+    solved = all(
+        phase["settings"]["solver"] != "adam"
+        for phase in member.report["phases"]
+    )
+    endless = not augmentation.views(config.augment, seed=0, most=0)
+    return endless or not solved
+
+
+def _copy_member(
+    first: ranking.Member, member: plans.Plan, progress: progresses.Progress
+) -> float:
+    """Writes `member` as `first` with another seed; returns the seconds."""
+    began = time.perf_counter()
+    with run_directory.undo_on_error(member.directory, progress):
+        run_directory.write_config(member)
+        for path in sorted(first.directory.iterdir()):
+            if path.is_file() and path.name not in _OWN_FILES:
+                with files.replacing(member.directory / path.name) as copy:
+                    shutil.copyfile(path, copy)
+        seconds = time.perf_counter() - began
+        files.write_json(
+            member.directory / "report.json",
+            {**first.report, "seconds": seconds},
+        )
+    progress.say(
+        f"  as seed {first.seed}: a head that is solved is the same under "
+        "every seed"
+    )
+    return seconds
 
 
 def _groups(data: datasets.Dataset, split: str) -> list[str]:

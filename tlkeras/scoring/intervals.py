@@ -124,7 +124,17 @@ def _effective(values: np.ndarray, groups: np.ndarray) -> float:
     if count == 1 or alone == 0:
         # Nothing shows how alike the answers of a group are: taken for equal.
         return float(images**2 / np.square(sizes).sum())
-    sums = np.bincount(groups, values) - values.mean() * sizes
-    together = count / (count - 1) * np.square(sums).sum() / images**2
+    together = variance_of_mean(values, groups)
     few = _NORMAL / scipy.stats.t.ppf(0.975, count - 1)
     return float(images * alone / max(alone, together) * few**2)
+
+
+def variance_of_mean(values: np.ndarray, groups: np.ndarray) -> float:
+    """Returns the variance of the mean of `values` [n] over other groups.
+
+    groups: numbers from 0 on [n], two at least.
+    """
+    sizes = np.bincount(groups)
+    count = len(sizes)
+    sums = np.bincount(groups, values) - values.mean() * sizes
+    return count / (count - 1) * float(np.square(sums).sum()) / len(values) ** 2

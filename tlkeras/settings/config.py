@@ -396,6 +396,24 @@ def anywhere(config: Config) -> Config:
     return dataclasses.replace(config, **places)
 
 
+# Settings of what is stored where, and what is shown of it: they decide nothing
+# of the result, so that a killed run goes on with others.
+_STORAGE = (
+    "cache_dir",
+    "feature_memory_gb",
+    "feature_cache_gb",
+    "image_store_gb",
+    "tensorboard",
+)
+
+
+def decisive(config: Config) -> Config:
+    """Returns `config` with all that does not decide the result at default."""
+    default = Config()
+    values = {name: getattr(default, name) for name in _STORAGE}
+    return dataclasses.replace(anywhere(config), **values)
+
+
 def to_toml(config: Config) -> str:
     """Returns `anywhere(config)` as TOML; `build` reads back an equal one."""
     # Models are built also where nobody writes settings.
