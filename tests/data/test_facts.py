@@ -17,7 +17,6 @@ GOOD = Facts(
     "PNG",
     400,
     300,
-    "RGBA",
     6,
     "",
     "0123abcd",

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import hypothesis
-import numpy as np
 import pytest
 import samples
 from hypothesis import strategies
@@ -28,29 +27,11 @@ def test_agrees_with_pillow(name):
     found = header.read(EVERY[name])
     image = Image.open(io.BytesIO(EVERY[name]))
     assert (found.width, found.height) == image.size
-    assert found.mode == image.mode
-    words = name.split()
-    bits = int(words[words.index("bits") - 1]) if "bits" in words else 8
-    if "bit" in words:
-        bits = 1
-    if name.startswith("png palette") and "bits" not in words:
-        bits = 4
-    assert found.bits == bits
 
 
 @pytest.mark.parametrize("name", OPAQUE)
 def test_of_what_is_not_read(name):
-    assert header.read(EVERY[name]) == header.Header(name, 0, 0, "", 0)
-
-
-@pytest.mark.parametrize(
-    ("color", "channels", "mode"),
-    [(0, 1, "I;16"), (2, 3, "RGB"), (4, 2, "RGBA"), (6, 4, "RGBA")],
-)
-def test_16_bits(color, channels, mode):
-    encoded = samples.png(np.ones([2, 3, channels], int), 16, color)
-    assert Image.open(io.BytesIO(encoded)).mode == mode
-    assert header.read(encoded) == header.Header("PNG", 3, 2, mode, 16)
+    assert header.read(EVERY[name]) == header.Header(name, 0, 0)
 
 
 @pytest.mark.parametrize("colors", [2, 16])
@@ -59,7 +40,8 @@ def test_palette_bmp(colors):
         encoded = samples.save(image, "BMP")
         found = header.read(encoded)
         assert found.kind == "palette BMP"
-        assert found.mode == Image.open(io.BytesIO(encoded)).mode
+        size = Image.open(io.BytesIO(encoded)).size
+        assert (found.width, found.height) == size
 
 
 @pytest.mark.parametrize("screen", [(0, 0), (50, 9), (50, 40), (65535, 1)])
@@ -75,7 +57,6 @@ def test_gif_is_as_large_as_screen_and_frame(screen):
         samples.EXACT["png"][:16] + bytes(4) + samples.EXACT["png"][20:],
         samples.EXACT["png"][:16] + b"\xff" * 8 + samples.EXACT["png"][24:],
         samples.EXACT["png"].replace(b"IHDR", b"abCd"),
-        samples.EXACT["png"][:24] + b"\3" + samples.EXACT["png"][25:],
         samples.EXACT["bmp"][:18] + b"\xff" * 4 + samples.EXACT["bmp"][22:],
         samples.EXACT["webp"][:23] + bytes(7),
         samples.EXACT["gif"][:700],
@@ -108,8 +89,7 @@ def test_never_raises(noise, encoded, place, left_out):
         found = header.read(each)
         assert found.kind == header.kind(each)
         assert found.width >= 0 and found.height >= 0
-        known = (found.width > 0, found.mode != "", found.bits > 0)
-        assert known in ((True,) * 3, (False,) * 3)
+        assert (found.width > 0) == (found.height > 0)
 
 
 def test_without_tensorflow():

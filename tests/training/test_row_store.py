@@ -166,7 +166,7 @@ def test_no_place_to_write_to_is_told_in_one_line(tmp_path):
 
 def test_the_command_lists_and_clears(tmp_path, tlkeras_process):
     add(tmp_path / row_store.FOLDER, [1, 2])
-    facts.save(tmp_path, [("a.jpg", "stamp", facts.Facts("JPEG", 3, 4, "L"))])
+    facts.save(tmp_path, [("a.jpg", "stamp", facts.Facts("JPEG", 3, 4))])
     place = f"--cache_dir={tmp_path}"
     listed = tlkeras_process("cache", place, cwd=tmp_path)
     assert listed.returncode == 0

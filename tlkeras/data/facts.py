@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 # Another number where facts are found another way, so that old ones are not
 # believed.
-_VERSION = 3
+_VERSION = 4
 _FILE = "scans.sqlite"
 # A standard deviation of under two grey levels is the noise of a camera or of
 # JPEG.
@@ -30,8 +30,8 @@ class Facts:
     """What a file is, by its content and not by its name.
 
     kind: the format, or what else it is. width, height: as stored, before the
-      orientation is applied [pixels]; 0 where the header does not say. mode:
-      as in Pillow: L, P, RGB, CMYK and so on. orientation: EXIF's, 1 to 8.
+      orientation is applied [pixels]; 0 where the header does not say.
+      orientation: EXIF's, 1 to 8.
     reason: why it cannot be used, '' where it can; what follows is then empty.
     pixels: hash of the decoded pixels.
     contrast: standard deviation of the pixels, in grey levels [0, 127.5].
@@ -44,7 +44,6 @@ class Facts:
     kind: str = ""
     width: int = 0
     height: int = 0
-    mode: str = ""
     orientation: int = 1
     reason: str = ""
     pixels: str = ""

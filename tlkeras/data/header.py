@@ -1,4 +1,4 @@
-"""What the first bytes of a file say: its kind, its size and its colours.
+"""What the first bytes of a file say: its kind and its size.
 
 Nothing here needs TensorFlow, so that files can be told apart, and errors
 explained, before it is loaded. The table of signatures is also the one that
@@ -78,19 +78,15 @@ LENGTH = VALUES.shape[1]
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file says of itself; 0 and '' where it says nothing sensible.
+    """What a file says of itself; 0 where it says nothing sensible.
 
     kind: one of `READABLE`, or what else it is.
     width, height: as stored [pixels]: a JPEG's orientation is not applied.
-    mode: the channels, in Pillow's words.
-    bits: of one value.
     """
 
     kind: str
     width: int = 0
     height: int = 0
-    mode: str = ""
-    bits: int = 0
 
 
 def kind(encoded: bytes) -> str:
@@ -126,24 +122,20 @@ def read(encoded: bytes) -> Header:
         found = Header(name, *_PARSERS[name](encoded))
     except (KeyError, IndexError, struct.error):
         return Header(name)
-    sensible = min(found.width, found.height, found.bits) > 0
-    return found if sensible else Header(name)
+    return found if found.width > 0 and found.height > 0 else Header(name)
 
 
 _MARKER = re.compile(rb"\xff[^\xff\0]")
 
 
-def _jpeg(encoded: bytes) -> tuple[int, int, str, int]:
+def _jpeg(encoded: bytes) -> tuple[int, int]:
     place = 2
     # libjpeg skips whatever stands before a marker, and 0xff fills up.
     while found := _MARKER.search(encoded, place):
         place, marker = found.end(), encoded[found.end() - 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            bits, height, width, channels = struct.unpack_from(
-                ">BHHB", encoded, place + 2
-            )
-            modes = {1: "L", 3: "RGB", 4: "CMYK"}
-            return width, height, modes[channels], bits
+            height, width = struct.unpack_from(">HH", encoded, place + 3)
+            return width, height
         if marker in (0xD9, 0xDA):
             break
         if marker != 0x01 and not 0xD0 <= marker <= 0xD8:
@@ -151,50 +143,31 @@ def _jpeg(encoded: bytes) -> tuple[int, int, str, int]:
     raise IndexError
 
 
-def _png(encoded: bytes) -> tuple[int, int, str, int]:
-    length, name, width, height, bits, color = struct.unpack_from(
-        ">I4sIIBB", encoded, 8
-    )
+def _png(encoded: bytes) -> tuple[int, int]:
+    length, name, width, height = struct.unpack_from(">I4sII", encoded, 8)
     if (length, name) != (13, b"IHDR") or max(width, height) >= 2**31:
         raise IndexError
-    modes = {(bits, 0): "L", (1, 0): "1", (16, 0): "I;16", (bits, 3): "P"}
-    if bits in (8, 16):
-        # Pillow has no LA of 16 bits, and reads it as RGBA.
-        modes |= {(bits, 2): "RGB", (8, 4): "LA", (16, 4): "RGBA"}
-        modes |= {(bits, 6): "RGBA"}
-    if bits not in (1, 2, 4, 8, 16) or (bits, color) == (16, 3):
-        raise IndexError
-    return width, height, modes[bits, color], bits
+    return width, height
 
 
-def _webp(encoded: bytes) -> tuple[int, int, str, int]:
+def _webp(encoded: bytes) -> tuple[int, int]:
     chunk = encoded[12:16]
     if chunk == b"VP8X":
-        flags, width, more, height, most = struct.unpack_from(
-            "<B3xHBHB", encoded, 20
-        )
-        mode = "RGBA" if flags & 16 else "RGB"
-        return width + (more << 16) + 1, height + (most << 16) + 1, mode, 8
+        width, more, height, most = struct.unpack_from("<HBHB", encoded, 24)
+        return width + (more << 16) + 1, height + (most << 16) + 1
     if chunk == b"VP8L" and encoded[20] == 0x2F:
         packed = struct.unpack_from("<I", encoded, 21)[0]
-        mode = "RGBA" if packed >> 28 & 1 else "RGB"
-        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1, mode, 8
+        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
     if chunk == b"VP8 " and encoded[23:26] == b"\x9d\1\x2a":
         width, height = struct.unpack_from("<HH", encoded, 26)
-        return width & 0x3FFF, height & 0x3FFF, "RGB", 8
+        return width & 0x3FFF, height & 0x3FFF
     raise IndexError
 
 
-def _gif(encoded: bytes) -> tuple[int, int, str, int]:
+def _gif(encoded: bytes) -> tuple[int, int]:
     """A GIF is as large as its screen, or reaches as far as its first frame."""
-
-    def palette(flags: int, start: int) -> bytes:
-        size = 3 << (flags & 7) + 1 if flags & 128 else 0
-        return encoded[start : start + size]
-
     width, height, flags = struct.unpack_from("<HHB", encoded, 6)
-    colors = palette(flags, 13)
-    place = 13 + len(colors)
+    place = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)
     while encoded[place] == 0x21:  # an extension, of blocks
         place += 2
         while encoded[place]:
@@ -202,33 +175,18 @@ def _gif(encoded: bytes) -> tuple[int, int, str, int]:
         place += 1
     if encoded[place] != 0x2C:
         raise IndexError
-    left, top, right, bottom, flags = struct.unpack_from(
-        "<HHHHB", encoded, place + 1
-    )
+    left, top, right, bottom = struct.unpack_from("<HHHH", encoded, place + 1)
     if not right or not bottom:
         raise IndexError
-    colors = palette(flags, place + 10) or colors
-    ramp = bytes(value // 3 for value in range(len(colors)))
-    return (
-        max(width, left + right),
-        max(height, top + bottom),
-        "L" if colors == ramp else "P",
-        8,
-    )
+    return max(width, left + right), max(height, top + bottom)
 
 
-def _bmp(encoded: bytes) -> tuple[int, int, str, int]:
-    size, width, height, bits = struct.unpack_from("<Iii2xH", encoded, 14)
+def _bmp(encoded: bytes) -> tuple[int, int]:
+    size, width, height = struct.unpack_from("<Iii", encoded, 14)
     if size < 40:
         raise IndexError
-    mode = {1: "P", 4: "P", 8: "P", 24: "RGB", 32: "RGB"}[bits]
-    start = 14 + size
-    if bits == 8 and encoded[start : start + len(_GREYS)] == _GREYS:
-        mode = "L"
-    if bits == 1 and encoded[start : start + 7] == b"\0\0\0\0\xff\xff\xff":
-        mode = "1"
     # Below 0, the rows go from top to bottom.
-    return width, abs(height), mode, min(bits, 8)
+    return width, abs(height)
 
 
 _PARSERS = {

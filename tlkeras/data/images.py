@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -156,7 +157,19 @@ def square(encoded: bytes, shape: Shape) -> np.ndarray:
     Raises as what `by_kind` returns.
     """
     with turn(encoded):
-        return decoder(shape)(encoded)[1].numpy()
+        return _squarer(shape)(encoded).numpy()
+
+
+@functools.cache
+def _squarer(shape: Shape) -> Callable[[bytes], tf.Tensor]:
+    # One that returns the pixels, too, takes twice their memory.
+    return by_kind(
+        lambda encoded, kind: decode.resize(
+            decode.decode(encoded, shape.max_pixels, kind),
+            shape.size,
+            shape.resize,
+        )
+    )
 
 
 @functools.cache
@@ -174,8 +187,8 @@ def decoder(shape: Shape) -> Callable[[bytes], Sequence[tf.Tensor]]:
 
 
 def by_kind(
-    run: Callable[[tf.Tensor, str], Sequence[tf.Tensor]],
-) -> Callable[[bytes], Sequence[tf.Tensor]]:
+    run: Callable[[tf.Tensor, str], Any],
+) -> Callable[[bytes], Any]:
     """Returns what calls `run` in a graph for each kind of file.
 
     A graph for all kinds, as exports have it, takes a fifth more for a small
@@ -200,7 +213,7 @@ def by_kind(
 
     graphs = {kind: graph(kind) for kind in decode.READABLE}
 
-    def decoded(encoded: bytes) -> Sequence[tf.Tensor]:
+    def decoded(encoded: bytes) -> Any:
         kind = header.kind(encoded)
         if kind not in graphs or kind == "JPEG" and _SCAN not in encoded:
             raise tf.errors.InvalidArgumentError(

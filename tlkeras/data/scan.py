@@ -8,7 +8,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tlkeras import progress as progresses
@@ -123,7 +122,7 @@ def _examine(
         if isinstance(error, OSError):
             return Facts(reason=why)
         found = header.read(encoded)
-        return Facts(found.kind, found.width, found.height, found.mode, 1, why)
+        return Facts(found.kind, found.width, found.height, reason=why)
     if store is not None:
         store.put(index, *square)
     return facts
@@ -142,9 +141,8 @@ def _decode(
         kind=found.kind,
         width=found.width,
         height=found.height,
-        mode=found.mode,
         orientation=int(_orientation(encoded)) if turned else 1,
-        pixels=_hash(decoded.pixels.numpy()),
+        pixels=_hash(decoded.pixels),
         contrast=float(contrast),
         thumbnail=thumbnail.numpy().tobytes(),
         opacity=float(decoded.opacity),
@@ -185,8 +183,10 @@ def _orientation(encoded):
         return decode.orientation(encoded)
 
 
-def _hash(pixels: np.ndarray) -> str:
+def _hash(pixels: tf.Tensor) -> str:
     """Returns a hash of the pixels and of the shape they stand in."""
-    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
+    shape = tuple(pixels.shape)
+    digest = hashlib.blake2b(str(shape).encode(), digest_size=16)
+    # `numpy()` would copy them.
+    digest.update(memoryview(pixels))
     return digest.hexdigest()
