@@ -162,7 +162,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
             run(settings, tmp_path / "run")
     left = set(os.listdir(tmp_path / "run"))
     assert left == {"config.toml", checkpoint._NAME}
-    (tmp_path / "run" / ".123-predictions.csv").touch()
+    (tmp_path / "run" / ".tlkeras-unfinished-123-predictions.csv").touch()
     phases = []
     fit = one_phase.fit
 

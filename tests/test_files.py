@@ -102,12 +102,15 @@ def test_names_that_are_not_utf8_are_written_as_they_are(tmp_path):
 def test_what_a_killed_run_left_unfinished_is_not_counted_and_removed(
     tmp_path,
 ):
-    (tmp_path / ".12-checkpoint").mkdir()
-    (tmp_path / ".12-checkpoint" / "weights").touch()
-    (tmp_path / "saved_model" / ".34-1").mkdir(parents=True)
-    (tmp_path / ".56-report.json").touch()
-    (tmp_path / ".hidden").touch()
-    kept = [tmp_path / ".hidden", tmp_path / "saved_model"]
+    (tmp_path / ".tlkeras-unfinished-12-checkpoint").mkdir()
+    (tmp_path / ".tlkeras-unfinished-12-checkpoint" / "weights").touch()
+    (tmp_path / "saved_model" / ".tlkeras-unfinished-34-1").mkdir(parents=True)
+    (tmp_path / ".tlkeras-unfinished-56-report.json").touch()
+    # Of a user's: hidden files, and a temporary name of another program.
+    mine = [".1-notes", ".2024-backup.csv", ".hidden", ".99-x"]
+    for name in mine:
+        (tmp_path / name).touch()
+    kept = sorted(tmp_path / name for name in (*mine, "saved_model"))
     assert files.entries(tmp_path) == kept
     files.remove_unfinished(tmp_path)
     assert sorted(tmp_path.rglob("*")) == kept

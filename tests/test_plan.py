@@ -138,7 +138,7 @@ def leave(directory, *names: str, **settings) -> None:
 def test_a_workdir_is_free_or_holds_the_same_run_unfinished(tmp_path):
     data = {"data": "builtin:digits"}
     assert make(tmp_path, **data).directory == tmp_path
-    (tmp_path / ".123-config.toml").touch()
+    (tmp_path / ".tlkeras-unfinished-123-config.toml").touch()
     assert make(tmp_path, **data).directory == tmp_path
     leave(tmp_path, "checkpoint")
     assert make(tmp_path, **data).directory == tmp_path

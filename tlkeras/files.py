@@ -23,7 +23,8 @@ _ERRORS = "surrogateescape"
 
 # Of a file's name, on the file systems in use [bytes].
 _LONGEST = 255
-_TEMPORARY = re.compile(r"\.[0-9]+-.+")
+# Of what is being written: nothing else is ever removed unasked.
+_TEMPORARY = re.compile(r"\.tlkeras-unfinished-[0-9]+-.+")
 
 # HDF5 and TensorFlow raise errors of their own with these words in them.
 _FULL = tuple(os.strerror(each) for each in (errno.ENOSPC, errno.EDQUOT))
@@ -63,6 +64,15 @@ def read(path: str | os.PathLike) -> bytes:
         return stream.read()
 
 
+def temporary_prefix() -> str:
+    """Returns how the names begin of what this process has not finished yet.
+
+    `remove_unfinished` knows by it what a killed process left, so no file of a
+    user's may be called so by chance.
+    """
+    return f".tlkeras-unfinished-{os.getpid()}-"
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a path beside `path` to write to; moves it there at the end.
@@ -72,13 +82,13 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     A link stays one. Raises `UserError` where the place cannot be written to.
     """
     path = pathlib.Path(path).resolve()
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{temporary_prefix()}{path.name}")
     with directory(path.parent), _writing(path):
         try:
             yield temporary
             if temporary.is_dir() and path.is_dir():
                 # A directory is replaced only where it is empty.
-                old = path.with_name(f".{os.getpid()}-old-{path.name}")
+                old = path.with_name(f"{temporary_prefix()}old-{path.name}")
                 os.replace(path, old)
                 os.replace(temporary, path)
                 shutil.rmtree(old)
@@ -142,7 +152,7 @@ def temporary_file(
     """
     path = pathlib.Path(path)
     with directory(path), _writing(path):
-        handle, name = tempfile.mkstemp(suffix, f".{os.getpid()}-", path)
+        handle, name = tempfile.mkstemp(suffix, temporary_prefix(), path)
         try:
             with os.fdopen(handle, "wb") as stream:
                 yield pathlib.Path(name), stream

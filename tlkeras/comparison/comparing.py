@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import gc
 import json
-import os
 import pathlib
 import shutil
 import tempfile
@@ -250,7 +249,7 @@ def _paced(
     progress.say(f"trial of {name}, for its pace")
     # By such a name what a kill leaves is known, and removed.
     with tempfile.TemporaryDirectory(
-        prefix=f".{os.getpid()}-", dir=plan.directory
+        prefix=files.temporary_prefix(), dir=plan.directory
     ) as folder:
         trial = _member_plan(
             plan,

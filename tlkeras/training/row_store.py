@@ -216,7 +216,7 @@ def trim(directory: pathlib.Path, most: float) -> int:
 
     Returns the bytes removed. What a process has open it can read on.
     """
-    for path in directory.glob("*/.*.new"):
+    for path in directory.glob("*/.tlkeras-unfinished-*.new"):
         # Of a killed process; one at work writes without such a pause.
         with contextlib.suppress(OSError):
             if not most or time.time() - path.stat().st_mtime > _STALE:
