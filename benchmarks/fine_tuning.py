@@ -24,6 +24,7 @@ from tlkeras.data import batches
 from tlkeras.data import images as image_stores
 from tlkeras.models import classifier as classifiers
 from tlkeras.training import phase as one_phase
+from tlkeras.training import setup as setups
 
 _DATA = flags.DEFINE_string("data", "", "labelled images; none is noise")
 _WEIGHTS = flags.DEFINE_string("weights", "none", "of the base; or a file")
@@ -77,7 +78,7 @@ def _tlkeras(feed: batches.Feed, classes: int) -> measuring.Parts:
         model,
         _phase(),
         feed,
-        one_phase.Setup(measuring.QUIET, callbacks=lambda phase: (clock,)),
+        setups.Setup(measuring.QUIET, callbacks=lambda phase: (clock,)),
     )
     parts = clock.parts()
     # Of what the phase adds, the copies: one before it, one where an epoch is

@@ -29,6 +29,7 @@ from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
 from tlkeras.training import phase as one_phase
 from tlkeras.training import row_store
+from tlkeras.training import setup as setups
 
 _DATA = flags.DEFINE_string("data", None, "labelled images", required=True)
 _WEIGHTS = flags.DEFINE_string("weights", "imagenet", "of the base; or a file")
@@ -100,7 +101,7 @@ def _train_head(
         model,
         records.Phase("head", "none", _HEAD_EPOCHS.value, 1e-3),
         feed,
-        one_phase.Setup(measuring.QUIET, storage=_MEMORY),
+        setups.Setup(measuring.QUIET, storage=_MEMORY),
     )
     return classifiers.state(model), result.score
 
@@ -130,7 +131,7 @@ def _phase(
         model,
         _tuning(unfreeze),
         feed,
-        one_phase.Setup(
+        setups.Setup(
             measuring.QUIET, storage=storage, callbacks=lambda phase: (clock,)
         ),
         first_epoch=_HEAD_EPOCHS.value,

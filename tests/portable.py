@@ -165,6 +165,7 @@ def phase(images: int, changes: dict[str, Any], where: Any) -> dict[str, Any]:
     from tlkeras import records
     from tlkeras.training import phase as one_phase
     from tlkeras.training import row_store
+    from tlkeras.training import setup as setups
 
     with where.scope():
         model = tiny.classifier(dropout=0.0)
@@ -187,7 +188,7 @@ def phase(images: int, changes: dict[str, Any], where: Any) -> dict[str, Any]:
             class_weights=np.array([0.5, 1.0, 2.0]),
             sharding=where.sharding,
         ),
-        one_phase.Setup(
+        setups.Setup(
             tiny.QUIET,
             where,
             row_store.Storage("memory", memory_bytes=1e9),

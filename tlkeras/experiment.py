@@ -32,10 +32,10 @@ from tlkeras.scoring import metrics
 from tlkeras.scoring import predicting
 from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
-from tlkeras.training import phase as one_phase
 from tlkeras.training import phases as all_phases
 from tlkeras.training import placement as placements
 from tlkeras.training import row_store
+from tlkeras.training import setup as setups
 
 # Test images that an export is checked on.
 _EXPORT_SAMPLES = 8
@@ -263,7 +263,7 @@ def train(
         model,
         plan.strategy,
         _feed(config, data, batch_size, placement),
-        one_phase.Setup(
+        setups.Setup(
             progress,
             placement,
             _storage(plan),

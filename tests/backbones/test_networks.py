@@ -28,6 +28,7 @@ from tlkeras.models import graph
 from tlkeras.models import saving
 from tlkeras.training import phase as one_phase
 from tlkeras.training import row_store
+from tlkeras.training import setup as setups
 
 LABELS = ("a", "b", "c")
 IMAGES = 8
@@ -96,7 +97,7 @@ def check_phase(model: keras.Model, phase: records.Phase, size: int) -> None:
         model,
         phase,
         tiny.feed(IMAGES, size=size, batch_size=IMAGES * 2 // STEPS),
-        one_phase.Setup(
+        setups.Setup(
             tiny.QUIET, storage=row_store.Storage("memory", memory_bytes=1e9)
         ),
     )

@@ -16,6 +16,7 @@ from tlkeras.backbones import weights
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
 from tlkeras.training import phase as one_phase
+from tlkeras.training import setup as setups
 
 # Name, side in pixels, number of block cuts, the last cut of each stage. All
 # but the tiny ones are built only with -m slow.
@@ -706,7 +707,7 @@ class TestNasnet:
             model,
             phase,
             tiny.feed(8, size=32),
-            one_phase.Setup(tiny.QUIET),
+            setups.Setup(tiny.QUIET),
         )
         moved = {
             each.path

@@ -24,6 +24,7 @@ from tlkeras.training import claims
 from tlkeras.training import feature_cache
 from tlkeras.training import phase as one_phase
 from tlkeras.training import row_store
+from tlkeras.training import setup as setups
 
 
 def phase(unfreeze: str = "all", epochs: int = 2, **changes) -> records.Phase:
@@ -44,7 +45,7 @@ def fit(
         model,
         what,
         feed or tiny.feed(),
-        one_phase.Setup(
+        setups.Setup(
             progress, storage=storage, callbacks=lambda phase: callbacks
         ),
         first_epoch=first_epoch,

@@ -16,8 +16,8 @@ from tlkeras.backbones import base as bases
 from tlkeras.models import classifier as classifiers
 from tlkeras.settings import strategies
 from tlkeras.training import checkpoint
-from tlkeras.training import phase as one_phase
 from tlkeras.training import phases as all_phases
+from tlkeras.training import setup as setups
 
 HEAD = records.Phase("head", "none", 4, 0.3)
 TOP = records.Phase("top", "from:conv2", 2, 1e-2, schedule="cosine")
@@ -31,7 +31,7 @@ def run(model, *phases, done=(), after=lambda results: None, callbacks=None):
         model,
         strategies.walk("test", phases),
         tiny.feed(),
-        one_phase.Setup(tiny.QUIET, callbacks=callbacks or (lambda phase: ())),
+        setups.Setup(tiny.QUIET, callbacks=callbacks or (lambda phase: ())),
         done=done,
         after_phase=after,
     )

@@ -5,6 +5,7 @@ What is frozen must be equal to the bit. A wrong order of `trainable` and
 """
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -41,6 +42,11 @@ class Variables:
     def learning(self) -> list[keras.Variable]:
         """What learns, of base and head."""
         return self.base + self.head
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers learn."""
+        return sum(math.prod(variable.shape) for variable in self.learning)
 
 
 def variables(model: keras.Model, phase: records.Phase) -> Variables:

@@ -6,17 +6,12 @@ Feeds are made by TensorFlow, which is imported only where a phase runs:
 
 import contextlib
 import dataclasses
-import math
 import time
-from collections.abc import Callable
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import keras
-import numpy as np
 
-from tlkeras import errors
-from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras.backbones import base as bases
 from tlkeras.machine import devices
@@ -27,28 +22,11 @@ from tlkeras.models import task as tasks
 from tlkeras.training import best_epoch
 from tlkeras.training import claims
 from tlkeras.training import placement as placements
-from tlkeras.training import row_store
-from tlkeras.training import solver
+from tlkeras.training import setup as setups
+from tlkeras.training import solved_head
 
 if TYPE_CHECKING:
     from tlkeras.data import batches
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """What the phases of a run have in common.
-
-    placement: the devices, in whose scope the model was built.
-    storage: where activations of what is frozen are kept.
-    callbacks: phase -> Keras callbacks beside our own.
-    """
-
-    progress: progresses.Progress
-    placement: placements.Placement = placements.SINGLE
-    storage: row_store.Storage = row_store.NOWHERE
-    callbacks: Callable[
-        [records.Phase], tuple[keras.callbacks.Callback, ...]
-    ] = lambda phase: ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +49,7 @@ def fit(
     model: keras.Model,
     phase: records.Phase,
     feed: "batches.Feed",
-    setup: Setup,
+    setup: setups.Setup,
     *,
     first_epoch: int = 0,
 ) -> records.PhaseResult:
@@ -90,7 +68,7 @@ def fit(
     base = bases.of(model)
     classifiers.unfreeze(base, phase.unfreeze)
     if phase.solver != "adam":
-        solved = _solve(model, phase, feed, setup)
+        solved = solved_head.fit(model, phase, feed, setup)
         if solved is not None:
             return solved
         # The line that the feature cache printed says why.
@@ -181,7 +159,7 @@ def _train(
     model: keras.Model,
     phase: records.Phase,
     feed: "batches.Feed",
-    setup: Setup,
+    setup: setups.Setup,
     momentum: float,
     first_epoch: int,
 ) -> records.PhaseResult:
@@ -194,7 +172,7 @@ def _train_on(
     source: _Source,
     model: keras.Model,
     phase: records.Phase,
-    setup: Setup,
+    setup: setups.Setup,
     momentum: float,
     first_epoch: int,
 ) -> records.PhaseResult:
@@ -212,7 +190,7 @@ def _train_on(
     before = classifiers.state(model)
     setup.progress.phase_begins(
         phase,
-        trainable_parameters=_parameters(variables.learning),
+        trainable_parameters=variables.parameters,
         steps=len(feed.train_sizes),
         views_cached=source.views,
         cached_at=source.layer,
@@ -221,24 +199,18 @@ def _train_on(
     best = best_epoch.BestEpoch(
         phase, source.feed, variables.moving, setup.progress
     )
-    try:
-        _run_epochs(source, phase, setup, best, first_epoch)
-    except KeyboardInterrupt:
-        if setup.placement.group.processes > 1:
-            # The others are elsewhere, and no step can be taken without them.
-            raise
-        best.stopped = "interrupted"
+    _run_epochs(source, phase, setup, best, first_epoch)
+    if best.stopped == "interrupted":
         classifiers.restore_deleted(model, before)
     # float16 leaves out the steps whose gradients are not finite.
     steps = 0 if best.stopped == "diverged" else best.steps
     unmoved = claims.check(model, phase, variables, before, steps=steps)
-    score = best.score
-    if best.best is None or score is None:
+    if best.best is None:
         classifiers.restore(model, before)
-        score = evaluate(learner, source.feed, setup.placement)
     else:
         for variable, array in zip(variables.moving, best.best, strict=True):
             variable.assign(array)
+    score = best.score or evaluate(learner, feed, setup.placement)
     return records.PhaseResult(
         phase=phase,
         score=score,
@@ -247,7 +219,7 @@ def _train_on(
         steps=best.steps,
         seconds=time.perf_counter() - began,
         stopped=best.stopped,
-        trainable_parameters=_parameters(variables.learning),
+        trainable_parameters=variables.parameters,
         learning=len(variables.learning),
         unmoved=unmoved,
         momentum=momentum,
@@ -263,7 +235,7 @@ def _source(
     model: keras.Model,
     phase: records.Phase,
     feed: "batches.Feed",
-    setup: Setup,
+    setup: setups.Setup,
 ) -> Iterator[_Source]:
     """Yields what `phase` learns from: activations, if they can be stored.
 
@@ -291,140 +263,47 @@ def _source(
         seconds = time.perf_counter() - began
         with setup.placement.scope():
             learner = classifiers.above(model, cut)
-        yield _Source(learner, stored, _views(feed), _layer(cut), seconds)
+        yield _Source(
+            learner,
+            stored,
+            solved_head.views(feed),
+            cut.layer if cut is not None else solved_head.BASE_END,
+            seconds,
+        )
 
 
 def _run_epochs(
     source: _Source,
     phase: records.Phase,
-    setup: Setup,
+    setup: setups.Setup,
     best: best_epoch.BestEpoch,
     first_epoch: int,
 ) -> None:
+    """Fits the learner; Ctrl-C ends the phase, which then keeps its best."""
     feed, placement = source.feed, setup.placement
-    with devices.forgetting_steps():
-        source.learner.fit(
-            placement.place(
-                feed.train(first_epoch, phase.epochs), feed.train_sizes
-            ),
-            epochs=phase.epochs,
-            steps_per_epoch=len(feed.train_sizes),
-            validation_data=placement.place(
-                feed.validation, feed.validation_sizes
-            ),
-            validation_steps=len(feed.validation_sizes),
-            # Ours comes first: it sees what Keras measured, and the weights
-            # that were measured, before another callback changes them.
-            callbacks=[best, *setup.callbacks(phase)],
-            shuffle=False,
-            verbose=0,
-        )
-
-
-def _solve(
-    model: keras.Model,
-    phase: records.Phase,
-    feed: "batches.Feed",
-    setup: Setup,
-) -> records.PhaseResult | None:
-    """Puts the solution for a linear head on the frozen base into `model`.
-
-    None where the solver is `auto` and the features cannot be stored.
-    """
-    from tlkeras.training import feature_cache
-
-    began = time.perf_counter()
-    with feature_cache.features(
-        model,
-        None,
-        feed,
-        epochs=_views(feed),
-        storage=setup.storage,
-        progress=setup.progress,
-    ) as stored:
-        if stored is None and phase.solver == "auto":
-            return None
-        if stored is None or stored.arrays is None:
-            raise errors.UserError(
-                f"phase {phase.name} is solved by {phase.solver}, which needs "
-                "the features of all images, but they are not stored. Give "
-                "more of --feature_memory_gb and --feature_cache_gb, or "
-                "another solver."
+    try:
+        with devices.forgetting_steps():
+            source.learner.fit(
+                placement.place(
+                    feed.train(first_epoch, phase.epochs), feed.train_sizes
+                ),
+                epochs=phase.epochs,
+                steps_per_epoch=len(feed.train_sizes),
+                validation_data=placement.place(
+                    feed.validation, feed.validation_sizes
+                ),
+                validation_steps=len(feed.validation_sizes),
+                # Ours comes first: it sees what Keras measured, and the weights
+                # that were measured, before another callback changes them.
+                callbacks=[best, *setup.callbacks(phase)],
+                shuffle=False,
+                verbose=0,
             )
-        data = stored.arrays()
-    storing = time.perf_counter() - began
-    phase = dataclasses.replace(phase, solver="logistic")
-    variables = claims.variables(model, phase)
-    before = classifiers.state(model)
-    parameters = _parameters(variables.head)
-    setup.progress.solve_begins(phase, parameters, len(data.train))
-    logits = model.get_layer("head").get_layer("logits")
-    penalty = logits.kernel_regularizer
-    solving = time.perf_counter()
-    solution = solver.logistic(
-        data.train,
-        data.targets,
-        data.weights,
-        classes=logits.units,
-        l2=float(penalty.l2) if penalty is not None else 0.0,
-        groups=data.groups,
-    )
-    solving = time.perf_counter() - solving
-    logits.kernel.assign(solution.kernel)
-    logits.bias.assign(solution.bias)
-    unmoved = claims.check(model, phase, variables, before, steps=0)
-    score = _score(
-        solution, data.validation, data.validation_targets, feed.balanced
-    )
-    train = _score(solution, data.train[0], data.targets, feed.balanced)
-    epoch = records.Epoch(
-        phase=phase.name,
-        epoch=1,
-        learning_rate=0.0,
-        loss=train.cross_entropy,
-        accuracy=train.accuracy,
-        validation_accuracy=score.accuracy,
-        validation_cross_entropy=score.cross_entropy,
-        seconds=solving,
-        images_per_second=len(data.targets) / solving,
-        validation_balanced_accuracy=score.balanced_accuracy,
-    )
-    return records.PhaseResult(
-        phase=phase,
-        score=score,
-        epochs=1,
-        best_epoch=1,
-        steps=solution.iterations,
-        seconds=time.perf_counter() - began,
-        stopped="solved",
-        trainable_parameters=parameters,
-        learning=len(variables.head),
-        unmoved=unmoved,
-        momentum=0.0,
-        history=(epoch,),
-        views_cached=len(data.train),
-        cached_at=_layer(None),
-        shared_seconds=storing + solving,
-        l2=solution.strength,
-    )
-
-
-def _score(
-    solution: solver.Solution,
-    features: np.ndarray,
-    targets: np.ndarray,
-    balanced: bool,
-) -> records.Score:
-    logits = features @ solution.kernel + solution.bias
-    score = tasks.SINGLE_LABEL.score(logits, targets)
-    if not balanced:
-        return dataclasses.replace(score, balanced_accuracy=None)
-    return score
-
-
-def _views(feed: "batches.Feed") -> int:
-    """Returns in how many ways a training image of `feed` can look."""
-    return len(feed.views.names) if feed.views is not None else 0
+    except KeyboardInterrupt:
+        if placement.group.processes > 1:
+            # The others are elsewhere, and no step can be taken without them.
+            raise
+        best.stopped = "interrupted"
 
 
 def _frozen_cut(model: keras.Model, phase: records.Phase) -> graph.Cut | None:
@@ -432,14 +311,6 @@ def _frozen_cut(model: keras.Model, phase: records.Phase) -> graph.Cut | None:
     if phase.unfreeze in ("none", "all"):
         return None
     return classifiers.find_cut(bases.of(model).network, phase.unfreeze)[0]
-
-
-def _layer(cut: graph.Cut | None) -> str:
-    return cut.layer if cut is not None else "the base's end"
-
-
-def _parameters(variables: list[keras.Variable]) -> int:
-    return sum(math.prod(variable.shape) for variable in variables)
 
 
 @contextlib.contextmanager

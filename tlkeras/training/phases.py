@@ -13,6 +13,7 @@ from tlkeras import records
 from tlkeras.models import classifier as classifiers
 from tlkeras.settings import strategies
 from tlkeras.training import phase as one_phase
+from tlkeras.training import setup as setups
 
 if TYPE_CHECKING:
     from tlkeras.data import batches
@@ -24,7 +25,7 @@ def run(
     model: keras.Model,
     strategy: strategies.Strategy,
     feed: "batches.Feed",
-    setup: one_phase.Setup,
+    setup: setups.Setup,
     *,
     evidence: Any = None,
     done: Sequence[records.PhaseResult] = (),

@@ -1,0 +1,28 @@
+"""What the phases of a run have in common."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+
+from tlkeras import progress as progresses
+from tlkeras import records
+from tlkeras.training import placement as placements
+from tlkeras.training import row_store
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What the phases of a run have in common.
+
+    placement: the devices, in whose scope the model was built.
+    storage: where activations of what is frozen are kept.
+    callbacks: phase -> Keras callbacks beside our own.
+    """
+
+    progress: progresses.Progress
+    placement: placements.Placement = placements.SINGLE
+    storage: row_store.Storage = row_store.NOWHERE
+    callbacks: Callable[
+        [records.Phase], tuple[keras.callbacks.Callback, ...]
+    ] = lambda phase: ()
