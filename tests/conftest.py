@@ -51,7 +51,6 @@ QUICK = (
     "data/test_augment.py",
     "data/test_dataset.py",
     "data/test_decode.py::test_equals_pillow",
-    "data/test_duplicates.py",
     "data/test_facts.py",
     "data/test_header.py",
     "data/test_rows.py",
@@ -70,7 +69,10 @@ QUICK = (
     "scoring/test_metrics.py",
     "scoring/test_predicting.py",
     "settings/",
-    "test_api.py",
+    "test_api.py::test_a_file_and_its_pillow_image",
+    "test_api.py::test_files_arrays_and_pictures",
+    "test_api.py::test_training_takes_settings_by_name",
+    "test_api.py::test_what_is_no_image_is_refused",
     "test_docs.py",
     "test_experiment.py::test_a_run_leaves_what_the_contract_names",
     "test_experiment.py::test_the_report_has_the_keys_of_the_contract",
@@ -88,7 +90,9 @@ QUICK = (
     "training/test_phases.py::TestImproved",
     "training/test_phases.py::TestRollback::test_gives_back",
     "training/test_row_store.py",
-    "training/test_solver.py",
+    "training/test_solver.py::test_equal_features",
+    "training/test_solver.py::test_images_of_a_group",
+    "training/test_solver.py::test_views_count_as_images",
 )
 NOT_QUICK = {"slow", "shared", "torch"}
 
