@@ -340,6 +340,11 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
         files.write_json(places["json"], audit.to_json(found))
     if "fix" in places:
         images = fixes.write(found.source.examples, found.remedy, places["fix"])
+        if found.remedy.classes:
+            print(
+                "classes that cannot be split are left out: "
+                f"{', '.join(found.remedy.classes)}"
+            )
         print(
             f"{images:,} of {len(found.facts):,} images: "
             f"--data=csv:{places['fix']}"

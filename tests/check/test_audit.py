@@ -532,6 +532,77 @@ class TestWhatCannotBeSplit:
         assert "Class 'a' has no image that can be read" in text
 
 
+class TestWhatFixLeavesOut:
+    """What was written can always be split, and so be trained on."""
+
+    def left(
+        self, tmp_path: pathlib.Path, contents: dict[str, bytes]
+    ) -> tuple[audit.Checkup, set[str]]:
+        root = tmp_path / "photos"
+        pictures.write(root, contents)
+        checkup = check(pictures.opened(root), tmp_path / "keep")
+        again, rows = mended(checkup, tmp_path / "a.csv", tmp_path / "keep")
+        labels = {row["label"] for row in rows}
+        assert set(again.source.labels) == labels
+        assert audit.to_json(checkup)["left_out_classes"] == list(
+            checkup.remedy.classes
+        )
+        return checkup, labels
+
+    def test_tiny_classes(self, tmp_path):
+        checkup, labels = self.left(
+            tmp_path,
+            {
+                **clean("a", 0),
+                **clean("b", 100),
+                **clean("tiny", 200, 2),
+                **clean("single", 300, 1),
+            },
+        )
+        assert checkup.remedy.classes == ("single", "tiny")
+        assert labels == {"a", "b"}
+        (finding,) = (
+            finding for finding in checkup.findings if finding.name == "too_few"
+        )
+        assert "--fix=FILE leaves out" in finding.text
+
+    def test_a_class_that_becomes_tiny(self, tmp_path):
+        """Three images could be split, but two of them are one."""
+        checkup, labels = self.left(
+            tmp_path,
+            {
+                **clean("a", 0),
+                **clean("b", 100),
+                **clean("c", 200, 2),
+                "c/near.png": png(201, 24, 30),
+                "c/bad.png": b"text",
+            },
+        )
+        assert checkup.remedy.classes == ("c",)
+        assert labels == {"a", "b"}
+
+    def test_classes_without_training_images(self, tmp_path):
+        _, labels = self.left(
+            tmp_path,
+            {
+                **clean("train/a", 0),
+                **clean("train/b", 100),
+                **clean("test/a", 200),
+                **clean("test/b", 300),
+                **clean("test/c", 400),
+            },
+        )
+        assert labels == {"a", "b"}
+
+    def test_one_class_is_no_data_set(self, tmp_path):
+        root = tmp_path / "photos"
+        pictures.write(root, {**clean("a", 0), **clean("b", 100, 2)})
+        checkup = check(pictures.opened(root), tmp_path / "keep")
+        with pytest.raises(errors.UserError, match="would have one class, 'a'"):
+            write(checkup, tmp_path / "a.csv")
+        assert not (tmp_path / "a.csv").exists()
+
+
 def test_the_limit_of_pixels_is_followed(sick, tmp_path):
     checkup = audit.check(
         pictures.opened(sick),

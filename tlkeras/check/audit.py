@@ -87,6 +87,7 @@ def to_json(checkup: Checkup) -> dict[str, Any]:
         "classes": checkup.counts,
         "decisions": checkup.decisions,
         "left_out": [paths[index] for index in sorted(left_out)],
+        "left_out_classes": list(checkup.remedy.classes),
         "findings": [
             {
                 "name": finding.name,

@@ -218,6 +218,8 @@ def _too_few(scanned: Scanned) -> Match | None:
         )
     except errors.UserError as error:
         sentence = str(error)
+        if isinstance(error, splits.CannotSplit):
+            sentence += " --fix=FILE leaves out what cannot be split."
         return Match(values={"error": sentence[:1].upper() + sentence[1:]})
     return None
 

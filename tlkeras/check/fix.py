@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tlkeras import errors
 from tlkeras import files
 from tlkeras.data import sources
+from tlkeras.data import splits
 from tlkeras.data.facts import Facts
 
 # Of several equal images the one in the first of these splits is kept: a test
@@ -22,11 +23,13 @@ class Remedy:
     """What a data set would be without what is doubtful.
 
     left_out: indices of images to leave out. groups: for each image the group
-    that must stay in one split, '' for none.
+    that must stay in one split, '' for none. classes: those of which all is
+    left out, because what is left of them cannot be split.
     """
 
     left_out: frozenset[int]
     groups: tuple[str, ...]
+    classes: tuple[str, ...] = ()
 
 
 def find(
@@ -65,7 +68,10 @@ def find(
             left_out |= {i for i in kept_images if examples[i].split != best}
         elif kept_images:
             same_group.append(kept_images)
-    return Remedy(frozenset(left_out), _groups(examples, same_group))
+    groups = _groups(examples, same_group)
+    classes = _unsplittable(examples, facts, left_out, groups)
+    left_out |= {i for i, one in enumerate(examples) if one.label in classes}
+    return Remedy(frozenset(left_out), groups, classes)
 
 
 def write(
@@ -76,7 +82,7 @@ def write(
     """Writes the data set without what is doubtful as CSV for `csv:`.
 
     Returns the number of images in it. Raises `UserError` where a name cannot
-    be written in UTF-8.
+    be written in UTF-8, and where fewer than two classes are left.
     """
     columns = {
         "path": [example.path for example in examples],
@@ -97,6 +103,13 @@ def write(
             f"`fix` would be empty: none of {len(examples)} images is beyond "
             "doubt. Nothing was written to it."
         )
+    labels = {label for _, label, *_ in rows}
+    if len(labels) < 2:
+        raise errors.UserError(
+            f"`fix` would have one class, {labels.pop()!r}, and no classifier "
+            "could be trained on it: all of the others is doubtful or cannot "
+            "be split. Nothing was written to it."
+        )
     for row in rows:
         try:
             "".join(row).encode()
@@ -114,6 +127,37 @@ def differ(
 ) -> bool:
     """Tells whether images of `group` differ in a field of their examples."""
     return len({getattr(examples[index], field) for index in group}) > 1
+
+
+def _unsplittable(
+    examples: Sequence[sources.Example],
+    facts: Sequence[Facts],
+    left_out: Collection[int],
+    groups: Sequence[str],
+) -> tuple[str, ...]:
+    """Returns the classes that keep what is not left out from being split."""
+    classes: list[str] = []
+    while True:
+        kept = [
+            index
+            for index, example in enumerate(examples)
+            if index not in left_out and example.label not in classes
+        ]
+        try:
+            splits.assign(
+                [facts[index].pixels for index in kept],
+                [examples[index].label for index in kept],
+                given=[examples[index].split for index in kept],
+                groups=[groups[index] for index in kept],
+                seed=0,
+            )
+        except splits.CannotSplit as error:
+            classes += error.labels
+        except errors.UserError:
+            # Nothing is left for training, whatever class is left out.
+            return tuple(sorted({example.label for example in examples}))
+        else:
+            return tuple(sorted(classes))
 
 
 def _groups(
