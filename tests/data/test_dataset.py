@@ -88,9 +88,10 @@ def test_unreadable_images_are_left_out(rows, tmp_path):
 
 
 def test_a_class_that_cannot_be_read(rows, tmp_path):
-    bad = [(b"", "a"), *rows, (b"text", "c"), (b"text", "c")]
+    bad = [(b"", "a"), *rows, (b"text", "c"), (b"text", "c"), (b"", "d")]
     with pytest.raises(
-        errors.UserError, match="'c' .* no image .* first 61.png: not an image"
+        errors.UserError,
+        match="'c', 'd' .* no image .* first 61.png: not an image",
     ):
         prepare(source_of(bad), tmp_path)
 

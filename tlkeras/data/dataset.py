@@ -192,10 +192,12 @@ def _unreadable(
     for example, fact in zip(source.examples, facts, strict=True):
         if not fact.reason:
             absent.pop(example.label, None)
-    for label, first in absent.items():
+    if absent:
+        classes = ", ".join(map(repr, absent))
         raise errors.UserError(
-            f"class {label!r} of {source.name} has no image that can be read, "
-            f"first {first}."
+            f"class{'es' if len(absent) > 1 else ''} {classes} of "
+            f"{source.name}: there is no image that can be read, first "
+            f"{next(iter(absent.values()))}."
         )
     return tuple(skipped)
 

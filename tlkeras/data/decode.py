@@ -191,8 +191,8 @@ def _orientation(exif: tf.Tensor) -> tf.Tensor:
     entries = tf.reshape(entries[: tf.size(entries) // 12 * 12], [-1, 12])
     # Tag 0x0112, type 3 (16 bits), 1 value; then that value.
     wanted = tf.where(big, [1, 18, 0, 3, 0, 0, 0, 1], [18, 1, 3, 0, 1, 0, 0, 0])
-    found = tf.reduce_all(tf.cast(entries[:, :8], tf.int32) == wanted, 1)
-    values = tf.cast(tf.boolean_mask(entries[:, 8:10], found), tf.int32)
+    is_wanted = tf.reduce_all(tf.cast(entries[:, :8], tf.int32) == wanted, 1)
+    values = tf.cast(tf.boolean_mask(entries[:, 8:10], is_wanted), tf.int32)
     values = tf.reduce_sum(values * tf.where(big, [256, 1], [1, 256]), 1)
     value = tf.concat([values, [1]], 0)[0]
     known = (big | (order == b"II*\0")) & (value >= 1) & (value <= 8)
@@ -360,6 +360,11 @@ class _Frame(NamedTuple):
     transparent: tf.Tensor
 
 
+def _palette_length(flags: tf.Tensor) -> tf.Tensor:
+    """Returns the length [bytes] of a GIF's palette; 0 if there is none."""
+    return tf.where(flags >= 128, tf.bitwise.left_shift(6, flags % 8), 0)
+
+
 def _first_frame(encoded: tf.Tensor) -> _Frame:
     """Returns where a GIF's first image stands."""
     content = tf.io.decode_raw(encoded, tf.uint8)
@@ -368,17 +373,13 @@ def _first_frame(encoded: tf.Tensor) -> _Frame:
     def byte(place):
         return tf.cast(content[tf.minimum(place, total - 1)], tf.int32)
 
-    def palette(flags):
-        size = tf.bitwise.left_shift(6, flags % 8)
-        return tf.where(flags >= 128, size, 0)
-
     def goes_on(place, inside, frame, transparent):
         return (place < total) & (inside | (frame == 0))
 
     def record(place, frame, transparent):
         mark = byte(place)
         image = mark == 0x2C
-        start = tf.where(image, 11 + palette(byte(place + 9)), 2)
+        start = tf.where(image, 11 + _palette_length(byte(place + 9)), 2)
         known = image | (mark == 0x21)
         # A control block says in its first bit whether a color is transparent.
         control = (mark == 0x21) & (byte(place + 1) == 0xF9)
@@ -410,7 +411,7 @@ def _first_frame(encoded: tf.Tensor) -> _Frame:
             inside, lambda: blocks(place, *known), lambda: record(place, *known)
         )
 
-    screen = palette(byte(10))
+    screen = _palette_length(byte(10))
     # Each step takes 30 us. The limit is met only by hostile files: in 2 MB
     # whose blocks all differ in size from the one before.
     place, inside, frame, transparent = tf.while_loop(
@@ -420,8 +421,29 @@ def _first_frame(encoded: tf.Tensor) -> _Frame:
         maximum_iterations=2**14,
     )
     frame = tf.where(inside, 0, frame)
-    own = palette(byte(frame + 9))
+    own = _palette_length(byte(frame + 9))
     return _Frame(frame, place, screen, own, transparent)
+
+
+def _decode_frame(
+    encoded: tf.Tensor, frame: _Frame, screen: tf.Tensor, own: tf.Tensor
+) -> tf.Tensor:
+    """Returns the frame in the palettes `screen` and `own`, moved to 0, 0."""
+    between = 13 + frame.screen
+    behind = frame.start + 10 + frame.own
+    alone = tf.strings.join(
+        [
+            _piece(encoded, 0, 13),
+            screen,
+            _piece(encoded, between, frame.start + 1 - between),
+            bytes(4),
+            _piece(encoded, frame.start + 5, 5),
+            own,
+            _piece(encoded, behind, frame.end - behind),
+            ";",
+        ]
+    )
+    return tf.io.decode_image(alone, channels=3, expand_animations=False)
 
 
 # Called, and not put into the graph: even where they are not wanted,
@@ -440,7 +462,7 @@ def _gif(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
         _number(encoded, frame.start + place, 2, False)
         for place in (1, 3, 5, 7)
     ]
-    found = (frame.start > 0) & (width > 0) & (height > 0)
+    complete = (frame.start > 0) & (width > 0) & (height > 0)
     all_width = tf.maximum(
         left + width, tf.cast(_integer(start[6:8], False), tf.int32)
     )
@@ -450,29 +472,14 @@ def _gif(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
     encoded = _limited(
         encoded,
         "GIF",
-        tf.cast(tf.where(found, all_height, 0), tf.int64),
+        tf.cast(tf.where(complete, all_height, 0), tf.int64),
         tf.cast(all_width, tf.int64),
         max_pixels,
     )
 
-    def decoded(screen_palette, own_palette):
-        between = 13 + frame.screen
-        behind = frame.start + 10 + frame.own
-        alone = tf.strings.join(
-            [
-                _piece(encoded, 0, 13),
-                screen_palette,
-                _piece(encoded, between, frame.start + 1 - between),
-                bytes(4),
-                _piece(encoded, frame.start + 5, 5),
-                own_palette,
-                _piece(encoded, behind, frame.end - behind),
-                ";",
-            ]
-        )
-        return tf.io.decode_image(alone, channels=3, expand_animations=False)
-
-    pixels = decoded(
+    pixels = _decode_frame(
+        encoded,
+        frame,
         _piece(encoded, 13, frame.screen),
         _piece(encoded, frame.start + 10, frame.own),
     )
@@ -480,9 +487,8 @@ def _gif(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
     def on_ground():
         # What is transparent comes out black whatever the palette is.
         white = tf.constant(b"\xff" * 768)
-        drawn = decoded(
-            _piece(white, 0, frame.screen), _piece(white, 0, frame.own)
-        )
+        palettes = _piece(white, 0, frame.screen), _piece(white, 0, frame.own)
+        drawn = _decode_frame(encoded, frame, *palettes)
         opacity = tf.cast(tf.reduce_min(drawn), tf.float32) / 255
         return tf.maximum(pixels, 255 - drawn), opacity
 

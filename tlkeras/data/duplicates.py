@@ -15,8 +15,10 @@ from tlkeras import progress as progresses
 # under one lamp correlate by their shading alone.
 ALIKE = 0.96
 
-# Compared at a time: 256 x 20,000 numbers of 4 bytes are 20 MB.
+# Compared with all at a time: 256 x 20,000 numbers of 4 bytes are 20 MB; of
+# more images fewer, so that it stays below 32.
 _BLOCK = 256
+_NUMBERS = 2**23
 # What has less detail than this is like any other such [grey levels].
 _FLAT = 1.0
 # What is smooth: the mean of so many pixels a side.
@@ -39,9 +41,9 @@ class Alike:
 def equal(hashes: Sequence[str]) -> list[list[int]]:
     """Returns the groups of two or more indices with one non-empty hash."""
     same: dict[str, list[int]] = {}
-    for index, each in enumerate(hashes):
-        if each:
-            same.setdefault(each, []).append(index)
+    for index, pixels in enumerate(hashes):
+        if pixels:
+            same.setdefault(pixels, []).append(index)
     return [group for group in same.values() if len(group) > 1]
 
 
@@ -61,22 +63,23 @@ def alike(
     links = np.zeros([2, 0], np.int64)
     progress.begin("comparing pictures", count)
     try:
-        for start in range(0, count, _BLOCK):
-            part = plain[start : start + _BLOCK]
-            straight = part @ plain[start:].T
-            across = part @ mirrored[start:].T
+        size = max(1, min(_BLOCK, _NUMBERS // max(1, count)))
+        for start in range(0, count, size):
+            block = plain[start : start + size]
+            straight = block @ plain[start:].T
+            across = block @ mirrored[start:].T
             nearest = np.maximum(straight, across)
             # Each pair once, and none with itself.
-            nearest[np.tril_indices(len(part), 0, count - start)] = 0
+            nearest[np.tril_indices(len(block), 0, count - start)] = 0
             rows, columns = np.nonzero(nearest >= ALIKE)
             values = nearest[rows, columns]
             flips = across[rows, columns] > straight[rows, columns]
             for side in (rows, columns):
                 np.maximum.at(best, side + start, values)
                 np.logical_or.at(turned, side + start, flips)
-            found = np.stack([rows, columns]) + start
-            links = _spanning(np.concatenate([links, found], axis=1), count)
-            progress.advance(len(part))
+            pairs = np.stack([rows, columns]) + start
+            links = _spanning(np.concatenate([links, pairs], axis=1), count)
+            progress.advance(len(block))
     finally:
         progress.end()
     groups: dict[int, list[int]] = {}

@@ -59,12 +59,12 @@ KINDS = tuple(row[0] for row in _SIGNATURES)
 
 def _table() -> tuple[np.ndarray, np.ndarray]:
     """Returns values and bits compared of all rows but the last [rows, n]."""
-    parts = [part for row in _SIGNATURES for part in row[1:]]
-    width = max(part[0] + len(part[1]) for part in parts)
+    pieces = [piece for row in _SIGNATURES for piece in row[1:]]
+    width = max(piece[0] + len(piece[1]) for piece in pieces)
     values = np.zeros([len(_SIGNATURES) - 1, width], np.uint8)
     bits = np.zeros_like(values)
-    for row, (_, *parts) in enumerate(_SIGNATURES[:-1]):
-        for offset, value, *mask in parts:
+    for row, (_, *pieces) in enumerate(_SIGNATURES[:-1]):
+        for offset, value, *mask in pieces:
             place = slice(offset, offset + len(value))
             values[row, place] = list(value)
             bits[row, place] = list(mask[0]) if mask else 255
@@ -119,10 +119,10 @@ def read(encoded: bytes) -> Header:
     """
     name = kind(encoded)
     try:
-        found = Header(name, *_PARSERS[name](encoded))
+        result = Header(name, *_PARSERS[name](encoded))
     except (KeyError, IndexError, struct.error):
         return Header(name)
-    return found if found.width > 0 and found.height > 0 else Header(name)
+    return result if result.width > 0 and result.height > 0 else Header(name)
 
 
 _MARKER = re.compile(rb"\xff[^\xff\0]")
@@ -131,8 +131,8 @@ _MARKER = re.compile(rb"\xff[^\xff\0]")
 def _jpeg(encoded: bytes) -> tuple[int, int]:
     place = 2
     # libjpeg skips whatever stands before a marker, and 0xff fills up.
-    while found := _MARKER.search(encoded, place):
-        place, marker = found.end(), encoded[found.end() - 1]
+    while match := _MARKER.search(encoded, place):
+        place, marker = match.end(), encoded[match.end() - 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", encoded, place + 3)
             return width, height

@@ -146,8 +146,8 @@ def turn(encoded: bytes) -> contextlib.AbstractContextManager:
 
     Only one thread at a time enters it with a large image.
     """
-    found = header.read(encoded)
-    large = found.width * found.height > LARGE
+    file = header.read(encoded)
+    large = file.width * file.height > LARGE
     return _one_large if large else contextlib.nullcontext()
 
 
@@ -230,17 +230,17 @@ def reason(
     """Returns in a few words why an image cannot be read or decoded."""
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
-    found = header.read(encoded)
-    if found.kind not in decode.READABLE:
-        return found.kind
-    if found.width * found.height > max_pixels:
+    file = header.read(encoded)
+    if file.kind not in decode.READABLE:
+        return file.kind
+    if file.width * file.height > max_pixels:
         return (
-            f"too large: {found.kind} of {found.width:,} x {found.height:,} "
+            f"too large: {file.kind} of {file.width:,} x {file.height:,} "
             f"pixels; at most {max_pixels:,} are allowed (--max_pixels)"
         )
-    if _is_cut_off(found.kind, encoded):
-        return f"truncated {found.kind}"
-    return f"damaged {found.kind}"
+    if _is_cut_off(file.kind, encoded):
+        return f"truncated {file.kind}"
+    return f"damaged {file.kind}"
 
 
 def _is_cut_off(kind: str, encoded: bytes) -> bool:

@@ -63,9 +63,9 @@ class Rows:
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Returns the rows [n, *shape] at `indices` [n]."""
-        found = np.empty([len(indices), *self.shape], self.dtype)
-        flat = found.reshape(len(indices), math.prod(self.shape)).view(np.uint8)
+        array = np.empty([len(indices), *self.shape], self.dtype)
+        flat = array.reshape(len(indices), math.prod(self.shape)).view(np.uint8)
         for row, index in zip(flat, indices.tolist(), strict=True):
             encoded = os.pread(self.file.fileno(), self.size, index * self.size)
             row[:] = np.frombuffer(encoded, np.uint8)
-        return found
+        return array

@@ -49,10 +49,9 @@ def scan(
     Raises `UserError` where a file changes while it is read.
     """
     paths = [example.path for example in source.examples]
-    # Another TensorFlow may decode otherwise.
-    version = f"{tf.__version__}:{max_pixels}"
     keys = {
-        path: f"{version}:{stamp}"
+        # Another TensorFlow may decode otherwise.
+        path: f"{tf.__version__}:{max_pixels}:{stamp}"
         for path, stamp in zip(paths, stamps, strict=True)
         if stamp
     }
@@ -66,9 +65,7 @@ def scan(
     examine = functools.partial(
         _examine, source=source, stamps=stamps, limit=max_pixels, store=store
     )
-    facts = {
-        index: known[path] for index, path in enumerate(paths) if path in known
-    }
+    facts: dict[int, Facts] = {}
     progress.begin("reading images", len(missing))
     try:
         for start in range(0, len(missing), _BLOCK):
@@ -92,7 +89,9 @@ def scan(
                 )
     finally:
         progress.end()
-    return tuple(facts[index] for index in range(len(paths)))
+    return tuple(
+        facts.get(index) or known[path] for index, path in enumerate(paths)
+    )
 
 
 def _can_be_kept(facts: Facts, stamp: sources.Stamp | None) -> bool:
@@ -121,8 +120,8 @@ def _examine(
         why = image_stores.reason(error, encoded, limit)
         if isinstance(error, OSError):
             return Facts(reason=why)
-        found = header.read(encoded)
-        return Facts(found.kind, found.width, found.height, reason=why)
+        file = header.read(encoded)
+        return Facts(file.kind, file.width, file.height, reason=why)
     if store is not None:
         store.put(index, *square)
     return facts
@@ -132,15 +131,15 @@ def _decode(
     encoded: bytes, limit: int, store: image_stores.Store | None
 ) -> tuple[Any, ...]:
     """Returns the facts of a file and, for a store, its square image."""
-    found = header.read(encoded)
+    file = header.read(encoded)
     decoder = _decoder(limit, store.shape if store is not None else None)
     decoded, thumbnail, contrast, *square = decoder(encoded)
     # To look for it in the graph takes a third of the time of a small image.
     turned = b"Exif\0\0" in encoded[:_METADATA]
     facts = Facts(
-        kind=found.kind,
-        width=found.width,
-        height=found.height,
+        kind=file.kind,
+        width=file.width,
+        height=file.height,
         orientation=int(_orientation(encoded)) if turned else 1,
         pixels=_hash(decoded.pixels),
         contrast=float(contrast),
