@@ -198,6 +198,50 @@ MISTAKES = {
         "predict --model={run} --csv={photos}/null/broken.png {photos}",
         "`csv` must not be one of the files that are read",
     ),
+    "answers over the model": (
+        "predict --model={run} --csv={run}/model.keras {photos}",
+        "`csv` must not be inside the directory of a run",
+    ),
+    "answers over the list of images": (
+        "predict --model={run} --csv={run}/images.csv {photos}",
+        "`csv` must not be inside the directory of a run",
+    ),
+    "metrics over the model": (
+        "evaluate --model={run} --data=folder:{photos} "
+        "--json={run}/model.keras",
+        "`json` must not be inside the directory of a run",
+    ),
+    "table over the settings": (
+        "evaluate --model={run} --data=folder:{photos} --csv={run}/config.toml",
+        "`csv` must not be inside the directory of a run",
+    ),
+    "evidence over the weights": (
+        "advise --data=folder:{photos} --weights={run} "
+        "--backbone=SmallResNet --image_size=32 --json={run}/model.keras",
+        "`json` must not be inside the directory of a run",
+    ),
+    "page in another's run": (
+        "check --data=folder:{photos} --html={run}/saved_model/1/new.html",
+        "`html` must not be inside the directory of a run",
+    ),
+    "model in a run": (
+        "export --model={run} --output={run}/served",
+        "`output` must not be inside the directory of a run",
+    ),
+    "run in a run": (
+        "train --data=folder:{photos} {small} --workdir={run}/again",
+        "`workdir` must not be inside the directory of a run",
+    ),
+    "comparison in a run": (
+        "compare --data=folder:{photos} --weights={run} "
+        "--backbone=SmallResNet --image_size=16 --workdir={run}/tensorboard",
+        "`workdir` must not be inside the directory of a run",
+    ),
+    "table in the cache": (
+        "evaluate --model={run} --data=folder:{photos} --cache_dir={photos} "
+        "--csv={photos}/scans.sqlite",
+        "`csv` must not be in {photos}, which is read",
+    ),
     "no such user": (
         "predict --model=~nobody-of-this-name/run x",
         "run, which does not exist",
@@ -209,7 +253,7 @@ MISTAKES = {
     "way without its head": (
         "compare --data=folder:{photos} --weights={run} --head=mlp "
         "--backbone=SmallResNet --image_size=16",
-        "way converged_head of `strategies`: phase head is solved",
+        "converged_head of `strategies`: phase head is solved",
     ),
     "train in a comparison": (
         "train --data=folder:{photos} {small} --workdir={compared}",

@@ -143,3 +143,35 @@ def test_a_cache_directory_that_cannot_be_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kept"))
     assert files.cache_directory() == tmp_path / "kept" / "tlkeras"
     assert not (tmp_path / "new").exists()
+
+
+CELLS = (
+    "=cmd|' /C calc'!A0",
+    "@SUM(A1)",
+    "+49 30",
+    "-dash.png",
+    "\t=1",
+    "\r=1",
+    "'=1",
+    "'" * 2 + "-x",
+    "'quoted'",
+    "a=b",
+    "-1",
+    "+1.5e-3",
+    "",
+    "zwölf",
+)
+
+
+def test_no_cell_is_a_formula_and_all_can_be_read_back(tmp_path):
+    files.write_csv(tmp_path / "a.csv", CELLS, [CELLS, [1, -2.5, None]])
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as stream:
+        header, row, numbers = csv.reader(stream)
+    for cell, text in zip(header, CELLS, strict=True):
+        # Numbers compute nothing, and other programs compare them with labels.
+        assert text in ("-1", "+1.5e-3") or cell[:1] not in [*"=+-@\t\r"]
+        assert files.cell_text(cell) == text
+    assert row == header
+    assert numbers == ["1", "-2.5", ""]
+    assert header[:2] == ["'=cmd|' /C calc'!A0", "'@SUM(A1)"]
+    assert header[6:10] == ["''=1", "'" * 3 + "-x", "'quoted'", "a=b"]

@@ -1,4 +1,5 @@
 import os
+import pathlib
 import re
 
 import PIL.Image
@@ -209,3 +210,60 @@ def test_check_model(trained, tmp_path):
     ):
         with pytest.raises(errors.UserError, match=message):
             plan.check_model(bad)
+
+
+@pytest.fixture
+def finished(tmp_path) -> pathlib.Path:
+    """The directory of a run, as far as a name can tell."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    for name in ("config.toml", "model.keras", "report.json"):
+        (directory / name).write_text(name)
+    return directory
+
+
+@pytest.mark.parametrize("name", ["model.keras", "new.csv", "deep/er/new.csv"])
+def test_nothing_is_written_into_a_run(finished, tmp_path, name):
+    """By whichever name: its own, that of a link, or of a linked directory."""
+    (tmp_path / "linked").symlink_to(finished)
+    (tmp_path / "link.csv").symlink_to(finished / name)
+    for path in (finished / name, tmp_path / "linked" / name, "link.csv"):
+        output = files.check_file(tmp_path / path, "csv")
+        with pytest.raises(errors.UserError, match="directory of a run"):
+            plan.check_outputs([], csv=output)
+
+
+@pytest.mark.parametrize(
+    "kept", ["model.keras", "report.json", "checkpoint.npz", plan.COMPARISON]
+)
+def test_a_run_is_known_by_any_of_its_files(tmp_path, kept):
+    output = tmp_path / "a.csv"
+    plan.check_outputs([], csv=output)
+    (tmp_path / kept).write_text("")
+    plan.check_outputs([], csv=output)
+    (tmp_path / "config.toml").write_text("")
+    with pytest.raises(errors.UserError, match="directory of a run"):
+        plan.check_outputs([], csv=output)
+
+
+def test_what_is_read_is_not_written_by_any_name_of_it(tmp_path):
+    model = tmp_path / "some.keras"
+    model.write_text("model")
+    (tmp_path / "hard.csv").hardlink_to(model)
+    (tmp_path / "soft.csv").symlink_to(model)
+    (tmp_path / "here").symlink_to(tmp_path)
+    for name in ("some.keras", "hard.csv", "soft.csv", "here/some.keras"):
+        output = files.check_file(tmp_path / name, "csv")
+        for read in (model, tmp_path / "hard.csv", tmp_path / "soft.csv"):
+            with pytest.raises(errors.UserError, match="files that are read"):
+                plan.check_outputs([None, "", read], csv=output, json=None)
+    plan.check_outputs([model, tmp_path / "gone"], csv=tmp_path / "new.csv")
+
+
+def test_directories_that_are_read_are_not_written_to(tmp_path):
+    (tmp_path / "here").symlink_to(tmp_path)
+    output = files.check_file(tmp_path / "cache" / "scans.sqlite", "csv")
+    for folder in (tmp_path / "cache", tmp_path / "here" / "cache"):
+        with pytest.raises(errors.UserError, match="which is read"):
+            plan.check_outputs([], folders=("", folder), csv=output)
+    plan.check_outputs([], folders=[tmp_path / "cache2"], csv=output)

@@ -1,6 +1,5 @@
 """The command line: parses, calls one function, prints; decides nothing."""
 
-import contextlib
 import dataclasses
 import importlib.metadata
 import io
@@ -9,7 +8,6 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -23,6 +21,7 @@ from tlkeras import records
 from tlkeras.data import sources
 from tlkeras.export import formats
 from tlkeras.machine import keras_private
+from tlkeras.machine import native_messages
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
@@ -145,7 +144,8 @@ def _dispatch(arguments: list[str]) -> int:
             f"unexpected argument {positional[0]!r}. Settings are given as "
             "--name=value."
         )
-    return command.run(values, positional)
+    with native_messages.filtered():
+        return command.run(values, positional)
 
 
 def _parse(name: str, rest: list[str]) -> tuple[flags.FlagValues, list[str]]:
@@ -188,7 +188,7 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
 
     config = configuration(values)
     progress = _progress(config.strategy_phases().planned)
-    with _quiet():
+    with native_messages.silenced():
         plan = plans.make(config, values.workdir, progress=progress)
         from tlkeras import experiment
     for sentence in configs.unused(config, _given(values)):
@@ -206,7 +206,7 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
         config, values.strategies, values.seeds, values.budget, values.drop
     )
     progress = _progress(brief=True)
-    with _quiet():
+    with native_messages.silenced():
         plan = plans.make(
             config, values.workdir, comparison=True, progress=progress
         )
@@ -222,11 +222,11 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
 def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
 
-    plans.check_model(values.model)
+    model = plans.check_model(values.model)
     paths = plans.find_images(positional)
     table = _output_file(values, "csv")
-    plans.check_outputs(paths, csv=table)
-    with _quiet():
+    plans.check_outputs([model, *paths], csv=table)
+    with native_messages.silenced():
         from tlkeras.report import terminal
         from tlkeras.scoring import predicting
     prediction = predicting.predict(values.model, paths, progress=_progress())
@@ -247,17 +247,23 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
 def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
 
-    plans.check_model(values.model)
+    model = plans.check_model(values.model)
     table = _output_file(values, "csv")
     metrics = _output_file(values, "json")
+    cache_dir = files.cache_directory(values.cache_dir)
     progress = _progress()
-    with _quiet():
+    with native_messages.silenced():
         source = sources.open(
             sources.absolute(values.data),
             data_dir=values.data_dir,
             progress=progress,
         )
-        plans.check_outputs(plans.inputs(source), csv=table, json=metrics)
+        plans.check_outputs(
+            [model, *plans.inputs(source)],
+            folders=(values.data_dir, cache_dir),
+            csv=table,
+            json=metrics,
+        )
         from tlkeras.report import terminal
         from tlkeras.scoring import evaluate as evaluation
         from tlkeras.scoring import predicting
@@ -265,7 +271,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
         values.model,
         source,
         split=values.split,
-        cache_dir=files.cache_directory(values.cache_dir),
+        cache_dir=cache_dir,
         progress=progress,
     )
     if table:
@@ -290,11 +296,11 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
 
     plans.check_model(values.model)
     directory = plans.new_directory(values.output, "output")
-    with _quiet():
+    with native_messages.silenced():
         verified = formats.export(values.model, directory, values.format)
     print(
-        f"{values.output}: a SavedModel that answers as the model on "
-        f"{verified.images} photographs (largest difference "
+        f"{errors.printable(values.output)}: a SavedModel that answers as the "
+        f"model on {verified.images} photographs (largest difference "
         f"{verified.largest_difference:.1g})"
     )
     return 0
@@ -314,14 +320,19 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
         values.data, html=values.html, json=values.json, fix=values.fix
     )
     _, size = plans.image_size(values.backbone, values.image_size)
+    cache_dir = files.cache_directory(values.cache_dir)
     progress = _progress()
-    with _quiet():
+    with native_messages.silenced():
         source = sources.open(
             sources.absolute(values.data),
             data_dir=values.data_dir,
             progress=progress,
         )
-        plans.check_outputs(plans.inputs(source), **places)
+        plans.check_outputs(
+            plans.inputs(source),
+            folders=(values.data_dir, cache_dir),
+            **places,
+        )
         from tlkeras.check import audit
         from tlkeras.check import fix as fixes
         from tlkeras.report import checkup as page
@@ -330,12 +341,12 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
         source,
         image_size=size,
         max_pixels=values.max_pixels,
-        cache_dir=files.cache_directory(values.cache_dir),
+        cache_dir=cache_dir,
         progress=progress,
     )
     terminal.checkup(found)
     files.write_text(places["html"], page.render(found))
-    print(f"page: {places['html']}")
+    print(errors.printable(f"page: {places['html']}"))
     if "json" in places:
         files.write_json(places["json"], audit.to_json(found))
     if "fix" in places:
@@ -346,8 +357,10 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
                 f"{', '.join(found.remedy.classes)}"
             )
         print(
-            f"{images:,} of {len(found.facts):,} images: "
-            f"--data=csv:{places['fix']}"
+            errors.printable(
+                f"{images:,} of {len(found.facts):,} images: "
+                f"--data=csv:{places['fix']}"
+            )
         )
     return 1 if found.decisions else 0
 
@@ -358,11 +371,16 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
     config = configs.build(_given(values))
     written = _output_file(values, "json")
     progress = _progress()
-    with _quiet():
+    with native_messages.silenced():
         from tlkeras.advisor import subject as subjects
+        from tlkeras.backbones import locate
 
         subject = subjects.make(config, progress=progress)
-        plans.check_outputs(plans.inputs(subject.source), json=written)
+        plans.check_outputs(
+            [locate.weights(config.weights), *plans.inputs(subject.source)],
+            folders=(values.data_dir, subject.cache_dir),
+            json=written,
+        )
         from tlkeras.advisor import advice as advices
         from tlkeras.report import terminal
     advice = advices.give(
@@ -398,7 +416,7 @@ def _cache(values: flags.FlagValues, positional: list[str]) -> int:
 
 def _demo(values: flags.FlagValues, positional: list[str]) -> int:
     directory = files.check_directory(values.workdir, "workdir")
-    with _quiet():
+    with native_messages.silenced():
         from tlkeras import demo
     demo.run(directory, progress=_progress())
     return 0
@@ -419,31 +437,9 @@ def _progress(
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"tlkeras: {' '.join(message.split())}", file=sys.stderr)
+    line = errors.printable(" ".join(message.split()))
+    print(f"tlkeras: {line}", file=sys.stderr)
     return status
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what TensorFlow's libraries write while they load from stderr.
-
-    They write to the descriptor, before any setting of theirs is read.
-    Python's own messages go on to the terminal.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    python_stderr = sys.stderr
-    os.dup2(null, 2)
-    sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1)
-    try:
-        yield
-    finally:
-        # It stays open: the loggers made meanwhile go on writing to it.
-        sys.stderr = python_stderr
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
 
 
 _COMMANDS = {

@@ -15,6 +15,10 @@ class UserError(ValueError):
     and what to do. The command line ends with status 2 on it.
     """
 
+    def __str__(self) -> str:
+        # Names in it may hold what a terminal would obey.
+        return "\n".join(map(printable, super().__str__().split("\n")))
+
 
 def printable(text: str) -> str:
     """Returns `text` with what a terminal would obey as escapes.

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -25,6 +26,11 @@ _ERRORS = "surrogateescape"
 _LONGEST = 255
 # Of what is being written: nothing else is ever removed unasked.
 _TEMPORARY = re.compile(r"\.tlkeras-unfinished-[0-9]+-.+")
+
+# What a spreadsheet takes for a formula, or for what has been made text.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_QUOTED_FORMULA = re.compile(r"'+[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 # HDF5 and TensorFlow raise errors of their own with these words in them.
 _FULL = tuple(os.strerror(each) for each in (errno.ENOSPC, errno.EDQUOT))
@@ -176,14 +182,35 @@ def write_csv(
     header: Iterable[str],
     rows: Iterable[Iterable[object]],
 ) -> None:
-    """Writes `header` and `rows` to `path` as CSV, whole or not at all."""
+    """Writes `header` and `rows` to `path` as CSV, whole or not at all.
+
+    Text that a spreadsheet would compute gets an apostrophe before it, which
+    `cell_text` takes off again; numbers are as they are.
+    """
     with replacing(path) as temporary:
         with temporary.open(
             "w", encoding="utf-8", errors=_ERRORS, newline=""
         ) as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(rows)
+            quoting = csv.writer(
+                stream, lineterminator="\n", quoting=csv.QUOTE_ALL
+            )
+            for row in itertools.chain([header], rows):
+                cells = [_cell(value) for value in row]
+                # Of itself it does not quote what a reader takes for an end.
+                returns = any("\r" in str(cell) for cell in cells)
+                (quoting if returns else writer).writerow(cells)
+
+
+def cell_text(cell: str) -> str:
+    """Returns the text that `write_csv` wrote as `cell`."""
+    return cell[1:] if _QUOTED_FORMULA.match(cell) else cell
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    return f"'{value}" if _FORMULA.match(value) else value
 
 
 def entries(path: pathlib.Path) -> list[pathlib.Path]:

@@ -27,6 +27,9 @@ from tlkeras.settings import strategies
 
 # What a comparison keeps in its directory, and a run does not.
 COMPARISON = "compare_settings.json"
+# What stands beside config.toml in the directory of a run, whatever became of
+# it, and in that of a comparison.
+_OF_A_RUN = ("model.keras", "report.json", "checkpoint.npz", COMPARISON)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,12 +177,19 @@ def check_places(data: str, **places: str) -> dict[str, pathlib.Path]:
 
 
 def check_outputs(
-    inputs: Iterable[str | os.PathLike], **outputs: pathlib.Path | None
+    inputs: Iterable[str | os.PathLike | None],
+    *,
+    folders: Iterable[str | os.PathLike] = (),
+    **outputs: pathlib.Path | None,
 ) -> None:
     """Raises `UserError` where a file to write is one that is read.
 
-    inputs: the files that are read. outputs: those to write by setting, as
-    `files.check_file` returns them; None is none.
+    inputs: the files that are read; None and '' are none. folders: directories
+    of which all may be read, and none written. outputs: files to write by
+    setting, as `files.check_file` returns them, links resolved; None is none.
+
+    No output may be in the directory of a run either, all of whose files
+    belong together. Another name of the same file counts as the file.
     """
     wanted: dict[pathlib.Path, str] = {}
     for setting, path in outputs.items():
@@ -191,18 +201,49 @@ def check_outputs(
                 f"Received: {path} for both."
             )
         wanted[path] = setting
+        check_outside_runs(path, setting)
+        for folder in filter(None, folders):
+            if path.is_relative_to(files.expand(folder).resolve()):
+                raise errors.UserError(
+                    f"`{setting}` must not be in {folder}, which is read. "
+                    f"Received: {path}. Choose another place."
+                )
     # What is not there yet is no input, and the names of many files take time.
-    there = {path: name for path, name in wanted.items() if path.exists()}
-    if not there:
-        return
-    for each in inputs:
-        found = pathlib.Path(os.path.realpath(each))
-        if found in there:
+    there = {
+        _identity(path): setting
+        for path, setting in wanted.items()
+        if path.exists()
+    }
+    for path in filter(None, inputs if there else ()):
+        setting = there.get(_identity(path))
+        if setting:
             raise errors.UserError(
-                f"`{there[found]}` must not be one of the files that are read, "
-                f"which are not changed. Received: {found}. Choose another "
+                f"`{setting}` must not be one of the files that are read, "
+                f"which are not changed. Received: {path}. Choose another "
                 "file."
             )
+
+
+def check_outside_runs(path: pathlib.Path, setting: str) -> None:
+    """Raises `UserError` where `path` is inside the directory of a run."""
+    for folder in path.resolve().parents:
+        if (folder / "config.toml").is_file() and any(
+            (folder / name).exists() for name in _OF_A_RUN
+        ):
+            raise errors.UserError(
+                f"`{setting}` must not be inside the directory of a run, "
+                f"whose files belong together. Received: {path}, inside "
+                f"{folder}. Choose another place."
+            )
+
+
+def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Returns what all names of a file have in common; None for no file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def inputs(source: sources.Source) -> list[str]:
@@ -213,13 +254,18 @@ def inputs(source: sources.Source) -> list[str]:
     return [place, *(example.path for example in source.examples)]
 
 
-def check_model(path: str | os.PathLike) -> None:
-    """Raises `UserError` unless `path` is a model that tlkeras saved."""
+def check_model(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the file of the model `path`, a run directory or a model.keras.
+
+    Raises `UserError` unless it is a model that tlkeras saved.
+    """
     if not path:
         raise errors.UserError(
             "`model` must be given: the directory of a run, or a model.keras."
         )
-    metadata.read(locate.model(path))
+    file = locate.model(path)
+    metadata.read(file)
+    return file
 
 
 def find_images(paths: Iterable[str | os.PathLike]) -> list[str]:
@@ -268,6 +314,7 @@ def new_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
             f"`{setting}` {directory} is not empty, and nothing is "
             "overwritten. Choose another."
         )
+    check_outside_runs(directory, setting)
     return directory
 
 
@@ -306,6 +353,7 @@ def _claim(
         files.check_directory("runs", "workdir")
         return _name_directory(config, comparison)
     directory = files.check_directory(workdir, "workdir")
+    check_outside_runs(directory, "workdir")
     if not directory.exists() or not files.entries(directory):
         return directory
     for name, what in (

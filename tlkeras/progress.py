@@ -6,6 +6,7 @@ import time
 import rich.console
 import rich.progress
 
+from tlkeras import errors
 from tlkeras import records
 
 # A step that trains the base, too, takes this many times one that does not:
@@ -46,7 +47,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints one line."""
-        self.console.print(text, markup=False)
+        self.console.print(errors.printable(text), markup=False)
 
     def detail(self, text: str) -> None:
         """Prints one line, but where there are many runs."""
@@ -57,7 +58,7 @@ class Progress:
         """Shows a bar for `what`, of `total` pieces of work."""
         self.end()
         self.bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(bar_width=24),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TextColumn("{task.fields[note]}"),
@@ -66,7 +67,9 @@ class Progress:
             disable=not self.console.is_terminal,
         )
         self.bar.start()
-        self.task = self.bar.add_task(what, total=total, note="")
+        self.task = self.bar.add_task(
+            errors.printable(what), total=total, note=""
+        )
         self.began = time.perf_counter()
         self.count = 0
         self.total = total

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import strategies
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.data import sources
 from tlkeras.data.sources import builtin
@@ -789,3 +790,14 @@ def prepared(tmp_path_factory):
         builder.download_and_prepare()
 
     return types.SimpleNamespace(directory=str(directory), rows=made)
+
+
+def test_tables_that_we_wrote_are_read_back(tmp_path):
+    """Names that a spreadsheet would compute, as `check --fix` writes them."""
+    rows = [("=a.png", "-b"), ("@c.png", "=1+1"), ("'=d.png", "-1")]
+    for path, _ in rows:
+        (tmp_path / path).write_bytes(b"")
+    files.write_csv(tmp_path / "a.csv", ("path", "label"), rows)
+    source = sources.open(f"csv:{tmp_path}/a.csv", progress=QUIET)
+    found = [(example.path, example.label) for example in source.examples]
+    assert found == [(str(tmp_path / path), label) for path, label in rows]

@@ -67,7 +67,10 @@ def read(model: str | os.PathLike) -> UsedImages | None:
         with path.open(
             encoding="utf-8", errors="surrogateescape", newline=""
         ) as stream:
-            rows = list(csv.reader(stream))
+            rows = [
+                [files.cell_text(cell) for cell in row]
+                for row in csv.reader(stream)
+            ]
     except (OSError, csv.Error):
         rows = []
     known = all(len(row) == 4 and row[2] in _ORDER for row in rows[1:])

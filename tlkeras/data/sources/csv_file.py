@@ -96,9 +96,9 @@ def _examples(
 def _example(
     row: dict[str | None, str | None], table: pathlib.Path, where: str
 ) -> Example:
-    path = row["path"] or ""
+    path = files.cell_text(row["path"] or "")
     label, split, group = (
-        normal_form((row.get(column) or "").strip())
+        normal_form(files.cell_text((row.get(column) or "").strip()))
         for column in ("label", "split", "group")
     )
     # The fields beyond the header's stand under None.

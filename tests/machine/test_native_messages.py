@@ -1,0 +1,85 @@
+"""What C libraries write to stderr, in a process of its own."""
+
+import subprocess
+import sys
+
+from conftest import environment
+
+START = """
+import logging, os, sys
+from tlkeras.machine import native_messages
+def native(text):
+    os.write(2, text.encode())
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", START + program],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+    )
+
+
+def test_lines_that_name_no_file_are_left_out_and_others_are_not():
+    done = run(
+        """
+with native_messages.filtered():
+    native("Corrupt JPEG data: 34 extraneous bytes before marker 0xd9\\n")
+    native("libpng warning: iCCP: known incorrect sRGB profile\\n")
+    with native_messages.silenced():
+        native("what is written while a library loads\\n")
+        handler = logging.StreamHandler()
+        print("of Python", file=sys.stderr)
+    native("of another library\\n")
+    handler.emit(logging.makeLogRecord({"msg": "of a logger"}))
+native("afterwards\\n")
+handler.emit(logging.makeLogRecord({"msg": "of a logger, later"}))
+"""
+    )
+    assert done.returncode == 0
+    assert sorted(done.stderr.splitlines()) == [
+        "afterwards",
+        "of Python",
+        "of a logger",
+        "of a logger, later",
+        "of another library",
+    ]
+
+
+def test_what_is_said_of_a_crash_is_seen():
+    done = run(
+        """
+with native_messages.filtered():
+    native("Check failed: the reason\\n")
+    os.abort()
+"""
+    )
+    assert done.returncode == -6
+    assert done.stderr == "Check failed: the reason\n"
+
+
+def test_a_process_that_goes_on_does_not_hold_up_the_end():
+    done = run(
+        """
+import subprocess
+with native_messages.filtered():
+    other = subprocess.Popen(["sleep", "30"])
+other.kill()
+print("said", file=sys.stderr)
+"""
+    )
+    assert done.stderr == "said\n"
+
+
+def test_where_there_is_no_grep_all_is_seen():
+    done = run(
+        """
+os.environ["PATH"] = "/nowhere"
+with native_messages.filtered():
+    native("Corrupt JPEG data\\n")
+"""
+    )
+    assert done.stderr == "Corrupt JPEG data\n"
