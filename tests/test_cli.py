@@ -520,7 +520,8 @@ def test_a_flag_without_effect_is_said(places, monkeypatch, capsys):
     printed = capsys.readouterr()
     assert printed.out.startswith(
         "`head_epochs` has no effect with strategy scratch; it is a setting of "
-        "feature_extraction, fine_tuning.\n"
+        "feature_extraction, converged_head, last_stage, fine_tuning, "
+        "fine_tuning_low.\n"
     )
 
 
@@ -552,11 +553,11 @@ def test_kill_and_ctrl_c(photos, tmp_path):
         f"--data=folder:{photos}",
         *flags(
             strategy="fine_tuning",
+            head_solver="adam",
             head_epochs=2,
             head_learning_rate=1e-2,
             finetune_epochs=2000,
             finetune_learning_rate=2e-3,
-            patience=2000,
         ),
         "--workdir=run",
     ]

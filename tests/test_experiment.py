@@ -181,6 +181,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     with warnings.catch_warnings():
         # Keras warns where an optimizer has been saved without its state.
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)
         one, other = (
             saving.load(each.directory).model.get_weights()
             for each in (trained, resumed)

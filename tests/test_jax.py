@@ -67,7 +67,7 @@ def both(photos, place):
         # The tests of the export have that of TensorFlow.
         patch.setattr(
             saved_model,
-            "saved_model",
+            "write",
             lambda *each, **more: saved_model.Verified(8, 0.0),
         )
         return on_both("smoke", photos, place, "float32")
@@ -158,7 +158,7 @@ def on_jax(*words: str) -> None:
 def test_claims_best_epoch_and_interrupt_hold_on_jax():
     """A step takes the values out of the variables that callbacks read."""
     tests = (
-        "TestFrozen::test_is_bit_equal[from:conv2-held]",
+        "TestFrozen::test_is_bit_equal[from:conv2-frozen]",
         "TestBestEpoch::test_is_restored_bit_for_bit",
         "TestEnd::test_interrupt_within_a_step[0]",
     )

@@ -179,7 +179,7 @@ def train(
         ...     quiet=True,
         ... )
         >>> sorted(run.report["test"]["accuracy"])
-        ['high', 'low', 'n', 'value']
+        ['groups', 'high', 'low', 'n', 'value']
     """
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):

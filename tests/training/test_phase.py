@@ -382,7 +382,7 @@ class TestEnd:
             ),
             on_epoch_end=lambda epoch, logs: states.append(contents(model)),
         )
-        feed = dataclasses.replace(tiny.feed(), train=train)
+        feed = dataclasses.replace(tiny.feed(), train=train, views=None)
         result = fit(model, phase("from:conv2", 4), watch, feed=feed)
         assert result.stopped == "interrupted"
         assert result.epochs == epochs

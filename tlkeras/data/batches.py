@@ -169,8 +169,17 @@ class _Settings:
     sharding: Sharding
     views: tuple[str, ...]
 
+    @property
+    def train_sizes(self) -> tuple[int, ...]:
+        # Only MirroredStrategy gets several shards in one process.
+        devices = len(self.sharding.local)
+        images = len(self.train.targets)
+        return even_sizes(images, self.batch_size, devices=devices)
 
-def even_sizes(images: int, batch_size: int) -> tuple[int, ...]:
+
+def even_sizes(
+    images: int, batch_size: int, *, devices: int = 1
+) -> tuple[int, ...]:
     """Returns the sizes of an epoch's batches, which differ by one at most.
 
     A last batch of one image ruins BatchNorm's statistics: with 65 images in
@@ -178,14 +187,31 @@ def even_sizes(images: int, batch_size: int) -> tuple[int, ...]:
     MobileNet 0.25, 12 epochs). They exceed `batch_size` only where a batch of
     one would be left otherwise.
 
+    devices: the first batch is a multiple of it, if there are as many images,
+    because Keras wants the first shards of MirroredStrategy to be equal.
+
     >>> even_sizes(65, 32)
     (21, 22, 22)
     """
-    steps = -(-images // batch_size)
-    if batch_size > 1 and images // steps < 2:
-        steps = max(1, images // 2)
-    ends = [step * images // steps for step in range(steps + 1)]
-    return tuple(end - start for start, end in itertools.pairwise(ends))
+    fewest = -(-images // batch_size)
+    if batch_size > 1 and images // fewest < 2:
+        fewest = max(1, images // 2)
+
+    def sizes(steps: int) -> list[int]:
+        ends = [step * images // steps for step in range(steps + 1)]
+        return [end - start for start, end in itertools.pairwise(ends)]
+
+    possible = range(fewest, max(fewest, images // devices) + 1)
+    steps = next(
+        (
+            steps
+            for steps in possible
+            if not images // steps % devices
+            or not -(-images // steps) % devices
+        ),
+        fewest,
+    )
+    return tuple(sorted(sizes(steps), key=lambda size: size % devices > 0))
 
 
 def permutation(images: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -287,9 +313,7 @@ def _feed(
             _divided(order.batch(size), sharding),
             lambda batch, *others: (validation_inputs(batch), *others[:-1]),
         ),
-        train_sizes=even_sizes(
-            len(settings.train.targets), settings.batch_size
-        ),
+        train_sizes=settings.train_sizes,
         validation_sizes=tuple(
             min(size, images - start) for start in range(0, images, size)
         ),
@@ -306,8 +330,7 @@ def _training(
     """
     targets = settings.train.targets.astype(np.int32)
     weights = settings.class_weights.astype(np.float32)[targets]
-    sizes = even_sizes(len(targets), settings.batch_size)
-    ends = np.cumsum((0, *sizes))
+    ends = np.cumsum((0, *settings.train_sizes))
 
     def order(epoch: np.ndarray) -> np.ndarray:
         return permutation(len(targets), seed=settings.seed, epoch=int(epoch))
