@@ -6,6 +6,7 @@ network. Nothing here imports Keras: names and sizes are checked before that.
 
 import dataclasses
 import difflib
+from typing import Any
 
 from tlkeras import errors
 
@@ -190,7 +191,7 @@ def _backbone(
     )
 
 
-def _torchvision(file: str, sha256: str) -> dict[str, str]:
+def _torchvision(file: str, sha256: str) -> dict[str, Any]:
     """Returns where torchvision has ImageNet weights; their name has a hash."""
     address = f"https://download.pytorch.org/models/{file}-{sha256}.pth"
     return {"origin": address, "sha256": sha256}
