@@ -202,8 +202,8 @@ def check_outputs(
             )
         wanted[path] = setting
         check_outside_runs(path, setting)
-        for folder in filter(None, folders):
-            if path.is_relative_to(files.expand(folder).resolve()):
+        for folder in folders:
+            if folder and path.is_relative_to(files.expand(folder).resolve()):
                 raise errors.UserError(
                     f"`{setting}` must not be in {folder}, which is read. "
                     f"Received: {path}. Choose another place."
@@ -214,13 +214,12 @@ def check_outputs(
         for path, setting in wanted.items()
         if path.exists()
     }
-    for path in filter(None, inputs if there else ()):
-        setting = there.get(_identity(path))
-        if setting:
+    for given in inputs if there else ():
+        if given and _identity(given) in there:
             raise errors.UserError(
-                f"`{setting}` must not be one of the files that are read, "
-                f"which are not changed. Received: {path}. Choose another "
-                "file."
+                f"`{there[_identity(given)]}` must not be one of the files "
+                f"that are read, which are not changed. Received: {given}. "
+                "Choose another file."
             )
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 # Warnings of libjpeg (its jerror.h) and libpng. They name no file; what cannot
 # be decoded is told by us, with its name.
@@ -86,7 +87,7 @@ def silenced() -> Iterator[None]:
         os.close(null)
 
 
-def _is_descriptor_2(stream: object) -> bool:
+def _is_descriptor_2(stream: Any) -> bool:
     try:
         return stream.fileno() == 2
     except (AttributeError, OSError, ValueError):
