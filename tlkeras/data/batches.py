@@ -171,15 +171,10 @@ class _Settings:
 
     @property
     def train_sizes(self) -> tuple[int, ...]:
-        # Only MirroredStrategy gets several shards in one process.
-        devices = len(self.sharding.local)
-        images = len(self.train.targets)
-        return even_sizes(images, self.batch_size, devices=devices)
+        return even_sizes(len(self.train.targets), self.batch_size)
 
 
-def even_sizes(
-    images: int, batch_size: int, *, devices: int = 1
-) -> tuple[int, ...]:
+def even_sizes(images: int, batch_size: int) -> tuple[int, ...]:
     """Returns the sizes of an epoch's batches, which differ by one at most.
 
     A last batch of one image ruins BatchNorm's statistics: with 65 images in
@@ -187,31 +182,14 @@ def even_sizes(
     MobileNet 0.25, 12 epochs). They exceed `batch_size` only where a batch of
     one would be left otherwise.
 
-    devices: the first batch is a multiple of it, if there are as many images,
-    because Keras wants the first shards of MirroredStrategy to be equal.
-
     >>> even_sizes(65, 32)
     (21, 22, 22)
     """
-    fewest = -(-images // batch_size)
-    if batch_size > 1 and images // fewest < 2:
-        fewest = max(1, images // 2)
-
-    def sizes(steps: int) -> list[int]:
-        ends = [step * images // steps for step in range(steps + 1)]
-        return [end - start for start, end in itertools.pairwise(ends)]
-
-    possible = range(fewest, max(fewest, images // devices) + 1)
-    steps = next(
-        (
-            steps
-            for steps in possible
-            if not images // steps % devices
-            or not -(-images // steps) % devices
-        ),
-        fewest,
-    )
-    return tuple(sorted(sizes(steps), key=lambda size: size % devices > 0))
+    steps = -(-images // batch_size)
+    if batch_size > 1 and images // steps < 2:
+        steps = max(1, images // 2)
+    ends = [step * images // steps for step in range(steps + 1)]
+    return tuple(end - start for start, end in itertools.pairwise(ends))
 
 
 def permutation(images: int, *, seed: int, epoch: int) -> np.ndarray:

@@ -71,10 +71,16 @@ def build_for_fit(model: "keras.Model", batch: Any) -> None:
 
     There is no public way to make the metrics' variables beforehand. Without
     the private one only the optimizer's, by far the most, are made here.
+
+    Under a strategy of TensorFlow `fit` would look at its first batch for the
+    same purpose, and add up its shards, which need not have one size. It does
+    not look again then.
     """
     private = getattr(model, "_symbolic_build", None)
     if private is not None:
         private(data_batch=batch)
+        if hasattr(model, "_maybe_symbolic_build"):
+            model._maybe_symbolic_build = lambda **batches: None
     else:
         model.optimizer.build(model.trainable_variables)
 

@@ -77,7 +77,7 @@ class Placement:
 
     def prepare(self, model: keras.Model, feed: "batches.Feed") -> None:
         """Makes all that `fit` would make for a compiled model, in `scope`."""
-        if self.kind != "data_parallel":
+        if self.kind == "none":
             return
         example = keras.tree.map_structure(
             lambda spec: np.zeros([1, *spec.shape[1:]], spec.dtype.name),
@@ -85,8 +85,9 @@ class Placement:
         )
         with self.scope():
             keras_private.build_for_fit(model, example)
-            model.make_train_function()
-            model.make_test_function()
+            if self.kind == "data_parallel":
+                model.make_train_function()
+                model.make_test_function()
 
     def place(self, data: "tf.data.Dataset", sizes: tuple[int, ...]) -> Any:
         """Returns what `fit` takes for `data`, in batches of these sizes."""
