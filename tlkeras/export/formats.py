@@ -24,7 +24,7 @@ class Format:
 
 
 FORMATS = (Format("saved_model", "saved_model"),)
-NAMES = tuple(row.name for row in FORMATS)
+NAMES = tuple(known.name for known in FORMATS)
 
 
 def export(
@@ -39,11 +39,11 @@ def export(
 
     from tlkeras.models import saving
 
-    row = next(each for each in FORMATS if each.name == name)
+    chosen = next(known for known in FORMATS if known.name == name)
     trained = saving.load(model)
     folder = pathlib.Path(sklearn.datasets.__file__).parent / "images"
     samples = [
         (folder / file).read_bytes() for file in ("china.jpg", "flower.jpg")
     ]
-    module = importlib.import_module(f"tlkeras.export.{row.module}")
+    module = importlib.import_module(f"tlkeras.export.{chosen.module}")
     return module.write(trained, directory, samples=samples)
