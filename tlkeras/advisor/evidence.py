@@ -327,8 +327,8 @@ def _size(
 
 def _together(groups: Sequence[str], pixels: np.ndarray) -> list[str]:
     hashes = [
-        hashlib.blake2b(np.ascontiguousarray(each), digest_size=16).hexdigest()
-        for each in pixels
+        hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).hexdigest()
+        for image in pixels
     ]
     return splits.together(hashes, groups or [""] * len(hashes))
 

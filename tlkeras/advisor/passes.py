@@ -163,7 +163,7 @@ def _moments(
         rest = keras.ops.cast(inputs, "float32") - _array(layer.moving_mean)
         first.append(_pooled([rest]))
         second.append(_pooled([keras.ops.square(rest)]))
-    return [keras.ops.concatenate(each, -1) for each in (first, second)]
+    return [keras.ops.concatenate(moment, -1) for moment in (first, second)]
 
 
 def _statistics(
@@ -171,25 +171,23 @@ def _statistics(
     first: np.ndarray,
     second: np.ndarray,
 ) -> tuple[Statistics, ...]:
-    offset = first.mean(axis=0, dtype=np.float64)
-    square = second.mean(axis=0, dtype=np.float64)
-    found = []
-    start = 0
-    for layer in layers:
+    ends = np.cumsum([layer.moving_mean.shape[0] for layer in layers])[:-1]
+    offsets = np.split(first.mean(axis=0, dtype=np.float64), ends)
+    squares = np.split(second.mean(axis=0, dtype=np.float64), ends)
+    statistics = []
+    for layer, offset, square in zip(layers, offsets, squares, strict=True):
         source = _array(layer.moving_mean).astype(np.float64)
-        mine = slice(start, start + len(source))
-        start += len(source)
-        found.append(
+        statistics.append(
             Statistics(
                 layer.name,
                 layer.epsilon,
-                source + offset[mine],
-                np.maximum(square[mine] - np.square(offset[mine]), 0.0),
+                source + offset,
+                np.maximum(square - np.square(offset), 0.0),
                 source,
                 _array(layer.moving_variance).astype(np.float64),
             )
         )
-    return tuple(found)
+    return tuple(statistics)
 
 
 def _wrapped(

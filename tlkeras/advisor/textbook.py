@@ -79,9 +79,9 @@ def scenario(images: int, distance: float) -> Scenario:
     """
     small, similar = images <= SMALL, distance <= SIMILAR
     return next(
-        each
-        for each in SCENARIOS
-        if (each.small, each.similar) == (small, similar)
+        scenario
+        for scenario in SCENARIOS
+        if (scenario.small, scenario.similar) == (small, similar)
     )
 
 
