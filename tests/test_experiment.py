@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import errno
 import json
@@ -333,6 +334,21 @@ def test_settings_reach_the_network(photos, tmp_path, no_training):
     assert shapes == [(128, 7), (7,), (7, 3), (3,)]
     assert sum(done.report["data"]["images"]["train"].values()) == 15
     assert [phase.learning_rate for phase in no_training] == [3e-2]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
+def test_a_run_gives_back_its_file_of_decoded_images(
+    photos, tmp_path, no_export
+):
+    """In a notebook each would hold up to 8 GB of disk that nobody sees."""
+    settings = small(data=f"folder:{photos}", strategy="scratch", epochs=1)
+    for number in range(2):
+        run(settings, tmp_path / str(number))
+    still_open = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            still_open.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    assert [name for name in still_open if str(tmp_path) in name] == []
 
 
 @pytest.mark.parametrize("each, batch_size", [(5, 15), (30, 32)])
