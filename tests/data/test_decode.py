@@ -545,3 +545,22 @@ def test_resize_batch_equals_single(policy):
 def test_resize_policy():
     with pytest.raises(ValueError, match="one of pad, crop, stretch.*'fit'"):
         decode.resize(samples.picture(), 24, "fit")
+
+
+def test_blocks_of_colors_do_not_matter(monkeypatch):
+    random = np.random.default_rng(0)
+    files = [
+        samples.EXACT["png alpha"],
+        samples.EXACT["webp alpha"],
+        *(
+            samples.png(random.integers(0, 2**16, [23, 37, channels]), 16, kind)
+            for kind, channels in ((2, 3), (6, 4))
+        ),
+    ]
+    expected = [decode.decode_fully(encoded) for encoded in files]
+    for size in (1, 37, 100):
+        monkeypatch.setattr(decode, "_BLOCK", size)
+        for encoded, whole in zip(files, expected, strict=True):
+            found = decode.decode_fully(encoded)
+            np.testing.assert_array_equal(found.pixels, whole.pixels)
+            assert found.opacity == whole.opacity

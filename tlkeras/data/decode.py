@@ -40,6 +40,8 @@ RESIZE_POLICIES = ("pad", "crop", "stretch")
 # decoders stop (2**29 values), and where Pillow raises its decompression bomb
 # error.
 MAX_PIXELS = 2**29 // 3
+# Of which colors are converted at a time [pixels].
+_BLOCK = 2**20
 
 kind = header.kind
 refusal = header.refusal
@@ -225,16 +227,42 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(exif == "", lambda: 1, lambda: _orientation(exif))
 
 
-def on_white(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns RGB composed onto white, and the least alpha in [0, 1].
+def _to_rgb(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns RGB of 8 bits, and the least alpha in [0, 1].
 
-    pixels: [..., 4], RGBA in 0..255. The first result is uint8, [..., 3].
+    16 bits are divided by 257, and alpha is composed onto white.
+
+    pixels: [height, width, 3 or 4], uint8 or uint16. Block by block, because
+    float32 would take 16 bytes a pixel: 2.9 GB of the largest image.
     """
-    pixels = tf.cast(pixels, tf.float32)
-    alpha = pixels[..., 3:] / 255
-    # Of 8 bits no value lies near one half, so that this is exact.
-    colors = 255 - (255 - pixels[..., :3]) * alpha
-    return tf.cast(tf.round(colors), tf.uint8), tf.reduce_min(alpha)
+    shape = tf.shape(pixels)
+    rows = tf.maximum(_BLOCK // tf.maximum(shape[1], 1), 1)
+    blocks = (shape[0] + rows - 1) // rows
+    scale = pixels.dtype.max // 255
+
+    def convert(number, converted):
+        block = pixels[number * rows : (number + 1) * rows]
+        block = tf.cast(block, tf.float32) / scale
+        if pixels.shape[-1] == 4:
+            # Of 8 bits no value lies near one half, so that this is exact.
+            block = 255 - (255 - block[..., :3]) * (block[..., 3:] / 255)
+        block = tf.cast(tf.round(block), tf.uint8)
+        return number + 1, converted.write(number, block)
+
+    converted = tf.TensorArray(
+        tf.uint8, blocks, infer_shape=False, element_shape=[None, None, 3]
+    )
+    _, converted = tf.while_loop(
+        lambda number, _: number < blocks,
+        convert,
+        (0, converted),
+        parallel_iterations=1,
+    )
+    opacity = tf.constant(1.0)
+    if pixels.shape[-1] == 4:
+        alpha = tf.reduce_min(pixels[..., 3])
+        opacity = tf.cast(alpha, tf.float32) / pixels.dtype.max
+    return converted.concat(), opacity
 
 
 def _jpeg(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
@@ -296,17 +324,13 @@ def _png(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
 
     def narrow(channels):
         pixels = tf.io.decode_png(encoded, channels=channels)
-        return Decoded(*on_white(pixels)) if channels == 4 else Decoded(pixels)
+        return Decoded(*_to_rgb(pixels)) if channels == 4 else Decoded(pixels)
 
     def wide(channels):
         pixels = tf.io.decode_png(encoded, channels=channels, dtype=tf.uint16)
         colors = pixels[..., :3]
         used = tf.reduce_max(colors) - tf.reduce_min(colors)
-        used = tf.cast(used, tf.float32) / 65535
-        pixels = tf.cast(pixels, tf.float32) / 257
-        if channels == 4:
-            return Decoded(*on_white(pixels), used)
-        return Decoded(tf.cast(tf.round(pixels), tf.uint8), 1.0, used)
+        return Decoded(*_to_rgb(pixels), tf.cast(used, tf.float32) / 65535)
 
     def read(decoder):
         return tf.cond(alpha, lambda: decoder(4), lambda: decoder(3))
@@ -340,8 +364,8 @@ def _webp(encoded: tf.Tensor, start: tf.Tensor, max_pixels: int) -> Decoded:
     )
     return tf.cond(
         tf.shape(pixels)[-1] == 4,
-        lambda: Decoded(*on_white(pixels)),
-        lambda: Decoded(pixels[..., :3]),
+        lambda: Decoded(*_to_rgb(tf.ensure_shape(pixels, [None, None, 4]))),
+        lambda: Decoded(pixels),
     )
 
 
