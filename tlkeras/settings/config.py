@@ -171,7 +171,8 @@ class Config:
     )
     patience: int = _setting(
         5,
-        "epochs without better validation after which a phase ends",
+        "epochs without better validation after which a phase at a constant "
+        "rate ends; cosine runs to its end",
         low=1,
         high=100000,
     )
