@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
             data, batch_size=_BATCH.value, augment=_AUGMENT.value
         )
         start, head = _train_head(data, feed)
-        cut, unfreeze = classifiers.find_cut(
+        cut, unfreeze = graph.find_cut(
             bases.of(_build(data)).network, _UNFREEZE.value
         )
         if cut is None:
@@ -162,7 +162,7 @@ def _bare(
     classifiers.restore(model, start)
     base = bases.of(model)
     classifiers.unfreeze(base, _UNFREEZE.value)
-    cut, _ = classifiers.find_cut(base.network, _UNFREEZE.value)
+    cut, _ = graph.find_cut(base.network, _UNFREEZE.value)
     prefix, suffix = graph.split(base.network, cut)
     began = time.perf_counter()
 

@@ -17,6 +17,7 @@ _PUBLIC = {
     "advise": ("tlkeras.api", "advise"),
     "build_classifier": ("tlkeras.models.classifier", "build_classifier"),
     "compare": ("tlkeras.api", "compare"),
+    "cuts": ("tlkeras.models.graph", "block_cuts"),
     "freeze": ("tlkeras.models.classifier", "freeze"),
     "initialize_model": ("tlkeras.models.classifier", "initialize_model"),
     "load": ("tlkeras.api", "load"),
@@ -45,12 +46,16 @@ if TYPE_CHECKING:
         set_parameter_requires_grad as set_parameter_requires_grad,
     )
     from tlkeras.models.classifier import unfreeze as unfreeze
+    from tlkeras.models.graph import block_cuts as cuts  # noqa: F401
     from tlkeras.models.graph import split as split
 
 
 def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'tlkeras' has no attribute {name!r}")
+    if name != "UserError":
+        # Keras would raise an error of its own.
+        importlib.import_module("tlkeras.machine.processes").check_backend()
     module, attribute = _PUBLIC[name]
     value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value

@@ -41,3 +41,13 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """Returns ' Did you mean ...?' for the closest of `names`, or ''."""
     close = difflib.get_close_matches(name, list(names), 1)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def shown(value: object) -> str:
+    """Returns `value` as a message shows it: as written, but cut off."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # Python writes no number of more than 4,300 digits.
+        return f"a {type(value).__name__} too long to be shown"
+    return text if len(text) <= 200 else text[:197] + "..."

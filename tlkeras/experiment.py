@@ -26,6 +26,7 @@ from tlkeras.data import images as image_stores
 from tlkeras.export import saved_model
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
+from tlkeras.models import graph
 from tlkeras.models import saving
 from tlkeras.models import task as tasks
 from tlkeras.scoring import metrics
@@ -393,7 +394,7 @@ def _unfreeze_notes(plan: plans.Plan, model: keras.Model) -> tuple[str, ...]:
     for phase in plan.strategy.planned:
         if phase.unfreeze == "none":
             continue
-        _, exact = classifiers.find_cut(network, phase.unfreeze)
+        _, exact = graph.find_cut(network, phase.unfreeze)
         if exact != phase.unfreeze:
             notes.append(
                 f"Phase {phase.name}: {phase.unfreeze} lies inside a block, so "

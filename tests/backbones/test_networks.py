@@ -82,7 +82,7 @@ def check_split(network: keras.Model, size: int) -> None:
     wanted = np.asarray(network(pixels, training=False))
     assert np.isfinite(wanted).all()
     assert not np.array_equal(*wanted)
-    cut, _ = classifiers.find_cut(network, "stages:1")
+    cut, _ = graph.find_cut(network, "stages:1")
     below, above = graph.split(network, cut)
     found = above(below(pixels, training=False), training=False)
     assert np.array_equal(np.asarray(found), wanted)
@@ -115,7 +115,7 @@ def check_phase(model: keras.Model, phase: records.Phase, size: int) -> None:
     assert bool(moved - statistics) == (phase.unfreeze != "none")
     learned = phase.batch_norm == "training" and bool(statistics)
     assert bool(moved & statistics) == learned
-    cut, _ = classifiers.find_cut(network, "stages:1")
+    cut, _ = graph.find_cut(network, "stages:1")
     if phase.name == "stage":
         below = {
             each.path

@@ -1,9 +1,12 @@
 """The number format for a device, and what the report says of it."""
 
 import json
+import subprocess
+import sys
 
 import keras
 import pytest
+from conftest import environment
 
 from tlkeras.machine import devices
 
@@ -44,3 +47,38 @@ def test_environment():
     assert found["devices"]
     assert all(isinstance(each, str) and each for each in found.values())
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"image_data_format": "channels_first"},
+        {"floatx": "float16"},
+        {"epsilon": 0.1},
+    ],
+    ids=str,
+)
+def test_another_tools_keras_json_changes_nothing(tmp_path, setting):
+    (tmp_path / "keras.json").write_text(json.dumps(setting))
+    program = (
+        "import numpy, tlkeras\n"
+        "model = tlkeras.initialize_model(2, False, False, "
+        "backbone='SmallResNet', image_size=32)\n"
+        "model.compile('adam', 'mean_squared_error', metrics=['mae'])\n"
+        "model.fit(numpy.zeros([2, 32, 32, 3]), numpy.zeros([2, 2]), "
+        "verbose=0)\n"
+        "import keras\n"
+        "print(model.get_layer('base').count_params(), keras.config.floatx(), "
+        "keras.config.image_data_format(), keras.config.epsilon(), "
+        "sorted({each.dtype for each in model.trainable_variables}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(KERAS_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[-2] == (
+        "304240 float32 channels_last 1e-07 ['float32']"
+    )

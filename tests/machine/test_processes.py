@@ -202,3 +202,33 @@ class TestWhereItIsComputed:
         other = dataclasses.replace(built, seed=1)
         with pytest.raises(errors.UserError, match=r"other settings \(seed\)"):
             plan._claim(other, tmp_path, "")
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino", 7])
+def test_keras_json_is_named_where_it_chose_the_backend(
+    monkeypatch, tmp_path, name
+):
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": name}))
+    message = rf"`backend` in {tmp_path}/keras.json must be .*: {name}\."
+    with pytest.raises(errors.UserError, match=message):
+        processes.check_backend()
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert "variable KERAS_BACKEND" in processes.check_backend()
+    monkeypatch.setenv("KERAS_BACKEND", str(name))
+    with pytest.raises(errors.UserError, match="variable KERAS_BACKEND must"):
+        processes.check_backend()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "{", "7"])
+def test_a_keras_json_without_a_backend_chooses_none(
+    monkeypatch, tmp_path, content
+):
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text(content)
+    assert processes.backend() == "tensorflow"
+    processes.check_backend()

@@ -232,8 +232,8 @@ class TestUnfreeze:
         network = bases.of(small).network
         cuts = graph.block_cuts(network)
         for layer in network.layers:
-            cut, exact = classifiers.find_cut(network, f"from:{layer.name}")
-            assert classifiers.find_cut(network, exact) == (cut, exact)
+            cut, exact = graph.find_cut(network, f"from:{layer.name}")
+            assert graph.find_cut(network, exact) == (cut, exact)
             assert cut is None or layer.name not in cut.below
             higher = [each for each in cuts if layer.name not in each.below]
             assert cut is None or cut == higher[-1]
@@ -243,7 +243,7 @@ class TestUnfreeze:
         network = classifiers.build_base(
             "MobileNetV2-0.35", weights="none", image_size=32
         ).network
-        cut, exact = classifiers.find_cut(network, "from:block_5_project")
+        cut, exact = graph.find_cut(network, "from:block_5_project")
         assert (cut.layer, exact) == ("block_4_add", "from:block_5_expand")
 
     @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
+import tlkeras
+from tlkeras import errors
 from tlkeras import records
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import catalog
@@ -671,25 +673,25 @@ class TestNasnet:
         ]
 
     def test_has_three_stages(self, nasnet):
-        _, snapped = classifiers.find_cut(nasnet, "stages:3")
+        _, snapped = graph.find_cut(nasnet, "stages:3")
         assert snapped == "stages:3"
-        cut, _ = classifiers.find_cut(nasnet, "stages:2")
+        cut, _ = graph.find_cut(nasnet, "stages:2")
         assert cut.layer == "normal_concat_3"
-        cut, _ = classifiers.find_cut(nasnet, "stages:1")
+        cut, _ = graph.find_cut(nasnet, "stages:1")
         assert cut.layer == "normal_concat_8"
         assert cut.shapes == ((2, 2, 528), (2, 2, 528))
         with pytest.raises(ValueError, match="at most 3 for nasnet_mobile"):
-            classifiers.find_cut(nasnet, "stages:4")
+            graph.find_cut(nasnet, "stages:4")
 
     def test_unfreezes_from_the_start_of_a_cell(self, nasnet):
-        cut, exact = classifiers.find_cut(nasnet, "from:normal_conv_1_12")
+        cut, exact = graph.find_cut(nasnet, "from:normal_conv_1_12")
         assert cut.layer == "normal_concat_11"
         assert exact == "from:activation_175"
 
     def test_every_answer_is_a_fixed_point(self, nasnet):
         for layer in nasnet.layers[::7]:
-            cut, exact = classifiers.find_cut(nasnet, f"from:{layer.name}")
-            assert classifiers.find_cut(nasnet, exact) == (cut, exact)
+            cut, exact = graph.find_cut(nasnet, f"from:{layer.name}")
+            assert graph.find_cut(nasnet, exact) == (cut, exact)
             assert cut is None or layer.name not in cut.below
 
     @pytest.mark.parametrize("batch_norm", ["frozen", "training"])
@@ -698,7 +700,7 @@ class TestNasnet:
             3, backbone="NASNetMobile", weights="none", image_size=32
         )
         inside = bases.of(model).network
-        cut, _ = classifiers.find_cut(inside, "stages:1")
+        cut, _ = graph.find_cut(inside, "stages:1")
         before = {each.path: np.array(each) for each in inside.variables}
         phase = records.Phase(
             "last", "stages:1", 3, 1e-3, batch_norm=batch_norm
@@ -753,3 +755,37 @@ class TestDescription:
         ]
         assert len(set(described)) == 3
         assert graph.describe(network()) == described[0]
+
+
+class TestPublic:
+    def test_a_cut_of_the_list_divides(self):
+        whole = network("MobileNetV2-0.35", 32)
+        for cut in tlkeras.cuts(whole)[::7]:
+            prefix, suffix = tlkeras.split(whole, cut)
+            assert graph.split(whole, cut) == (prefix, suffix)
+
+    @pytest.mark.parametrize("what", ["stages:1", "from:stage3_block1_2_conv"])
+    def test_a_stage_or_a_layer_divides(self, what):
+        small = network("SmallResNet", 16)
+        cut, _ = graph.find_cut(small, what)
+        assert tlkeras.split(small, what) == graph.split(small, cut)
+
+    @pytest.mark.parametrize(
+        ("what", "message"),
+        [
+            ("stages:9", "at most 3"),
+            ("from:stage3_block", "must name a layer"),
+            ("all", "leaves nothing of small_resnet below"),
+            ("stages:3", "leaves nothing of small_resnet below"),
+        ],
+    )
+    def test_what_cannot_divide_is_said(self, what, message):
+        with pytest.raises(errors.UserError, match=message):
+            tlkeras.split(network("SmallResNet", 16), what)
+
+    def test_a_network_without_cuts_has_no_stages(self):
+        images = keras.Input((8, 8, 3))
+        plain = keras.Model(images, keras.layers.Conv2D(4, 3)(images))
+        assert tlkeras.cuts(plain) == graph.stages(plain) == ()
+        with pytest.raises(errors.UserError, match="at most 0"):
+            tlkeras.split(plain, "stages:1")

@@ -20,6 +20,7 @@ from tlkeras.backbones import base as bases
 from tlkeras.data import batches
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
+from tlkeras.models import graph
 from tlkeras.training import claims
 from tlkeras.training import feature_cache
 from tlkeras.training import phase as one_phase
@@ -107,7 +108,7 @@ class TestStatistics:
         # The first step moves only the head, which begins at zero.
         result = fit(model, phase(top, 1), feed=tiny.feed(16, size=32))
         moved = changed(before, contents(network))
-        cut = classifiers.find_cut(network, top)[0]
+        cut = graph.find_cut(network, top)[0]
         assert result.learning == 18
         assert moved
         assert not [path for path in moved if path.split("/")[0] in cut.below]

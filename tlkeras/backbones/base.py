@@ -111,6 +111,11 @@ class Base(keras.layers.Layer):
         return cls(**config)
 
 
+def is_in(model: keras.Model) -> bool:
+    """Tells whether a model has a base, and so is a classifier of ours."""
+    return any(isinstance(layer, Base) for layer in model.layers)
+
+
 def of(model: keras.Model) -> Base:
     """Returns the base of a classifier; raises ValueError if it has none."""
     for layer in model.layers:

@@ -6,7 +6,7 @@ network. Nothing here imports Keras: names and sizes are checked before that.
 
 import dataclasses
 import difflib
-from typing import Any
+import pathlib
 
 from tlkeras import errors
 
@@ -163,11 +163,11 @@ def _backbone(
     width: int,
     parameters: int,
     *,
+    alpha: float = 0.0,
     smallest_size: int = 0,
     weights: tuple[str, ...] = ("imagenet",),
     origin: str = "",
     sha256: str = "",
-    **arguments: float,
 ) -> Backbone:
     """Returns a backbone; what is not given is that of its family."""
     scaling, smallest_of_family, note = _FAMILIES[family]
@@ -175,7 +175,7 @@ def _backbone(
     if family in _MODULES:
         module = f"tlkeras.backbones.{_MODULES[family]}"
     return Backbone(
-        name="-".join((name, *map(str, arguments.values()))),
+        name=f"{name}-{alpha}" if alpha else name,
         constructor=f"{module}.{name.replace('-', '_')}",
         scaling=scaling,
         default_size=default_size,
@@ -184,18 +184,15 @@ def _backbone(
         parameters=parameters,
         weights=weights,
         family=family,
-        arguments=tuple(arguments.items()),
+        arguments=(("alpha", alpha),) if alpha else (),
         note=note,
         origin=origin,
-        sha256=sha256,
+        # torchvision's file names end in the hash's first digits.
+        sha256=sha256 or pathlib.PurePath(origin).stem.rpartition("-")[2],
     )
 
 
-def _torchvision(file: str, sha256: str) -> dict[str, Any]:
-    """Returns where torchvision has ImageNet weights; their name has a hash."""
-    address = f"https://download.pytorch.org/models/{file}-{sha256}.pth"
-    return {"origin": address, "sha256": sha256}
-
+_TORCHVISION = "https://download.pytorch.org/models/"
 
 # fmt: off
 BACKBONES: tuple[Backbone, ...] = (
@@ -250,22 +247,23 @@ BACKBONES: tuple[Backbone, ...] = (
     _backbone("ConvNeXt", "ConvNeXtXLarge", 224, 2048, 348_147_968),
     _backbone("SmallResNet", "SmallResNet", 32, 128, 304_240, weights=()),
     _backbone("AlexNet", "AlexNet", 224, 4096, 57_003_840,
-              **_torchvision("alexnet-owt", "7be5be79")),
+              origin=_TORCHVISION + "alexnet-owt-7be5be79.pth"),
     _backbone("SqueezeNet", "SqueezeNet1_0", 224, 512, 735_424,
-              **_torchvision("squeezenet1_0", "b66bff10")),
+              origin=_TORCHVISION + "squeezenet1_0-b66bff10.pth"),
     _backbone("SqueezeNet", "SqueezeNet1_1", 224, 512, 722_496,
-              smallest_size=17, **_torchvision("squeezenet1_1", "b8a52dc0")),
+              smallest_size=17,
+              origin=_TORCHVISION + "squeezenet1_1-b8a52dc0.pth"),
     _backbone("SqueezeNetKeras", "SqueezeNet1_1-keras", 227, 512, 722_496,
               origin="https://github.com/rcmalli/keras-squeezenet/releases/download/"
               "v1.0/squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5",
               sha256="17154246284f555591549ac2c83e127abfbf4307dc4b0060fdaa2931d0fa3"
               "8da"),
     _backbone("GoogLeNet", "GoogLeNet", 224, 1024, 5_614_464,
-              **_torchvision("googlenet", "1378be20")),
+              origin=_TORCHVISION + "googlenet-1378be20.pth"),
     _backbone("BasicResNet", "ResNet18", 224, 512, 11_186_112,
-              **_torchvision("resnet18", "f37072fd")),
+              origin=_TORCHVISION + "resnet18-f37072fd.pth"),
     _backbone("BasicResNet", "ResNet34", 224, 512, 21_301_696,
-              **_torchvision("resnet34", "b627a593")),
+              origin=_TORCHVISION + "resnet34-b627a593.pth"),
 )
 # fmt: on
 

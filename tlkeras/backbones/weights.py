@@ -4,10 +4,12 @@ import collections
 import contextlib
 import hashlib
 import importlib
+import json
 import pathlib
 import re
 import socket
 import textwrap
+import zipfile
 from collections.abc import Callable
 
 import h5py
@@ -19,6 +21,7 @@ from tlkeras.backbones import base
 from tlkeras.backbones import catalog
 from tlkeras.backbones import locate
 from tlkeras.backbones import torchvision
+from tlkeras.machine import devices
 from tlkeras.machine import keras_private
 
 # The name of a layer in a file and one of its arrays, in Keras' order.
@@ -48,7 +51,7 @@ def network(
     path = locate.weights(weights)
     if path is not None:
         _load(made, backbone, path)
-        _check_finite(made, path)
+        check_finite(made, f"`weights` {path} hold")
         _scale_as_imagenet(made)
     return made
 
@@ -68,7 +71,7 @@ def classifier(
         rest = torchvision.classifier(made.backbone, torchvision.read(path))
     elif path.suffix == ".keras":
         model = open_model(path)
-        if _base(model):
+        if base.is_in(model):
             head = model.get_layer("head")
             return lambda features: keras.ops.convert_to_numpy(head(features))
         rest = _arrays(model)[len(made.network.weights) :]
@@ -89,21 +92,40 @@ def classifier(
 
 def open_model(path: pathlib.Path) -> keras.Model:
     """Returns the Keras model in `path`; raises `UserError` if it is none."""
+    devices.set_conventions()
     try:
         model = keras.saving.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    # Of a damaged file zipfile, zlib, json and h5py raise what they like.
+    except Exception as error:
+        if keras_private.is_out_of_memory(error):
+            raise
+        saved, ours = _keras_version(path), keras.version()
+        newer = ""
+        if _numbers(saved) > _numbers(ours):
+            newer = f"it was saved by Keras {saved}, this is Keras {ours}: "
         raise errors.UserError(
-            f"{path} cannot be opened as a Keras model: {_line(error)}"
-        ) from None
-    layer = _base(model)
-    if layer:
-        layer.owned_by(model)
+            f"{path} cannot be opened as a Keras model: {newer}{_line(error)}"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise errors.UserError(
+            f"{path} holds no Keras model, but a {type(model).__name__}."
+        )
+    if base.is_in(model):
+        base.of(model).owned_by(model)
     return model
 
 
-def _base(model: keras.Model) -> base.Base | None:
-    bases = (each for each in model.layers if isinstance(each, base.Base))
-    return next(bases, None)
+def _keras_version(path: pathlib.Path) -> str:
+    """Returns which Keras saved a .keras file, '' if it does not say."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("metadata.json"))["keras_version"]
+    except Exception:
+        return ""
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def _construct(
@@ -114,6 +136,7 @@ def _construct(
             f"`image_size` must be at least {backbone.smallest_size} pixels "
             f"for {backbone.name}. Received: {image_size}."
         )
+    devices.set_conventions()
     module, name = backbone.constructor.rsplit(".", 1)
     constructor = getattr(importlib.import_module(module), name)
     return constructor(
@@ -210,14 +233,23 @@ def _load(
         _assign(made, _h5_arrays(made, backbone.name, path), str(path))
 
 
-def _check_finite(made: keras.Model, path: pathlib.Path) -> None:
-    for variable in made.weights:
-        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-            raise errors.UserError(
-                f"`weights` {path} hold NaN or infinity, in layer "
-                f"{variable.path}: the training that made them has diverged. "
-                "Give another file."
-            )
+def check_finite(model: keras.Model, what: str) -> None:
+    """Raises `UserError` that names weights which are NaN or infinite.
+
+    what: how the message begins, with the file that they come from.
+    """
+    broken = [
+        variable.path
+        for variable in model.variables
+        if keras.backend.is_float_dtype(variable.dtype)
+        and not np.isfinite(keras.ops.convert_to_numpy(variable)).all()
+    ]
+    if broken:
+        raise errors.UserError(
+            f"{what} NaN or infinity in {errors.few(broken)}: its training "
+            "diverged, or the file is damaged. Give another file, or train it "
+            "again with a lower learning rate."
+        )
 
 
 def _h5_arrays(
@@ -301,9 +333,9 @@ def _saved_arrays(
     path: pathlib.Path, backbone: catalog.Backbone
 ) -> list[_Array]:
     model = open_model(path)
-    layer = _base(model)
-    if layer is None:
+    if not base.is_in(model):
         return _arrays(model)
+    layer = base.of(model)
     if layer.backbone != backbone.name:
         raise errors.UserError(
             f"`weights` {path} are those of {layer.backbone}. Received: "

@@ -34,6 +34,17 @@ def kind() -> str:
     return keras.distribution.list_devices()[0].partition(":")[0]
 
 
+def set_conventions() -> None:
+    """Sets what the networks here need of Keras, whatever keras.json says.
+
+    That file is shared by all tools of a user. With channels_first another
+    network would be built, or none.
+    """
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+
+
 def has_accelerator() -> bool:
     """Tells whether there is a GPU or a TPU."""
     return kind() != "cpu"

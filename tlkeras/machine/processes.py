@@ -135,16 +135,37 @@ SINGLE = ProcessGroup()
 
 def backend() -> str:
     """Returns the backend that Keras has, or would have when imported."""
+    return _backend()[0]
+
+
+def check_backend() -> str:
+    """Returns what chose the backend, in words.
+
+    Raises `UserError` where Keras would compute on something else than
+    TensorFlow and JAX.
+    """
+    name, origin = _backend()
+    if name not in ("tensorflow", "jax"):
+        raise errors.UserError(
+            f"{origin} must be tensorflow or jax. Received: {name}. The "
+            "environment variable KERAS_BACKEND=tensorflow overrules it."
+        )
+    return origin
+
+
+def _backend() -> tuple[str, str]:
+    """Returns Keras' backend, and what chose it."""
     if "keras" in sys.modules:
-        return sys.modules["keras"].backend.backend()
+        return sys.modules["keras"].backend.backend(), "Keras' backend"
     named = os.environ.get("KERAS_BACKEND")
     if named:
-        return named
+        return named, "the environment variable KERAS_BACKEND"
     home = os.environ.get("KERAS_HOME") or "~/.keras"
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        path = pathlib.Path(home).expanduser() / "keras.json"
-        return json.loads(path.read_text()).get("backend", "tensorflow")
-    return "tensorflow"
+    path = pathlib.Path(home).expanduser() / "keras.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        name = json.loads(path.read_text())["backend"]
+        return str(name), f"`backend` in {path}"
+    return "tensorflow", "Keras' backend"
 
 
 def join(

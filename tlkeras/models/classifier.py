@@ -10,6 +10,7 @@ from tlkeras import errors
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import catalog
 from tlkeras.backbones import weights as weight_sources
+from tlkeras.machine import devices
 from tlkeras.machine import keras_private
 from tlkeras.models import graph
 from tlkeras.settings import config as configs
@@ -70,6 +71,7 @@ def build_classifier(
             f"`precision` must be one of {', '.join(_PRECISIONS)}. Received: "
             f"{precision!r}."
         )
+    devices.set_conventions()
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_policy(precision))
     try:
@@ -101,12 +103,12 @@ def build_base(
     Raises `UserError` for an unknown name, a size too small, or weights that
     cannot be had or do not fit.
     """
-    row = catalog.find(backbone)
-    size = row.default_size if image_size == "auto" else int(image_size)
+    entry = catalog.find(backbone)
+    size = entry.default_size if image_size == "auto" else int(image_size)
     return bases.Base(
-        weight_sources.network(row, size, weights),
-        backbone=row.name,
-        scaling=row.scaling,
+        weight_sources.network(entry, size, weights),
+        backbone=entry.name,
+        scaling=entry.scaling,
         name="base",
     )
 
@@ -192,7 +194,7 @@ def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
     if what == "none":
         _select(base, learns=False)
         return what
-    cut, snapped = find_cut(base.network, what)
+    cut, snapped = graph.find_cut(base.network, what)
     _select(base, learns=True)
     if cut is not None:
         base.parts = functools.partial(graph.split, base.network, cut)
@@ -200,35 +202,6 @@ def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
             if layer.name in cut.below:
                 layer.trainable = False
     return snapped
-
-
-def find_cut(network: keras.Model, what: str) -> tuple[graph.Cut | None, str]:
-    """Returns the highest block cut below `what`, and `what` made exact.
-
-    The cut is None where everything learns.
-    """
-    kind, _, value = what.partition(":")
-    if kind == "all":
-        return None, what
-    if kind == "stages":
-        stages = graph.stages(network)
-        if int(value) > len(stages):
-            raise errors.UserError(
-                f"`unfreeze` stages:N must have N of at most {len(stages)} "
-                f"for {network.name}. Received: {what}."
-            )
-        return stages[-int(value)].begin, what
-    names = [layer.name for layer in network.layers]
-    if value not in names:
-        raise errors.UserError(
-            f"`unfreeze` from:LAYER must name a layer of {network.name}. "
-            f"Received: {what}.{errors.nearest(value, names)}"
-        )
-    below = [cut for cut in graph.block_cuts(network) if value not in cut.below]
-    if not below:
-        return None, "all"
-    first = next(name for name in names if name not in below[-1].below)
-    return below[-1], f"from:{first}"
 
 
 def above(model: keras.Model, cut: graph.Cut | None) -> keras.Model:

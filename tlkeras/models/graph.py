@@ -19,6 +19,7 @@ from typing import Any
 
 import keras
 
+from tlkeras import errors
 from tlkeras.machine import keras_private
 
 _ENDINGS = (
@@ -83,7 +84,19 @@ class Stage:
 def block_cuts(network: keras.Model) -> tuple[Cut, ...]:
     """Returns the block cuts of a functional `network`, lowest first.
 
+    network: a base's own, as `model.get_layer("base").network`. Where it can
+      be divided nowhere, the answer is empty.
+
     Raises ValueError if the network leaves the size of its images open.
+
+    Example:
+        >>> import tlkeras
+        >>> model = tlkeras.build_classifier(
+        ...     5, backbone="SmallResNet", weights="none", image_size=32
+        ... )
+        >>> cuts = tlkeras.cuts(model.get_layer("base").network)
+        >>> cuts[-1].layer, cuts[-1].shapes
+        ('pool', ((128,),))
     """
     for tensor in network.inputs:
         if None in tensor.shape[1:]:
@@ -158,28 +171,77 @@ def stages(network: keras.Model) -> tuple[Stage, ...]:
             first = height
     ends = [group[-1] for group in groups]
     return tuple(
-        Stage(begin, group[-1], tuple(group))
-        for begin, group in zip([None, *ends[:-1]], groups, strict=True)
+        Stage(begin, end, tuple(group))
+        for begin, end, group in zip([None, *ends], ends, groups, strict=False)
     )
 
 
-def split(network: keras.Model, cut: Cut) -> tuple[keras.Model, keras.Model]:
+def find_cut(network: keras.Model, what: str) -> tuple[Cut | None, str]:
+    """Returns the highest block cut below `what`, and `what` made exact.
+
+    what: `all`, `stages:N` (the N topmost stages) or `from:LAYER`. The cut is
+    None where nothing of the network is below.
+
+    Raises `UserError` for a stage or a layer that the network does not have.
+    """
+    kind, _, value = what.partition(":")
+    if kind == "all":
+        return None, what
+    if kind == "stages":
+        known = stages(network)
+        if int(value) > len(known):
+            raise errors.UserError(
+                f"`unfreeze` stages:N must have N of at most {len(known)} "
+                f"for {network.name}. Received: {what}."
+            )
+        return known[-int(value)].begin, what
+    names = [layer.name for layer in network.layers]
+    if value not in names:
+        raise errors.UserError(
+            f"`unfreeze` from:LAYER must name a layer of {network.name}. "
+            f"Received: {what}.{errors.nearest(value, names)}"
+        )
+    below = [cut for cut in block_cuts(network) if value not in cut.below]
+    if not below:
+        return None, "all"
+    first = next(name for name in names if name not in below[-1].below)
+    return below[-1], f"from:{first}"
+
+
+def split(
+    network: keras.Model, cut: Cut | str
+) -> tuple[keras.Model, keras.Model]:
     """Returns the prefix below `cut` and the suffix above it.
 
     They share the network's layers and weights. What the prefix gives, the
     suffix takes: a tensor, or a list where the cut has several. A split adds
     nodes to the layers, so the same one is made only once.
 
+    cut: one of `tlkeras.cuts(network)`, or what the suffix is: `stages:N`, the
+      N topmost stages, or `from:LAYER`, the block with this layer and all
+      above it.
+
+    Raises `UserError` where there is no such stage or layer, or nothing is
+    below it.
+
     Example:
         >>> import tlkeras
-        >>> from tlkeras.models import graph
-        >>> model = tlkeras.load("runs/photos").model
+        >>> model = tlkeras.build_classifier(
+        ...     5, backbone="SmallResNet", weights="none", image_size=32
+        ... )
         >>> network = model.get_layer("base").network
-        >>> stage = graph.stages(network)[-1]
-        >>> prefix, suffix = tlkeras.split(network, stage.begin)
-        >>> suffix(prefix.output).shape == network.output.shape
-        True
+        >>> prefix, suffix = tlkeras.split(network, "stages:1")
+        >>> prefix.output_shape, suffix.output_shape
+        ((None, 16, 16, 64), (None, 128))
     """
+    if isinstance(cut, str):
+        found, _ = find_cut(network, cut)
+        if found is None:
+            raise errors.UserError(
+                f"`cut` {cut} leaves nothing of {network.name} below it. "
+                "tlkeras.cuts(network) lists where it can be divided."
+            )
+        cut = found
     made = _splits.setdefault(network, {})
     if cut.layer not in made:
         several = len(cut.tensors) > 1

@@ -5,7 +5,6 @@ import os
 import pathlib
 
 import keras
-import numpy as np
 
 from tlkeras import errors
 from tlkeras import files
@@ -61,14 +60,15 @@ def save(path: str | os.PathLike, classifier: TrainedModel) -> None:
 def load(path: str | os.PathLike) -> TrainedModel:
     """Returns the classifier in a run directory or a .keras file.
 
-    Raises `UserError` where there is none, where it lacks its metadata, or
-    where one of its weights is NaN or infinite.
+    Raises `UserError` where there is none, where it is damaged, lacks its
+    metadata or is not what they say, or where a weight is NaN or infinite.
     """
     devices.leave_to_keras()
     path = locate.model(path)
     known = metadata.read(path)
     model = weights.open_model(path)
-    _check_finite(model, path)
+    _check_fits(model, known, path)
+    weights.check_finite(model, f"`model` {path} holds")
     return TrainedModel(
         model,
         sources.normal_labels(known.labels),
@@ -76,17 +76,16 @@ def load(path: str | os.PathLike) -> TrainedModel:
     )
 
 
-def _check_finite(model: keras.Model, path: pathlib.Path) -> None:
-    """Raises `UserError` that names the weights that are no numbers."""
-    broken = [
-        variable.path
-        for variable in model.variables
-        if keras.backend.is_float_dtype(variable.dtype)
-        and not np.isfinite(keras.ops.convert_to_numpy(variable)).all()
-    ]
-    if broken:
+def _check_fits(
+    model: keras.Model, known: metadata.Metadata, path: pathlib.Path
+) -> None:
+    """Raises `UserError` where the model is not what its metadata say."""
+    size = known.image_size
+    wanted = ((None, size, size, 3), (None, len(known.labels)))
+    found = (model.input_shape, model.output_shape)
+    if found != wanted or not bases.is_in(model):
         raise errors.UserError(
-            f"`model` {path} holds NaN or infinity in {errors.few(broken)}: "
-            "its training diverged, or the file is damaged. Train it again, "
-            "with a lower learning rate."
+            f"`model` {path} is not what its metadata say: with image_size = "
+            f"{size} and {len(known.labels)} labels a tlkeras model is "
+            f"{wanted[0]} -> {wanted[1]}. Received: {found[0]} -> {found[1]}."
         )

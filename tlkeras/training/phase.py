@@ -310,7 +310,7 @@ def _frozen_cut(model: keras.Model, phase: records.Phase) -> graph.Cut | None:
     """Returns the highest frozen block cut; None is the base's end, or none."""
     if phase.unfreeze in ("none", "all"):
         return None
-    return classifiers.find_cut(bases.of(model).network, phase.unfreeze)[0]
+    return graph.find_cut(bases.of(model).network, phase.unfreeze)[0]
 
 
 @contextlib.contextmanager
