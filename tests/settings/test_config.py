@@ -7,12 +7,14 @@ import sys
 import hypothesis
 import numpy as np
 import pytest
+from conftest import run
 from conftest import small
 from hypothesis import strategies as st
 
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import records
+from tlkeras.data import augment as augmentation
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
 from tlkeras.settings import strategies
@@ -241,47 +243,139 @@ def test_a_flag_may_mend_what_a_file_lacks(tmp_path):
     assert configs.resolve(file, {"head_learning_rate": 1e-2})
 
 
-def test_every_setting_is_read_somewhere():
-    sources = {
-        path: path.read_text() for path in (ROOT / "tlkeras").rglob("*.py")
-    }
-    for name in [*configs.settings(), "phases"]:
-        pattern = re.compile(
-            rf"\b(config|self|trained)\.{name}\b|values\[\"{name}\"\]"
-        )
-        readers = [
-            path.name for path, text in sources.items() if pattern.search(text)
-        ]
-        assert readers, name
+class Recording(configs.Config):
+    """A configuration that knows which of its settings a run has read."""
+
+    read: set[str] = set()
+
+    def __getattribute__(self, name: str) -> object:
+        code = sys._getframe(1).f_code
+        # These go over all settings, whatever they are for.
+        everything = {"to_toml", "anywhere", "_claim", "replace", "__eq__"}
+        if code.co_name not in everything:
+            Recording.read.add(name)
+        return super().__getattribute__(name)
 
 
+def test_every_setting_is_read_by_a_run(photos, tmp_path, no_training):
+    Recording.read.clear()
+    built = small(data=f"folder:{photos}", strategy="fine_tuning")
+    run(Recording(**vars(built)), tmp_path / "run")
+    known = {*configs.settings(), "phases"}
+    by_phases = {name for name in known if strategies.readers(name)}
+    assert known - Recording.read <= by_phases
+
+
+# A value of each setting that a phase may read, other than all below.
+CHANGED = {
+    "head_epochs": 7,
+    "head_learning_rate": 0.05,
+    "unfreeze": "stages:1",
+    "finetune_epochs": 7,
+    "finetune_learning_rate": 2e-5,
+    "epochs": 7,
+    "learning_rate": 0.05,
+    "warmup": 0.5,
+    "patience": 7,
+}
+
+
+def essence(config: configs.Config) -> tuple[records.Phase, ...]:
+    """Returns the phases without what training them does not read."""
+    unread = {"epochs": 0, "learning_rate": 0.0, "warmup": 0.0, "patience": 0}
+    return tuple(
+        dataclasses.replace(phase, **unread)
+        if phase.solver != "adam"
+        else dataclasses.replace(phase, warmup=0.0)
+        if phase.schedule == "constant"
+        else dataclasses.replace(phase, patience=0)
+        for phase in config.strategy_phases().planned
+    )
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("solver", ["auto", "adam", "logistic"])
 @pytest.mark.parametrize("strategy", strategies.NAMES)
-def test_the_strategies_of_a_setting_are_those_that_read_it(strategy):
-    """Changes each setting and sees whether a phase becomes another one."""
-    built = small(strategy=strategy)
-    changed = {
-        "head_epochs": 7,
-        "head_learning_rate": 0.05,
-        "head_solver": "adam",
-        "unfreeze": "stages:1",
-        "finetune_epochs": 7,
-        "finetune_learning_rate": 2e-5,
-        "epochs": 7,
-        "learning_rate": 0.05,
-        "schedule": "constant",
-        "warmup": 0.5,
-        "patience": 7,
+def test_what_a_path_does_not_read_is_said(strategy, solver, head, schedule):
+    """Changes each setting and sees whether the training becomes another."""
+    values = {
+        "strategy": strategy,
+        "head": head,
+        "head_solver": solver,
+        "schedule": schedule,
+        "force_rate": True,
     }
-    limited = {name for name in configs.settings() if strategies.readers(name)}
-    assert limited == {*changed, "force_rate"}
-    planned = built.strategy_phases().planned
-    for name, value in changed.items():
+    try:
+        built = small(**values)
+    except errors.UserError:
+        pytest.skip("these settings contradict each other")
+    for name, value in CHANGED.items():
         other = dataclasses.replace(built, **{name: value})
-        reads = other.strategy_phases().planned != planned
-        assert reads == (strategy in strategies.readers(name)), name
+        reads = essence(other) != essence(built)
         assert bool(configs.unused(other, [name])) != reads, name
+    for name, choices in (
+        ("head_solver", ("adam", "logistic")),
+        ("schedule", ("constant", "cosine")),
+    ):
+        one, other = (
+            dataclasses.replace(built, **{name: choice}).strategy_phases()
+            for choice in choices
+        )
+        reads = one.planned != other.planned
+        assert bool(configs.unused(built, [name])) != reads, name
+    # Adam alone draws dropout, and starts the head somewhere.
+    adam = any(phase.solver == "adam" for phase in essence(built))
+    for name in ("dropout", "head_initializer"):
+        assert bool(configs.unused(built, [name])) != adam
+    assert bool(configs.unused(built, ["head_units"])) == (head == "linear")
+    frozen = any(
+        phase.unfreeze != "all" or phase.batch_norm == "frozen"
+        for phase in essence(built)
+    )
+    assert bool(configs.unused(built, ["feature_cache"])) != frozen
+    always = {
+        *("backbone", "image_size", "resize", "batch_size", "strategy", "seed"),
+        *("l2", "head", "class_weights", "augment", "precision", "split_seed"),
+    }
+    assert configs.unused(built, always) == []
+
+
+@pytest.mark.parametrize("augment", ["none", "flip", "light", "strong"])
+@pytest.mark.parametrize("cache", ["auto", "off", "memory", "disk"])
+def test_what_the_feature_cache_does_not_read_is_said(augment, cache):
+    built = small(strategy="fine_tuning", augment=augment, feature_cache=cache)
+    views = [augmentation.views(augment, seed=0, most=most) for most in (2, 3)]
+    drawn = views[0] != views[1] and cache != "off"
+    assert bool(configs.unused(built, ["cached_views"])) != drawn
+    for name, modes in (
+        ("feature_memory_gb", ("auto", "memory", "disk")),
+        ("feature_cache_gb", ("auto", "disk")),
+    ):
+        assert bool(configs.unused(built, [name])) != (cache in modes)
+
+
+def test_settings_of_strategies_are_not_read_by_phases_of_ones_own():
     phases = configs.build({"phases": [PHASE]})
-    assert len(configs.unused(phases, changed)) == len(changed)
+    assert len(configs.unused(phases, CHANGED)) == len(CHANGED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = " + "[" * 5000 + "]" * 5000,
+        "x = " + "9" * 5001,
+        "dropout = 0x" + "f" * 5001,
+        "batch_size = 0x" + "f" * 5001,
+        "backbone = '" + "x" * 5001 + "'\nseed = 'x'",
+    ],
+)
+def test_what_overwhelms_a_parser_is_one_short_line(tmp_path, text):
+    (tmp_path / "some.toml").write_text(text)
+    with pytest.raises(errors.UserError) as caught:
+        configs.resolve(tmp_path / "some.toml")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
 
 
 def test_recipes_are_found_by_name_even_beside_a_folder_of_that_name(

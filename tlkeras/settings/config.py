@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -352,16 +353,55 @@ def build(values: Mapping[str, Any], origin: str = "") -> Config:
 
 def unused(config: Config, given: Iterable[str]) -> list[str]:
     """Returns a sentence for each setting in `given` that is not read."""
-    way = "[[phases]]" if config.phases else f"strategy {config.strategy}"
-    sentences = []
-    for name in given:
-        readers = strategies.readers(name)
-        if readers and (config.phases or config.strategy not in readers):
-            sentences.append(
-                f"`{name}` has no effect with {way}; it is a setting of "
-                f"{', '.join(readers)}."
-            )
-    return sentences
+    reasons = _unread(config)
+    return [
+        f"`{name}` has no effect with {reasons[name]}."
+        for name in given
+        if name in reasons
+    ]
+
+
+def _unread(config: Config) -> dict[str, str]:
+    """Returns the settings that this run does not read, and why."""
+    phases = config.strategy_phases().planned
+    whole = all(
+        phase.unfreeze == "all" and phase.batch_norm == "training"
+        for phase in phases
+    )
+    solved = all(phase.solver != "adam" for phase in phases)
+    cached = ("cached_views", "feature_memory_gb", "feature_cache_gb")
+    conditions = (
+        (config.head == "linear", "head linear", ("head_units",)),
+        (solved, strategies.SOLVED, ("dropout", "head_initializer")),
+        (
+            config.augment in ("none", "flip"),
+            f"augment {config.augment}",
+            ("cached_views",),
+        ),
+        (whole, "nothing frozen", ("feature_cache", *cached)),
+        (config.feature_cache == "off", "feature_cache off", cached),
+        (
+            config.feature_cache == "memory",
+            "feature_cache memory",
+            ("feature_cache_gb",),
+        ),
+        (
+            not config.data.startswith("tfds:"),
+            "data that is not of tfds:",
+            ("data_dir",),
+        ),
+    )
+    reasons = {
+        name: why for true, why, names in conditions for name in names if true
+    }
+    if not config.phases:
+        return reasons | strategies.unread(config.strategy, vars(config))
+    of_strategies = [name for name in settings() if strategies.readers(name)]
+    return reasons | {
+        name: "[[phases]]; it is a setting of "
+        + ", ".join(strategies.readers(name))
+        for name in of_strategies
+    }
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
@@ -377,9 +417,11 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         return tomllib.loads(
             files.read(path).decode("utf-8-sig", "surrogateescape")
         )
-    except tomllib.TOMLDecodeError as error:
+    # A number of thousands of digits is another ValueError.
+    except (ValueError, RecursionError) as error:
         raise errors.UserError(
-            f"`config` must be a TOML file. Received: {path}: {error}."
+            f"`config` must be a TOML file. Received: {path}: "
+            f"{textwrap.shorten(str(error), 200)}."
         ) from None
     except OSError as error:
         raise errors.UserError(
@@ -494,7 +536,7 @@ def _phases(values: Any, origin: str) -> tuple[records.Phase, ...]:
     if not isinstance(values, list | tuple) or not values:
         raise errors.UserError(
             f"{setting_rules.where(origin)}`phases` must be one [[phases]] "
-            f"table or more. Received: {values!r}."
+            f"table or more. Received: {errors.shown(values)}."
         )
     phases = tuple(
         _phase(each, f"{setting_rules.where(origin)}phase {number}")
@@ -513,7 +555,7 @@ def _phases(values: Any, origin: str) -> tuple[records.Phase, ...]:
 def _phase(values: Any, origin: str) -> records.Phase:
     if not isinstance(values, Mapping):
         raise errors.UserError(
-            f"{origin} must be a table. Received: {values!r}."
+            f"{origin} must be a table. Received: {errors.shown(values)}."
         )
     known = setting_rules.of(records.Phase, _PHASE_RULES)
     for name in values:

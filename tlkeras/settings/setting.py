@@ -118,7 +118,8 @@ def check(setting: Setting, value: Any, origin: str) -> Any:
     if kinds == (str,) and isinstance(value, os.PathLike):
         value = os.fspath(value)
     if float in kinds and type(value) is int:
-        value = float(value)
+        # Beyond a float's range it is out of that of every setting, too.
+        value = float(value) if abs(value) < 1e300 else math.inf
     if type(value) not in kinds:
         raise errors.UserError(_wrong(setting, value, origin))
     if rule.choices and value not in rule.choices:
@@ -142,7 +143,8 @@ def _wrong(setting: Setting, value: object, origin: str) -> str:
     words = [kind, allowed(setting.rule)]
     return (
         f"{where(origin)}`{setting.name}` must be "
-        f"{', '.join(word for word in words if word)}. Received: {value!r}."
+        f"{', '.join(word for word in words if word)}. Received: "
+        f"{errors.shown(value)}."
     )
 
 

@@ -12,6 +12,10 @@ from typing import Any
 
 from tlkeras import records
 
+# Why a setting of Adam's is not read. With head_solver auto it is known only
+# later whether the head can be solved for.
+SOLVED = "a head that is solved for; --head_solver=adam trains it"
+
 # (evidence, results so far) -> the next phase, None at the end. The evidence
 # is the advisor's, None where nobody gathered it.
 NextPhase = Callable[
@@ -224,3 +228,38 @@ def readers(setting: str) -> tuple[str, ...]:
         if setting not in row.fixed
         and any(setting in PHASES[kind].reads for kind in row.phases)
     )
+
+
+def unread(name: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the settings of phases that a strategy does not read, and why.
+
+    values: the settings of a run, by name. What only Adam would read is among
+    them where the head may be solved for.
+    """
+    row = BY_NAME[name]
+    reasons: dict[str, str] = {}
+    read: set[str] = set()
+    for kind, phase in zip(
+        (PHASES[kind] for kind in row.phases),
+        build(name, values).planned,
+        strict=True,
+    ):
+        skipped: dict[str, str] = {}
+        if phase.solver != "adam":
+            skipped |= dict.fromkeys(
+                (kind.epochs, "head_learning_rate", "patience"), SOLVED
+            )
+        elif phase.schedule == "cosine":
+            skipped["patience"] = "schedule cosine"
+        if phase.schedule == "constant" and "schedule" in kind.reads:
+            skipped["warmup"] = "schedule constant"
+        free = set(kind.reads) - set(row.fixed)
+        reasons |= {key: skipped[key] for key in free if key in skipped}
+        read |= free - set(skipped)
+    for setting in {key for kind in PHASES.values() for key in kind.reads}:
+        reasons.setdefault(
+            setting,
+            f"strategy {name}; it is a setting of "
+            f"{', '.join(readers(setting))}",
+        )
+    return {key: why for key, why in reasons.items() if key not in read}
