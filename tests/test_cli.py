@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -711,3 +712,42 @@ def test_a_backend_that_is_not_there_is_one_line(backend, message, tmp_path):
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_removed_working_directory_is_one_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", f'rmdir "{gone}"; "{sys.executable}" -m tlkeras demo'],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "working directory is not there any more" in done.stderr
+
+
+def test_a_workdir_that_tensorflow_cannot_write_to_is_refused_at_once(
+    tmp_path, capfd
+):
+    name = os.fsdecode(bytes(tmp_path) + b"/caf\xe9")
+    for workdir in (name, "/proc/run", str(tmp_path) + "/x" * 2000):
+        words = ["--data=builtin:digits", f"--workdir={workdir}"]
+        assert cli.main(["train", *words]) == 2
+        message = capfd.readouterr().err
+        assert message.count("\n") == 1
+        assert "`workdir`" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_ends_as_ctrl_c_does(monkeypatch, capfd):
+    def ends(values, positional):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    command = dataclasses.replace(cli._COMMANDS["backbones"], run=ends)
+    monkeypatch.setitem(cli._COMMANDS, "backbones", command)
+    assert cli.main(["backbones"]) == 130
+    assert capfd.readouterr().err == "tlkeras: interrupted\n"

@@ -1,6 +1,7 @@
 import csv
 import errno
 import os
+import pathlib
 
 import pytest
 from conftest import tree
@@ -175,3 +176,29 @@ def test_no_cell_is_a_formula_and_all_can_be_read_back(tmp_path):
     assert numbers == ["1", "-2.5", ""]
     assert header[:2] == ["'=cmd|' /C calc'!A0", "'@SUM(A1)"]
     assert header[6:10] == ["''=1", "'" * 3 + "-x", "'quoted'", "a=b"]
+
+
+@pytest.mark.parametrize("check", [files.check_directory, files.check_file])
+def test_a_place_that_takes_nothing_is_refused(check):
+    with pytest.raises(errors.UserError, match="`some` cannot be written"):
+        check("/proc/new", "some")
+
+
+def test_a_path_too_long_for_what_is_in_it_is_refused(tmp_path):
+    deep = pathlib.Path(*[tmp_path, *["x" * 200] * 20])
+    with pytest.raises(errors.UserError, match="`some` must be a path of at"):
+        files.check_directory(deep, "some")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_is_not_utf8_is_refused_for_a_saved_model(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(errors.UserError, match="`some` must be .* in UTF-8"):
+        files.check_utf8(path, "some")
+    files.check_utf8(tmp_path / "café", "some")
+
+
+def test_a_check_leaves_nothing(tmp_path):
+    assert files.check_directory(tmp_path, "some") == tmp_path
+    assert files.check_directory(tmp_path / "a" / "b", "some")
+    assert not list(tmp_path.iterdir())

@@ -1,11 +1,13 @@
 """The command line: parses, calls one function, prints; decides nothing."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import io
 import logging
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from tlkeras.data import sources
 from tlkeras.export import formats
 from tlkeras.machine import keras_private
 from tlkeras.machine import native_messages
+from tlkeras.machine import processes
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
@@ -61,10 +64,14 @@ class _Command:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that `arguments` name and returns the exit status.
 
-    0: done. 2: the user's mistake, told in one line on stderr. 130: Ctrl-C.
+    0: done. 2: the user's mistake, told in one line on stderr. 130: Ctrl-C or
+    SIGTERM.
     141: whoever read the output is gone.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Another thread of a program that calls this cannot handle signals.
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, _interrupt)
     # TensorFlow reads this when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("absl", "tensorflow"):
@@ -73,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        _check_backend()
+        origin = _check_surroundings()
         status = _dispatch(arguments)
         sys.stdout.flush()
         return status
@@ -88,8 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "jax":
             return _fail(
-                "the environment variable KERAS_BACKEND is jax, which is not "
-                "installed: pip install jax.",
+                f"{origin} is jax, which is not installed: pip install jax.",
                 2,
             )
         if not keras_private.is_out_of_memory(error):
@@ -105,14 +111,20 @@ def configuration(values: flags.FlagValues) -> configs.Config:
     return configs.resolve(values.config, _given(values))
 
 
-def _check_backend() -> None:
-    """Raises `UserError` where Keras would compute on something else."""
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if backend not in ("tensorflow", "jax"):
+def _interrupt(number: int, frame: object) -> None:
+    """Ends the work as Ctrl-C does, which keeps what there is."""
+    raise KeyboardInterrupt
+
+
+def _check_surroundings() -> str:
+    """Returns what chose Keras' backend; raises `UserError` if none can be."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
         raise errors.UserError(
-            "the environment variable KERAS_BACKEND must be tensorflow or jax. "
-            f"Received: {backend}."
-        )
+            "the working directory is not there any more. Change to another."
+        ) from None
+    return processes.check_backend()
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -31,6 +31,8 @@ _TEMPORARY = re.compile(r"\.tlkeras-unfinished-[0-9]+-.+")
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _QUOTED_FORMULA = re.compile(r"'+[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Of a directory's path; Linux takes 4,096 with the files in it [bytes].
+_LONGEST_PATH = 3800
 
 # HDF5 and TensorFlow raise errors of their own with these words in them.
 _FULL = tuple(os.strerror(each) for each in (errno.ENOSPC, errno.EDQUOT))
@@ -255,6 +257,12 @@ def check_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
     place does not permit it. It makes nothing.
     """
     place = expand(path).absolute()
+    if len(os.fsencode(place)) > _LONGEST_PATH:
+        raise errors.UserError(
+            f"`{setting}` must be a path of at most {_LONGEST_PATH} bytes, so "
+            "that there is room for the names of files. Received: "
+            f"{len(os.fsencode(place))} of them, {errors.shown(str(place))}"
+        )
     existing = place
     while not os.path.lexists(existing):
         existing = existing.parent
@@ -268,7 +276,26 @@ def check_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
             f"`{setting}` cannot be written: no permission for {existing}. "
             "Choose another place."
         )
+    # Some places, such as /proc, have permissions and take nothing.
+    try:
+        os.rmdir(tempfile.mkdtemp("", temporary_prefix(), existing))
+    except OSError as error:
+        raise errors.UserError(
+            f"`{setting}` cannot be written: {existing}: {error.strerror}. "
+            "Choose another place."
+        ) from None
     return place
+
+
+def check_utf8(path: pathlib.Path, setting: str) -> None:
+    """Raises `UserError` for a path that TensorFlow cannot write to."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise errors.UserError(
+            f"`{setting}` must be a path in UTF-8, because TensorFlow writes "
+            f"the SavedModel there. Received: {errors.shown(str(path))}."
+        ) from None
 
 
 def check_file(path: str | os.PathLike, setting: str) -> pathlib.Path:

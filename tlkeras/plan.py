@@ -308,6 +308,7 @@ def new_directory(path: str | os.PathLike, setting: str) -> pathlib.Path:
     if not path:
         raise errors.UserError(f"`{setting}` must be given: a new directory.")
     directory = files.check_directory(path, setting)
+    files.check_utf8(directory, setting)
     if directory.exists() and files.entries(directory):
         raise errors.UserError(
             f"`{setting}` {directory} is not empty, and nothing is "
@@ -353,6 +354,7 @@ def _claim(
         return _name_directory(config, comparison)
     directory = files.check_directory(workdir, "workdir")
     check_outside_runs(directory, "workdir")
+    files.check_utf8(directory, "workdir")
     if not directory.exists() or not files.entries(directory):
         return directory
     for name, what in (
