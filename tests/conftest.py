@@ -73,6 +73,7 @@ QUICK = (
     "test_api.py::test_files_arrays_and_pictures",
     "test_api.py::test_training_takes_settings_by_name",
     "test_api.py::test_what_is_no_image_is_refused",
+    "test_demo.py::test_its_settings",
     "test_docs.py",
     "test_experiment.py::test_a_run_leaves_what_the_contract_names",
     "test_experiment.py::test_the_report_has_the_keys_of_the_contract",

@@ -29,8 +29,8 @@ _COMMON: dict[str, Any] = {
     "dropout": 0.0,
     # So few images allow a higher rate than photographs: 200 steps in all.
     "finetune_learning_rate": 6e-3,
+    "force_rate": True,
     "learning_rate": 3e-3,
-    "patience": 15,
 }
 # Each has the same few images; their heads are solved, and what is trained has
 # at most 40 epochs of them.
