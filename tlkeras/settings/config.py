@@ -27,6 +27,11 @@ def _setting(default: Any, help: str, **rule: Any) -> Any:
     )
 
 
+# Ranges that several settings have.
+_COUNT: dict[str, Any] = {"low": 1, "high": 100000}
+_RATE: dict[str, Any] = {"low": 0.0, "above": True, "high": 10.0}
+_GIGABYTES: dict[str, Any] = {"low": 0.0, "high": 100000.0}
+_SEED: dict[str, Any] = {"low": 0, "high": 2**31 - 1}
 # Whether a base has that many stages, or that layer, is known when it is built.
 _UNFREEZE: dict[str, Any] = {
     "pattern": r"none|all|stages:[1-9][0-9]*|from:.+",
@@ -104,17 +109,10 @@ class Config:
         0.0, "penalty on the squares of the head's kernels", low=0.0, high=10.0
     )
     head_epochs: int = _setting(
-        50,
-        "epochs of the head's phase, at most",
-        low=1,
-        high=100000,
+        50, "epochs of the head's phase, at most", **_COUNT
     )
     head_learning_rate: float = _setting(
-        1e-3,
-        "Adam's rate in the head's phase",
-        low=0.0,
-        above=True,
-        high=10.0,
+        1e-3, "Adam's rate in the head's phase", **_RATE
     )
     head_solver: str = _setting(
         "auto",
@@ -130,34 +128,19 @@ class Config:
         **_UNFREEZE,
     )
     finetune_epochs: int = _setting(
-        10,
-        "epochs of the fine-tuning phase",
-        low=1,
-        high=100000,
+        10, "epochs of the fine-tuning phase", **_COUNT
     )
     finetune_learning_rate: float = _setting(
-        1e-4,
-        "Adam's highest rate in the fine-tuning phase",
-        low=0.0,
-        above=True,
-        high=10.0,
+        1e-4, "Adam's highest rate in the fine-tuning phase", **_RATE
     )
     force_rate: bool = _setting(
-        False,
-        "allow a fine-tuning rate above a fifth of the head's",
+        False, "allow a fine-tuning rate above a fifth of the head's"
     )
     epochs: int = _setting(
-        50,
-        "epochs of scratch and pretrained_init",
-        low=1,
-        high=100000,
+        50, "epochs of scratch and pretrained_init", **_COUNT
     )
     learning_rate: float = _setting(
-        1e-3,
-        "Adam's highest rate in scratch and pretrained_init",
-        low=0.0,
-        above=True,
-        high=10.0,
+        1e-3, "Adam's highest rate in scratch and pretrained_init", **_RATE
     )
     schedule: str = _setting(
         "cosine",
@@ -165,17 +148,13 @@ class Config:
         choices=("cosine", "constant"),
     )
     warmup: float = _setting(
-        0.1,
-        "share of the steps in which cosine warms up",
-        low=0.0,
-        high=0.9,
+        0.1, "share of the steps in which cosine warms up", low=0.0, high=0.9
     )
     patience: int = _setting(
         5,
         "epochs without better validation after which a phase at a constant "
         "rate ends; cosine runs to its end",
-        low=1,
-        high=100000,
+        **_COUNT,
     )
     class_weights: str = _setting(
         "none",
@@ -212,15 +191,13 @@ class Config:
     feature_memory_gb: float = _setting(
         2.0,
         "gigabytes of activations that a phase may hold in memory",
-        low=0.0,
-        high=100000.0,
+        **_GIGABYTES,
     )
     feature_cache_gb: float = _setting(
         20.0,
         "gigabytes of activations in cache_dir; what was not used for longest "
         "goes first",
-        low=0.0,
-        high=100000.0,
+        **_GIGABYTES,
     )
     on_bad_image: str = _setting(
         "skip",
@@ -237,8 +214,7 @@ class Config:
     image_store_gb: float = _setting(
         8.0,
         "gigabytes of disk for decoded images; beyond it each epoch decodes",
-        low=0.0,
-        high=100000.0,
+        **_GIGABYTES,
     )
     cache_dir: str = _setting(
         "",
@@ -251,10 +227,10 @@ class Config:
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     seed: int = _setting(
-        0, "fixes initialisation, order and augmentation", low=0, high=2**31 - 1
+        0, "fixes initialisation, order and augmentation", **_SEED
     )
     split_seed: int = _setting(
-        0, "fixes which image is in which split", low=0, high=2**31 - 1
+        0, "fixes which image is in which split", **_SEED
     )
     tensorboard: bool = _setting(
         False, "write event files for TensorBoard into the run directory"
@@ -522,12 +498,12 @@ def _check_all(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
 _PHASE_RULES = {
     "name": setting_rules.Rule(),
     "unfreeze": setting_rules.Rule(**_UNFREEZE),
-    "epochs": setting_rules.Rule(low=1, high=100000),
-    "learning_rate": setting_rules.Rule(low=0.0, above=True, high=10.0),
+    "epochs": setting_rules.Rule(**_COUNT),
+    "learning_rate": setting_rules.Rule(**_RATE),
     "batch_norm": setting_rules.Rule(choices=("frozen", "training")),
     "schedule": setting_rules.Rule(choices=("constant", "cosine")),
     "warmup": setting_rules.Rule(low=0.0, high=0.9),
-    "patience": setting_rules.Rule(low=1, high=100000),
+    "patience": setting_rules.Rule(**_COUNT),
     "solver": setting_rules.Rule(choices=("adam", "logistic")),
 }
 
