@@ -104,7 +104,7 @@ def _whole(values: Mapping[str, Any], row: Row) -> records.Phase:
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class PhaseKind:
     """A kind of phase.
 
     build: (settings, strategy) -> the phase. epochs: the setting that says how
@@ -124,13 +124,13 @@ class Kind:
 
 
 PHASES = {
-    "head": Kind(
+    "head": PhaseKind(
         _head,
         "head_epochs",
         ("head_learning_rate", "head_solver", "patience"),
         trains_base=False,
     ),
-    "finetune": Kind(
+    "finetune": PhaseKind(
         _finetune,
         "finetune_epochs",
         (
@@ -142,7 +142,7 @@ PHASES = {
             "patience",
         ),
     ),
-    "whole": Kind(
+    "whole": PhaseKind(
         _whole, "epochs", ("learning_rate", "schedule", "warmup", "patience")
     ),
 }

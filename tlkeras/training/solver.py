@@ -17,7 +17,7 @@ _FOLDS = 3
 # Largest slope of the mean loss that counts as solved [nats].
 _TOLERANCE = 1e-5
 _ITERATIONS = 1000
-# Solutions that are remembered: those of a comparison's ways are the same one.
+# Solutions that are remembered: the strategies of a comparison share one.
 _REMEMBERED = 4
 _solutions: dict[bytes, "Solution"] = {}
 
