@@ -34,7 +34,7 @@ def shown(*planned: records.Phase, terminal: bool = False):
     """Returns a Progress, and a function to what it has written."""
     stream = io.StringIO()
     console = rich.console.Console(
-        file=stream, force_terminal=terminal, width=120, highlight=False
+        file=stream, force_terminal=terminal, width=200, highlight=False
     )
     return progress.Progress(planned, console=console), stream.getvalue
 
@@ -110,7 +110,7 @@ class TestLines:
                 )
             ),
             "phase head: at its limit after 4 epochs, 12.3 s; best epoch 3 "
-            "with 90.0 %",
+            "with 90.0 % (0.3000)",
         ]
         assert max(map(len, text().splitlines())) < 120
 
@@ -210,17 +210,17 @@ class TestEnds:
             (
                 {"improved": True},
                 BEFORE,
-                "with 90.0 %, better than before (80.0 %)",
+                "with 90.0 % (0.3000), better than 80.0 % (0.5000)",
             ),
             (
                 {},
                 BEFORE,
-                "within the error of before (80.0 %): kept",
+                "within the error of 80.0 % (0.5000): kept",
             ),
             (
                 {"rolled_back": True},
                 BEFORE,
-                "no better than before (80.0 %): rolled back",
+                "no better than 80.0 % (0.5000): rolled back",
             ),
             (
                 {"stopped": "diverged", "epochs": 0, "best_epoch": 0},

@@ -173,15 +173,13 @@ class Progress:
         found = "no epoch to keep: the weights of its start stay"
         if result.best_epoch:
             found = (
-                f"best epoch {result.best_epoch} with "
-                f"{100 * result.score.accuracy:.1f} %"
+                f"best epoch {result.best_epoch} with {_score(result.score)}"
             )
             if before is not None:
-                found += f", {_against(result)} before "
-                found += f"({100 * before.accuracy:.1f} %)"
+                found += f", {_against(result)} {_score(before)}"
                 found += ": rolled back" if result.rolled_back else ": kept"
         if result.stopped == "solved":
-            found = f"validation {100 * result.score.accuracy:.1f} %"
+            found = f"validation {_score(result.score)}"
         else:
             why += f" after {_epochs(result.epochs)}"
         self.say(
@@ -245,6 +243,10 @@ def _cached_text(views: int, layer: str) -> str:
 
 def _epochs(count: int) -> str:
     return f"{count} epoch{'' if count == 1 else 's'}"
+
+
+def _score(score: records.Score) -> str:
+    return f"{100 * score.accuracy:.1f} % ({score.cross_entropy:.4f})"
 
 
 def _against(result: records.PhaseResult) -> str:

@@ -124,6 +124,23 @@ def test_the_advice_is_what_to_take(member):
     assert "and it is the cheapest of these" in comparison.conclusion(found)
 
 
+def test_who_is_better_on_the_test_images_is_as_good(member):
+    members = [
+        member(name, seed, accuracy, validation=validation, seconds=seconds)
+        for seed in range(2)
+        for name, accuracy, validation, seconds in (
+            ("whole", 0.6, 0.9, 20.0),
+            ("head", 0.9, 0.8, 2.0),
+        )
+    ]
+    found = told(members, ("whole", "head"), 2)
+    row = found["ways"][1]
+    assert row["against_leader"]["p_images"] < ranking.CLAIMED
+    assert row["against_leader"]["behind"] < 0
+    assert row["as_good"]
+    assert found["cheapest_as_good"] == "head"
+
+
 def test_why_seeds_are_in_the_way_is_said(member):
     members = [member("whole", seed, 0.9) for seed in range(2)]
     members += [member("head", 0, 0.85), member("head", 1, 0.55)]

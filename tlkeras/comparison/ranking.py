@@ -226,11 +226,15 @@ def report(
             row["against_leader"] = against[candidate.name]
             # What cannot be claimed to be worse is not as good yet: neither
             # with one seed, nor where the images alone speak against it, nor
-            # what was dropped because it was worse.
+            # what was dropped because it was worse. Where they speak for it, it
+            # is at least as good.
             row["as_good"] = (
                 seeds > 1
                 and not row["dropped"]
-                and against[candidate.name]["p_images"] >= CLAIMED
+                and (
+                    against[candidate.name]["p_images"] >= CLAIMED
+                    or against[candidate.name]["behind"] < 0
+                )
             )
         rows.append(row)
     return {

@@ -74,7 +74,9 @@ def conclusion(report: Mapping[str, Any]) -> str:
             f"Take {leader}: it is best on the validation images, and no "
             f"other strategy is as good on the test images.{dropped}"
         )
-    same = f"the test images do not tell it from {', '.join(equal)}"
+    same = (
+        f"the test images do not show it to be better than {', '.join(equal)}"
+    )
     if cheapest == leader:
         return (
             f"Take {leader}: it is best on the validation images, {same}, and "
