@@ -264,7 +264,7 @@ def tlkeras_process(tmp_path_factory):
             env=environment(TMPDIR=str(temporary)),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=400,
             **options,
         )
         process.left = tree(temporary)

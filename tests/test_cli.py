@@ -576,7 +576,7 @@ def test_kill_and_ctrl_c(photos, tmp_path):
     assert "going on behind phase head" in printed
     assert "phase head" not in printed.replace("going on behind phase head", "")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert (process.returncode, err) == (130, "")
     assert "interrupted: this is the best so far" in out
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -603,7 +603,7 @@ def test_ctrl_c_while_images_are_read_leaves_nothing(tmp_path):
         time.sleep(0.05)
     time.sleep(2)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert (process.returncode, out) == (130, "")
     assert err == "tlkeras: interrupted\n"
     assert not tree(tmp_path)

@@ -131,7 +131,7 @@ class TestFiles:
         save(broken, tmp_path / name)
         message = told(SMALL, tmp_path / name)
         assert name in message
-        assert "NaN or infinity, in layer stage2_block1_1_conv/" in message
+        assert "NaN or infinity in stage2_block1_1_conv/" in message
 
     def test_names_in_several_pieces(self, base, tmp_path):
         # So Keras writes a list of over 64 kB.
