@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -138,11 +139,13 @@ def _write_elsewhere(
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory() as place:
         model = pathlib.Path(place, "model.keras")
+        # The command writes into no run, so what it wrote is moved there.
+        output = pathlib.Path(place, "saved_model")
         saving.save(model, classifier)
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "tlkeras", "export"),
-                *(f"--model={model}", f"--output={directory}"),
+                *(f"--model={model}", f"--output={output}"),
             ],
             env={
                 **os.environ,
@@ -155,12 +158,13 @@ def _write_elsewhere(
             text=True,
             errors="backslashreplace",
         )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise ExportError(
-            "the TensorFlow process that writes the SavedModel ended with "
-            f"status {done.returncode}: {lines[-1]}"
-        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["it said nothing"]
+            raise ExportError(
+                "the TensorFlow process that writes the SavedModel ended with "
+                f"status {done.returncode}: {lines[-1]}"
+            )
+        shutil.move(output, directory)
 
 
 def _verify(
