@@ -3,6 +3,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import tomllib
 import warnings
 
@@ -18,9 +19,11 @@ from conftest import write_digits
 from tlkeras import cli
 from tlkeras import errors
 from tlkeras import experiment
+from tlkeras import files
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras import records
+from tlkeras import run_directory
 from tlkeras.data import batches
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
@@ -228,6 +231,47 @@ def test_a_run_that_failed_in_its_first_phase_leaves_nothing(
             experiment.run(made, progress=quiet)
         assert quiet.bar is None
     assert list(tree(tmp_path)) == [str(tmp_path / "there")]
+
+
+@pytest.mark.parametrize(
+    "error", [errors.UserError("no"), KeyboardInterrupt(), RuntimeError()]
+)
+def test_what_a_person_put_beside_a_run_meanwhile_stays(
+    trained, tmp_path, error
+):
+    """All that stands there before a phase ends goes, and nothing else."""
+    directory = tmp_path / "new" / "run"
+    theirs = (
+        "notes.txt",
+        "photos/a/1.png",
+        ".hidden",
+        "labels.txt~",
+        "tensorboard/notes.txt",
+        "saved_model/1/mine.pb",
+        "empty",
+    )
+    quiet = progress.Progress(quiet=True)
+    with pytest.raises(type(error)):
+        with run_directory.undo_on_error(directory, quiet):
+            for name in FILES - {"report.json", "report.html", "saved_model"}:
+                shutil.copy(trained.directory / name, directory)
+            for name in ("budget.json", plan.COMPARISON):
+                (directory / name).touch()
+            events = directory / "tensorboard" / "head" / "train"
+            events.mkdir(parents=True)
+            (events / "events.out.tfevents.1.host").touch()
+            (directory / f"{files.temporary_prefix()}trial").mkdir()
+            for name in theirs:
+                (directory / name).parent.mkdir(parents=True, exist_ok=True)
+                (directory / name).touch()
+            raise error
+    left = [
+        path.relative_to(directory)
+        for path in directory.rglob("*")
+        if path.is_file()
+    ]
+    assert sorted(map(str, left)) == sorted(theirs)
+    assert not (directory / "tensorboard" / "head").exists()
 
 
 def test_a_config_left_by_a_kill_in_the_first_phase_confuses_nobody(

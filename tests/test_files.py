@@ -40,9 +40,23 @@ def test_a_directory_replaces_a_directory(tmp_path):
     for content in ("first", "second"):
         with files.replacing(tmp_path / "out") as temporary:
             temporary.mkdir()
-            (temporary / content).touch()
+            (temporary / "a.txt").write_text(content)
     assert os.listdir(tmp_path) == ["out"]
-    assert os.listdir(tmp_path / "out") == ["second"]
+    assert os.listdir(tmp_path / "out") == ["a.txt"]
+    assert (tmp_path / "out" / "a.txt").read_text() == "second"
+
+
+def test_a_directory_that_somebody_wrote_to_meanwhile_stays(tmp_path):
+    with pytest.raises(errors.UserError, match="out holds theirs.txt"):
+        with files.replacing(tmp_path / "out") as temporary:
+            temporary.mkdir()
+            (temporary / "a.txt").touch()
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "theirs.txt").touch()
+    assert list(tree(tmp_path)) == [
+        str(tmp_path / "out"),
+        str(tmp_path / "out" / "theirs.txt"),
+    ]
 
 
 def test_a_file_never_replaces_a_directory(tmp_path):

@@ -95,6 +95,15 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         try:
             yield temporary
             if temporary.is_dir() and path.is_dir():
+                # Nobody else's file goes, though it came there meanwhile.
+                if strange := {each.name for each in entries(path)} - {
+                    each.name for each in temporary.iterdir()
+                }:
+                    raise errors.UserError(
+                        f"{path} holds {errors.few(sorted(strange))}, which is "
+                        "not of this program, and nothing is removed. Choose "
+                        "another place."
+                    )
                 # A directory is replaced only where it is empty.
                 old = path.with_name(f"{temporary_prefix()}old-{path.name}")
                 os.replace(path, old)

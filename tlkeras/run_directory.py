@@ -30,6 +30,25 @@ from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
 
 _REPORT = "report.json"
+# What a run or a comparison writes before a phase of it has ended, and what
+# the copy of a member is; a folder goes where it is then empty. A person may
+# put other files beside them at any time, so nothing else is removed.
+_WRITTEN = (
+    "budget.json",
+    plans.COMPARISON,
+    "config.toml",
+    "environment.json",
+    "history.csv",
+    "images.csv",
+    "labels.txt",
+    "model.keras",
+    "predictions.csv",
+    "skipped.csv",
+    "tensorboard/*/*/events.out.tfevents.*",
+    "tensorboard/*/*/",
+    "tensorboard/*/",
+    "tensorboard/",
+)
 # How many mistakes are shown.
 _MISTAKES = 24
 
@@ -65,7 +84,7 @@ def undo_on_error(
     *,
     ended: Callable[[pathlib.Path], bool] = ended,
 ) -> Iterator[None]:
-    """Makes `directory`; if the block raises, leaves all as it was.
+    """Makes `directory`; if the block raises, removes what it wrote there.
 
     ended: whether the directory holds something that is worth keeping.
 
@@ -74,7 +93,7 @@ def undo_on_error(
     """
     with files.directory(directory), files.alone(directory):
         files.remove_unfinished(directory)
-        before = set(directory.iterdir())
+        before = _written(directory)
         try:
             with batches.user_errors():
                 yield
@@ -83,12 +102,20 @@ def undo_on_error(
                 # It is finished, and the checkpoint was to be removed.
                 checkpoint.remove(directory)
             elif not ended(directory):
-                for path in set(directory.iterdir()) - before:
-                    files.remove(path)
+                files.remove_unfinished(directory)
+                for path in _written(directory):
+                    if path not in before:
+                        with contextlib.suppress(OSError):
+                            path.rmdir() if path.is_dir() else path.unlink()
             raise
         finally:
             # A terminal shows no cursor beside a bar.
             progress.end()
+
+
+def _written(directory: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what of `_WRITTEN` is there, what a folder holds before it."""
+    return [path for name in _WRITTEN for path in directory.glob(name)]
 
 
 def write_config(plan: plans.Plan) -> None:
