@@ -216,3 +216,17 @@ def test_a_check_leaves_nothing(tmp_path):
     assert files.check_directory(tmp_path, "some") == tmp_path
     assert files.check_directory(tmp_path / "a" / "b", "some")
     assert not list(tmp_path.iterdir())
+
+
+def test_no_more_is_read_than_is_allowed(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"1234")
+    assert files.read(path, most=4) == b"1234"
+    with pytest.raises(OSError, match="larger than 3 bytes"):
+        files.read(path, most=3)
+    # A file with holes takes no room on the disk.
+    os.truncate(path, files.LARGEST + 1)
+    with pytest.raises(OSError, match="larger than 1,073,741,824 bytes"):
+        files.read(path)
+    with pytest.raises(errors.UserError, match="a is damaged: larger than"):
+        files.read_json(path)

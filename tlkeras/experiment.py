@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import tempfile
@@ -354,15 +355,22 @@ def _settings_digests(plan: plans.Plan) -> dict[str, str]:
         configs.decisive(plan.config), data="", data_dir="", weights=""
     )
     file = locate.weights(plan.config.weights)
+    weights = _digest(b"")
+    if file is not None:
+        with file.open("rb") as stream:
+            weights = hashlib.file_digest(stream, _blake).hexdigest()
     return {
         "settings": _digest(configs.to_toml(config).encode()),
-        "weights": _digest(file.read_bytes() if file is not None else b""),
+        "weights": weights,
         "versions": _digest(repr(devices.versions()).encode()),
     }
 
 
+_blake = functools.partial(hashlib.blake2b, digest_size=16)
+
+
 def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    return _blake(data).hexdigest()
 
 
 def _storage(plan: plans.Plan) -> row_store.Storage:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import IO
+from typing import Any
 
 from tlkeras import errors
 
@@ -31,6 +32,11 @@ _TEMPORARY = re.compile(r"\.tlkeras-unfinished-[0-9]+-.+")
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _QUOTED_FORMULA = re.compile(r"'+[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Of what is read whole: RGB of 16 bits for each of the most pixels that an
+# image may have, and a table of ten million images [bytes].
+LARGEST = 1 << 30
+# Of settings, and of what a model or a run says of itself [bytes].
+LARGEST_SETTINGS = 1 << 24
 # Of a directory's path; Linux takes 4,096 with the files in it [bytes].
 _LONGEST_PATH = 3800
 
@@ -56,20 +62,38 @@ def expand(text: str | os.PathLike) -> pathlib.Path:
     return found
 
 
-def read(path: str | os.PathLike) -> bytes:
-    """Returns the content of a regular file.
+def read(path: str | os.PathLike, *, most: int = LARGEST) -> bytes:
+    """Returns the content of a regular file of at most `most` bytes.
 
-    Raises `OSError` where there is none: to open a pipe waits for ever, and a
-    device has no end.
+    Raises `OSError` where there is none: to open a pipe waits for ever, a
+    device has no end, and a file with holes may be larger than any memory.
     """
 
     def at_once(path: str | os.PathLike, flags: int) -> int:
         return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
     with open(path, "rb", opener=at_once) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"larger than {most:,} bytes", path)
         return stream.read()
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Returns what `write_json` wrote to `path`.
+
+    Raises `UserError` where it is something else by now.
+    """
+    try:
+        return json.loads(read(path, most=LARGEST_SETTINGS))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", "") or "it is no JSON"
+        raise errors.UserError(
+            f"{path} is damaged: {reason}. Choose another directory, or remove "
+            "it."
+        ) from None
 
 
 def temporary_prefix() -> str:

@@ -35,6 +35,11 @@ def weights(setting: str) -> pathlib.Path | None:
                 f"{path}, which holds no {MODEL}."
             )
         return path / MODEL
+    if not path.is_file():
+        raise errors.UserError(
+            "`weights` must be a regular file or the directory of an earlier "
+            f"run. Received: {path}, which is neither."
+        )
     if path.suffix not in (".h5", ".keras", *TORCH):
         raise errors.UserError(
             "`weights` must be a file of kind .h5, .weights.h5, .keras or "
@@ -73,7 +78,8 @@ def model(setting: str | os.PathLike) -> pathlib.Path:
     given = files.expand(setting)
     found = given / MODEL if given.is_dir() else given
     if not found.is_file():
-        what = f"holds no {MODEL}" if given.is_dir() else "does not exist"
+        what = "is no regular file" if given.exists() else "does not exist"
+        what = f"holds no {MODEL}" if given.is_dir() else what
         raise errors.UserError(
             "`model` must be the directory of a finished run or a .keras "
             f"file. Received: {given}, which {what}."

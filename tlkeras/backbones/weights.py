@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras.backbones import base
 from tlkeras.backbones import catalog
 from tlkeras.backbones import locate
@@ -94,6 +95,7 @@ def open_model(path: pathlib.Path) -> keras.Model:
     """Returns the Keras model in `path`; raises `UserError` if it is none."""
     devices.set_conventions()
     try:
+        _check_sizes(path)
         model = keras.saving.load_model(path, compile=False)
     # Of a damaged file zipfile, zlib, json and h5py raise what they like.
     except Exception as error:
@@ -113,6 +115,18 @@ def open_model(path: pathlib.Path) -> keras.Model:
     if base.is_in(model):
         base.of(model).owned_by(model)
     return model
+
+
+def _check_sizes(path: pathlib.Path) -> None:
+    """Raises ValueError for text that fills any memory when it is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name, size = member.filename, member.file_size
+            if name.endswith(".json") and size > files.LARGEST_SETTINGS:
+                raise ValueError(
+                    f"{name} has {size:,} bytes; at most "
+                    f"{files.LARGEST_SETTINGS:,} are allowed."
+                )
 
 
 def _keras_version(path: pathlib.Path) -> str:

@@ -134,7 +134,7 @@ def _seconds_of_members(directory: pathlib.Path) -> float:
     for member in directory.glob("members/*"):
         report = member / "report.json"
         if report.exists():
-            seconds += json.loads(report.read_text("utf-8"))["seconds"]
+            seconds += files.read_json(report)["seconds"]
             # A kill may have come between the report and this.
             checkpoint.remove(member)
         else:
@@ -153,9 +153,8 @@ def _claim(
     wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
     wanted["images"] = datasets.digest(data)
     if path.exists():
-        try:
-            earlier = dict(json.loads(path.read_text("utf-8")))
-        except ValueError:
+        earlier = files.read_json(path)
+        if not isinstance(earlier, dict):
             earlier = {}
         changed = {name for name in wanted if earlier.get(name) != wanted[name]}
         what = f"with other settings ({', '.join(sorted(changed))})"
@@ -234,7 +233,7 @@ def _epochs(
             for name in settings.names
         }
         files.write_json(path, paced)
-    kept = json.loads(path.read_text("utf-8"))
+    kept = files.read_json(path)
     return {name: tuple(kept[name]) for name in settings.names}
 
 

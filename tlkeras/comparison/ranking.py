@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import functools
-import json
+import io
 import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras import errors
+from tlkeras import files
 from tlkeras import records
 from tlkeras.comparison import significance
 from tlkeras.models import task as tasks
@@ -97,23 +99,19 @@ class Candidate:
 
 def load(directory: pathlib.Path, name: str, seed: int) -> Member:
     """Returns what a member left in its directory."""
-    report = json.loads((directory / "report.json").read_text("utf-8"))
+    report = files.read_json(directory / "report.json")
     right: dict[str, list[bool]] = {"validation": [], "test": []}
     is_right = tasks.SINGLE_LABEL.right
-    with (directory / "predictions.csv").open(
-        encoding="utf-8", errors="surrogateescape", newline=""
-    ) as stream:
-        for image in csv.DictReader(stream):
-            answered = is_right(image["label"], image["true_label"])
-            right[image["split"]].append(bool(answered))
-    with (directory / "history.csv").open(encoding="utf-8") as stream:
-        history = tuple(
-            {
-                column: float(epoch[column])
-                for column in ("seconds", "validation_accuracy")
-            }
-            for epoch in csv.DictReader(stream)
-        )
+    for image in _rows(directory / "predictions.csv"):
+        answered = is_right(image["label"], image["true_label"])
+        right[image["split"]].append(bool(answered))
+    history = tuple(
+        {
+            column: float(epoch[column])
+            for column in ("seconds", "validation_accuracy")
+        }
+        for epoch in _rows(directory / "history.csv")
+    )
     return Member(
         name,
         seed,
@@ -122,6 +120,17 @@ def load(directory: pathlib.Path, name: str, seed: int) -> Member:
         {split: np.array(answers) for split, answers in right.items()},
         history,
     )
+
+
+def _rows(path: pathlib.Path) -> csv.DictReader:
+    try:
+        text = files.read(path).decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise errors.UserError(
+            f"{path} cannot be read: {error.strerror}. Remove its directory: "
+            "then it is made again."
+        ) from None
+    return csv.DictReader(io.StringIO(text, newline=""))
 
 
 def losers(

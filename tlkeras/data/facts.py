@@ -190,6 +190,9 @@ def _use(
     kept, and the caller goes on.
     """
     path = pathlib.Path(directory, _FILE)
+    # To open a pipe waits for ever.
+    if path.exists() and not path.is_file():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(sqlite3.connect(path, timeout=10)) as database:

@@ -32,6 +32,8 @@ _PARTING = 30
 _MESSAGE = 1000
 # What JAX asks the launchers that it knows, if nobody has given it.
 _AUTO = "auto"
+# Of keras.json [bytes].
+_LARGEST_SETTINGS = 1 << 20
 _BY_HAND = (
     "Give --coordinator=HOST:PORT with --num_processes and --process_id, or "
     "--coordinator=HOST:PORT,HOST:PORT with the addresses of all."
@@ -144,6 +146,16 @@ def check_backend() -> str:
     Raises `UserError` where Keras would compute on something else than
     TensorFlow and JAX.
     """
+    path = _settings_of_keras()
+    # Keras opens it, too: a pipe for ever, and whatever its size.
+    if path.exists() and not (
+        path.is_file() and path.stat().st_size <= _LARGEST_SETTINGS
+    ):
+        raise errors.UserError(
+            f"{path}, the settings of Keras, must be a regular file of at most "
+            f"{_LARGEST_SETTINGS:,} bytes. Remove it, or set the environment "
+            "variable KERAS_HOME to another directory."
+        )
     name, origin = _backend()
     if name not in ("tensorflow", "jax"):
         raise errors.UserError(
@@ -160,12 +172,16 @@ def _backend() -> tuple[str, str]:
     named = os.environ.get("KERAS_BACKEND")
     if named:
         return named, "the environment variable KERAS_BACKEND"
-    home = os.environ.get("KERAS_HOME") or "~/.keras"
-    path = pathlib.Path(home).expanduser() / "keras.json"
+    path = _settings_of_keras()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         name = json.loads(path.read_text())["backend"]
         return str(name), f"`backend` in {path}"
     return "tensorflow", "Keras' backend"
+
+
+def _settings_of_keras() -> pathlib.Path:
+    home = os.environ.get("KERAS_HOME") or "~/.keras"
+    return pathlib.Path(os.path.expanduser(home), "keras.json")
 
 
 def join(

@@ -10,6 +10,7 @@ import zipfile
 from typing import Any
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
 
@@ -73,6 +74,9 @@ def read(path: str | os.PathLike) -> Metadata:
 
 def _member(path: str | os.PathLike, name: str) -> Any:
     with zipfile.ZipFile(path) as archive:
+        # What takes a few bytes in an archive may fill any memory.
+        if archive.getinfo(name).file_size > files.LARGEST_SETTINGS:
+            raise ValueError
         return json.loads(archive.read(name))
 
 

@@ -7,6 +7,7 @@ stands.
 import collections
 import csv
 import dataclasses
+import io
 import os
 import pathlib
 from collections.abc import Mapping
@@ -64,13 +65,11 @@ def read(model: str | os.PathLike) -> UsedImages | None:
     if not path.exists():
         return None
     try:
-        with path.open(
-            encoding="utf-8", errors="surrogateescape", newline=""
-        ) as stream:
-            rows = [
-                [files.cell_text(cell) for cell in row]
-                for row in csv.reader(stream)
-            ]
+        text = files.read(path).decode("utf-8", "surrogateescape")
+        rows = [
+            [files.cell_text(cell) for cell in row]
+            for row in csv.reader(io.StringIO(text, newline=""))
+        ]
     except (OSError, csv.Error):
         rows = []
     known = all(len(row) == 4 and row[2] in _ORDER for row in rows[1:])

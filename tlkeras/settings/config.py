@@ -391,7 +391,9 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     try:
         # Paths need not be UTF-8; `files.write_text` writes them the same way.
         return tomllib.loads(
-            files.read(path).decode("utf-8-sig", "surrogateescape")
+            files.read(path, most=files.LARGEST_SETTINGS).decode(
+                "utf-8-sig", "surrogateescape"
+            )
         )
     # A number of thousands of digits is another ValueError.
     except (ValueError, RecursionError) as error:

@@ -57,7 +57,7 @@ def share(
     broadcast: returns to all processes what the main one gave it.
     """
     path = pathlib.Path(directory, _NAME)
-    saved = broadcast(path.read_bytes() if path.exists() else b"")
+    saved = broadcast(path.read_bytes() if exists(directory) else b"")
     if saved and not path.exists():
         path.write_bytes(saved)
 
@@ -110,6 +110,8 @@ def seconds(directory: str | os.PathLike) -> float:
 
     0 without any; of a damaged file, which `load` refuses.
     """
+    if not exists(directory):
+        return 0.0
     try:
         with np.load(pathlib.Path(directory, _NAME)) as saved:
             phases = json.loads(str(saved["content"]))["phases"]

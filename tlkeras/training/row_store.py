@@ -130,7 +130,8 @@ class Table:
         """Takes in the parts that are there and sound; removes damaged ones."""
         with contextlib.suppress(FileNotFoundError):
             for path in sorted(self.directory.glob(f"*{_SUFFIX}")):
-                if path in self.parts:
+                # To open a pipe waits for ever.
+                if path in self.parts or not path.is_file():
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     part = _part(path)
