@@ -290,6 +290,23 @@ def test_the_remedy_of_every_defect(checked, sick, tmp_path):
         assert row["label"] == pathlib.Path(row["path"]).parent.name
 
 
+def test_the_remedy_has_the_classes_of_the_folder(tmp_path):
+    """Also where their names differ in what sources take off."""
+    root, place = tmp_path / "x", tmp_path / "fixed.csv"
+    names = ("=a", "a", "a ", " a", "cafe\u0301", "caf\xe9", "'b", "-1", 'c,"d')
+    contents: dict[str, bytes] = {}
+    for number, name in enumerate(names):
+        contents |= clean(name, 100 * number)
+    pictures.write(root, contents)
+    source = pictures.opened(root)
+    assert write(check(source, tmp_path / "keep"), place) == 24 * len(names)
+    again = pictures.opened(place, "csv")
+    assert again.labels == source.labels
+    assert {each.path: each.label for each in again.examples} == {
+        each.path: each.label for each in source.examples
+    }
+
+
 @pytest.fixture(scope="module")
 def divided(tmp_path_factory) -> pathlib.Path:
     """A folder with given splits and what is wrong across them."""

@@ -243,11 +243,11 @@ class TestFolder:
     def test_any_name_of_a_class_and_of_a_file(self, tmp_path, name):
         fill(tmp_path, f"{name}/{name}.jpg"[:600], "other/1.png")
         source = opened(f"folder:{tmp_path}")
-        assert set(source.labels) == {name, "other"}
+        assert set(source.labels) == {name.strip(), "other"}
         (index,) = (
             index
             for index, example in enumerate(source.examples)
-            if example.label == name
+            if example.label == name.strip()
         )
         assert source.examples[index].path == f"{tmp_path}/{name}/{name}.jpg"
         assert (
@@ -485,6 +485,33 @@ class TestCsv:
             ("x" * 300, "File name too long"),
         ]:
             assert why in refused(f"csv:{tmp_path}/{place}")
+
+
+@pytest.mark.parametrize("other", ["a ", " a", "a\u3000", "a\n", "\ta\xa0"])
+def test_white_space_around_a_class_counts_in_no_source(tmp_path, other):
+    """It is one class, in folders and tables alike, and that is said."""
+    names = ("a/1.png", f"{other}/2.png", "b/3.png")
+    root = fill(tmp_path / "x", *names)
+    table = root / "t.csv"
+    files.write_csv(
+        table,
+        ("path", "label"),
+        [(root / name, name[:-6]) for name in names],
+    )
+    for name in (f"folder:{root}", f"csv:{table}"):
+        said: list[str] = []
+        watched = progresses.Progress(quiet=True)
+        watched.say = said.append
+        source = sources.open(name, progress=watched)
+        assert source.labels == ("a", "b")
+        assert [each.label for each in source.examples].count("a") == 2
+        told = [line for line in said if "which count as one" in line]
+        # Of a table, white space after a comma is taken for the table's.
+        assert len(told) == 1 or other == " a" and name[:3] == "csv"
+        assert all("\n" not in line for line in told)
+    sources.check_classes(source)
+    fill(root, " /4.png")
+    assert "white space alone" in refused(f"folder:{root}")
 
 
 class TestClasses:

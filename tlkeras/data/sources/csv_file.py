@@ -14,6 +14,7 @@ from tlkeras.data.sources.source import SPLIT_NAMES
 from tlkeras.data.sources.source import Example
 from tlkeras.data.sources.source import Source
 from tlkeras.data.sources.source import normal_form
+from tlkeras.data.sources.source import say_ways
 
 
 def open(
@@ -34,7 +35,9 @@ def open(
         ) from None
     if not lines:
         raise errors.UserError(f"`data` {table} has a header and no row.")
-    return listing.source(f"csv:{table}", _examples(table, lines))
+    examples = _examples(table, lines)
+    say_ways((_text(row, "label") for _, row in lines), progress)
+    return listing.source(f"csv:{table}", examples)
 
 
 def _lines(table: pathlib.Path) -> list[tuple[int, dict]]:
@@ -93,12 +96,17 @@ def _examples(
     return list(examples.values())
 
 
+def _text(row: dict[str | None, str | None], column: str) -> str:
+    """Returns what a row says; white space may stand before an apostrophe."""
+    return files.cell_text((row.get(column) or "").lstrip())
+
+
 def _example(
     row: dict[str | None, str | None], table: pathlib.Path, where: str
 ) -> Example:
     path = files.cell_text(row["path"] or "")
     label, split, group = (
-        normal_form(files.cell_text((row.get(column) or "").strip()))
+        normal_form(_text(row, column))
         for column in ("label", "split", "group")
     )
     # The fields beyond the header's stand under None.

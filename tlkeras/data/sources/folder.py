@@ -10,6 +10,7 @@ from tlkeras.data.sources.source import SPLIT_NAMES
 from tlkeras.data.sources.source import Example
 from tlkeras.data.sources.source import Source
 from tlkeras.data.sources.source import normal_form
+from tlkeras.data.sources.source import say_ways
 
 
 def open(
@@ -38,6 +39,7 @@ def open(
         for split, folder in classes
         for path in _images(folder, left_out)
     ]
+    say_ways((folder.name for _, folder in classes), progress)
     if left_out:
         progress.say(
             "folders that systems make are left out: "
@@ -48,6 +50,11 @@ def open(
 
 def _images(folder: pathlib.Path, left_out: set[str]) -> list[pathlib.Path]:
     """Returns the images of a class."""
+    if not normal_form(folder.name):
+        raise errors.UserError(
+            f"class folder {str(folder)!r} has a name of white space alone. "
+            "Rename it."
+        )
     paths = listing.files(folder, left_out)
     if not paths:
         raise errors.UserError(

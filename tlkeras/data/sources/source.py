@@ -3,9 +3,11 @@
 import dataclasses
 import unicodedata
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 
 from tlkeras import errors
+from tlkeras import progress as progresses
 
 # The names that a source may give to its splits, in lower case.
 SPLIT_NAMES = {
@@ -70,12 +72,29 @@ class Source:
 
 
 def normal_form(name: str) -> str:
-    """Returns the name of a class or group in Unicode's normal form C.
+    """Returns the name of a class or group, whatever source it stands in.
 
-    Systems and editors write one name in two ways that look alike: macOS
-    stores e and an accent where others have a letter for both.
+    It is in Unicode's normal form C, without white space around it. Systems
+    and editors write one name in several ways that look alike: macOS stores e
+    and an accent where others have a letter for both, and what is typed into a
+    table ends with a space.
     """
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def say_ways(names: Iterable[str], progress: progresses.Progress) -> None:
+    """Says of which classes there are several names that count as one."""
+    ways: dict[str, set[str]] = {}
+    for name in names:
+        ways.setdefault(normal_form(name), set()).add(name)
+    for label, several in ways.items():
+        if len(several) > 1:
+            # Only as escapes do they look different.
+            progress.say(
+                f"the class {label!r} is written in {len(several)} ways, which "
+                "count as one: they differ in white space around the name, or "
+                f"in Unicode's form: {', '.join(map(ascii, sorted(several)))}"
+            )
 
 
 def normal_labels(labels: Sequence[str]) -> tuple[str, ...]:
