@@ -186,6 +186,33 @@ def test_a_file_and_its_pillow_image_get_one_answer(classifier, tmp_path, name):
     )
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L", "I;16N", "I"])
+def test_pillow_images_of_16_bits_are_divided_as_files_are(
+    classifier, tmp_path, mode
+):
+    values = np.arange(0, 65535, 1213)[:54].reshape(9, 6)
+    path = tmp_path / "image.png"
+    PIL.Image.fromarray(values.astype(np.uint16)).save(path)
+    kind = {"I": "=i4", "I;16B": ">u2", "I;16N": "=u2"}.get(mode, "<u2")
+    bits = values.astype(kind).tobytes()
+    image = PIL.Image.frombytes(mode, (6, 9), bits)
+    of_file, of_image = (classifier.predict(each)[0] for each in (path, image))
+    np.testing.assert_array_equal(
+        of_image["probabilities"], of_file["probabilities"]
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.float32([[0.2, 1]]), np.int32([[0, 65536]]), np.int32([[-1, 255]])],
+)
+def test_pillow_images_of_other_numbers_are_refused(classifier, values):
+    with pytest.raises(tlkeras.UserError) as caught:
+        classifier.predict(PIL.Image.fromarray(values))
+    assert "in 0..65535 (white)" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_arrays_and_pillow_images_may_be_mixed(classifier, images):
     picture = PIL.Image.open(images[0])
     one, other = classifier.predict([pixels(images[0]), picture])

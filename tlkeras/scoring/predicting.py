@@ -30,7 +30,7 @@ _BATCH = 32
 # Of many classes a table has those that the model finds most probable.
 _TOP = 5
 # Pillow's modes that a PNG file holds as they are.
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,19 +135,21 @@ def predict_arrays(
     Raises `UserError` for an array that is not uint8, or of another shape.
     """
     squares = []
-    for number, array in enumerate(arrays):
+    # Not by `enumerate`, which holds an image until it has the next one.
+    for array in arrays:
         array = np.asarray(array)
         rgb = array.ndim == 3 and array.shape[2] == 3 and array.size
         if array.dtype != np.uint8 or not rgb:
             raise errors.UserError(
                 "an image must be uint8 [height, width, 3], RGB in 0..255. "
-                f"Received: image {number} of type {array.dtype} and shape "
-                f"{list(array.shape)}."
+                f"Received: image {len(squares)} of type {array.dtype} and "
+                f"shape {list(array.shape)}."
             )
         square = decode.resize(
             tf.constant(array), classifier.shape.size, classifier.shape.resize
         )
         squares.append(square.numpy())
+        del array
     batches = [
         squares[start : start + _BATCH]
         for start in range(0, len(squares), _BATCH)
@@ -193,7 +195,9 @@ def pillow_pixels(
     file = io.BytesIO()
     try:
         image = PIL.ImageOps.exif_transpose(image)
-        if image.mode not in _PNG_MODES:
+        if image.mode == "F" or image.mode.startswith("I"):
+            image = _sixteen_bits(image)
+        elif image.mode not in _PNG_MODES:
             transparent = image.has_transparency_data
             image = image.convert("RGBA" if transparent else "RGB")
         image.save(file, "PNG", compress_level=0)
@@ -208,6 +212,26 @@ def pillow_pixels(
             error, encoded, classifier.shape.max_pixels
         )
         raise errors.UserError(f"a Pillow image: {reason}.") from None
+
+
+def _sixteen_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Returns an image of whole numbers of 16 bits in Pillow's mode for them.
+
+    Its own `convert` would make white of all above 255. Raises ValueError
+    where the numbers are others.
+    """
+    low, high = 0, 0
+    if image.mode != "F":
+        values = np.asarray(image.convert("I"))
+        low, high = values.min(initial=0), values.max(initial=0)
+    if image.mode == "F" or low < 0 or high > 65535:
+        received = f", values {low} to {high}" if image.mode != "F" else ""
+        raise ValueError(
+            "grey values must be whole numbers in 0..65535 (white), or 0..255 "
+            f"in mode L. Received: mode {image.mode}{received}. Scale and "
+            "convert it"
+        )
+    return PIL.Image.fromarray(values.astype(np.uint16))
 
 
 def _predict(
