@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 import numpy as np
+import PIL.Image
 import pytest
 from conftest import LABELS
 from conftest import run
@@ -217,6 +218,36 @@ def test_classes_in_another_order_are_matched_by_name(trained, photos):
         assert found.quality == expected.quality
         assert "another order" in found.notes[-1]
     assert "another order" not in " ".join(expected.notes)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "csv"])
+def test_equal_pictures_are_one_observation(trained, tmp_path, kind, alone):
+    """Also where nothing is known of the run that the model is from."""
+    root, model = tmp_path / "data", trained.directory
+    new = write_digits(root, dict(enumerate(LABELS)), 5, first=60)
+    rows = []
+    for path, label in new.items():
+        for number in range(3):
+            # Other files, the same pixels.
+            copy = pathlib.Path(path).with_suffix(f".{number}.bmp")
+            PIL.Image.open(path).save(copy)
+            rows.append((copy, label))
+        os.remove(path)
+    source = opened(f"folder:{root}")
+    if kind == "csv":
+        source = write_csv(tmp_path / "table.csv", rows)
+    if alone:
+        model = shutil.copy(model / "model.keras", tmp_path / "copy.keras")
+    found = evaluation.evaluate(
+        model,
+        source,
+        split="all",
+        cache_dir=files.cache_directory(),
+        progress=QUIET,
+    )
+    accuracy = found.quality["accuracy"]
+    assert (accuracy["n"], accuracy["groups"]) == (3 * len(new), len(new))
 
 
 def test_no_class_in_common_is_refused(trained):

@@ -41,17 +41,14 @@ class LabelledData:
     def groups(self) -> list[str]:
         """Returns names that are equal for images that belong together.
 
-        These are the images of one group, and equal ones where the files have
-        been read anyway.
+        These are the images of one group, and those of equal pixels.
         """
-        names = [example.path for example in self.source.examples]
-        if self.used is not None:
-            names = [
-                pixels or name
-                for pixels, name in zip(self.pixels(), names, strict=True)
-            ]
-        groups = [example.group for example in self.source.examples]
-        return splits.together(names, groups)
+        examples = self.source.examples
+        names = [
+            pixels or example.path
+            for pixels, example in zip(self.pixels(), examples, strict=True)
+        ]
+        return splits.together(names, [example.group for example in examples])
 
 
 def choose(data: LabelledData, split: str) -> tuple[list[int], list[str]]:
