@@ -1,10 +1,13 @@
 """What reaches a terminal, which obeys what it is sent."""
 
+import ast
 import io
+import pathlib
 
 import numpy as np
 import pytest
 import rich.console
+from conftest import write_digits
 
 from tlkeras import cli
 from tlkeras import errors
@@ -15,6 +18,18 @@ from tlkeras.scoring import predicting
 # Clears the screen, renames the window, goes up a line and over it, turns the
 # direction of writing; the last ones are the same in eight bits.
 EVIL = "a\x1b[2Jb\x1b]0;c\x07d\r\be\x7f\u202ef\x9b2Jg"
+# How the calls of `print` begin that send such as is printable, or words of the
+# package alone.
+PRINTABLE = (
+    "print(errors.printable(",
+    "print(_table(",
+    "print(words.render(",
+    "print(_HELP.",
+    "print(command_flags.describe(",
+    "print(f\"tlkeras {importlib.metadata.version('tlkeras')}\")",
+    "print(f'tlkeras {name} {command.usage}\\n\\n{command.summary}\\n')",
+    'print("\\nNotes; what Keras\' constructors ask for, tlkeras sees to:\\n")',
+)
 SHOWN = r"a\x1b[2Jb\x1b]0;c\x07d\r\x08e\x7f\u202ef\x9b2Jg"
 
 
@@ -33,6 +48,62 @@ def test_errors_show_names_as_they_are_and_do_not_send_them(capsys):
     told = capsys.readouterr()
     assert told.err.count("\n") == 3
     assert not errors._CONTROLS.search((told.out + told.err).replace("\n", ""))
+
+
+def test_an_error_is_one_line_whatever_the_name_has(tmp_path, capsys):
+    """A name may hold the end of a line, or look like the line after it."""
+    name = "a\ntlkeras: all is well\u2028b  c"
+    shown = r"a\ntlkeras: all is well\u2028b  c"
+    assert str(errors.UserError(f"no {name}.")) == f"no {shown}."
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a").mkdir()
+    for words in (
+        ["predict", f"--model={tmp_path / name}", name],
+        ["train", f"--data=folder:{tmp_path / name}"],
+        ["train", f"--config={tmp_path / name}"],
+        ["train", f"--{name}=1"],
+        ["train", f"--batch_size={name}"],
+        ["train", "--data=builtin:digits", f"--weights={tmp_path / name}"],
+        [name],
+    ):
+        assert cli.main(words) == 2
+        told = capsys.readouterr()
+        assert told.err.count("\n") == 1 and told.err.endswith("\n")
+        assert "\u2028" not in told.err and told.out == ""
+
+
+def test_every_print_of_the_package_sends_what_is_printable():
+    """Else a name gets through that somebody gave to a file or a class."""
+    for path in sorted(pathlib.Path(cli.__file__).parent.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call):
+                words = ast.unparse(call)
+                if words.startswith("print(") and words != "print()":
+                    assert words.startswith(PRINTABLE), f"{path}: {words}"
+
+
+def test_check_shows_names_and_does_not_send_them(tmp_path, capsys):
+    evil = EVIL.replace("\r", "")
+    write_digits(tmp_path / "data", {0: f"{evil}0", 1: f"{evil}1"}, 4)
+    write_digits(tmp_path / "data", {2: f"{evil}2"}, 1)
+    (tmp_path / "data" / f"{evil}0" / f"{EVIL}.png").write_bytes(b"no\n")
+    (tmp_path / "data" / "@eadir\x1b[2J").mkdir()
+    places = {
+        name: str(tmp_path / f"{EVIL}.{name}")
+        for name in ("html", "json", "fix")
+    }
+    status = cli.main(
+        [
+            "check",
+            f"--data=folder:{tmp_path / 'data'}",
+            *(f"--{name}={place}" for name, place in places.items()),
+        ]
+    )
+    assert status in (1, 2)
+    told = capsys.readouterr()
+    lines = told.out + told.err
+    assert SHOWN in lines
+    assert not errors._CONTROLS.search(lines.replace("\n", ""))
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

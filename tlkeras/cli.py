@@ -184,7 +184,7 @@ def _parse(name: str, rest: list[str]) -> tuple[flags.FlagValues, list[str]]:
         # absl wraps what a parser raises.
         if isinstance(error.__context__, errors.UserError):
             raise error.__context__ from None
-        raise errors.UserError(f"{error}.") from None
+        raise errors.UserError(f"{' '.join(str(error).split())}.") from None
 
 
 def _given(values: flags.FlagValues) -> dict[str, Any]:
@@ -310,9 +310,9 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
     directory = plans.new_directory(values.output, "output")
     with native_messages.silenced():
         verified = formats.export(values.model, directory, values.format)
-    print(
-        f"{errors.printable(values.output)}: a SavedModel that answers as the "
-        f"model on {verified.images} photographs (largest difference "
+    _say(
+        f"{values.output}: a SavedModel that answers as the model on "
+        f"{verified.images} photographs (largest difference "
         f"{verified.largest_difference:.1g})"
     )
     return 0
@@ -358,21 +358,19 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
     )
     terminal.checkup(found)
     files.write_text(places["html"], page.render(found))
-    print(errors.printable(f"page: {places['html']}"))
+    _say(f"page: {places['html']}")
     if "json" in places:
         files.write_json(places["json"], audit.to_json(found))
     if "fix" in places:
         images = fixes.write(found.source.examples, found.remedy, places["fix"])
         if found.remedy.classes:
-            print(
+            _say(
                 "classes that cannot be split are left out: "
                 f"{', '.join(found.remedy.classes)}"
             )
-        print(
-            errors.printable(
-                f"{images:,} of {len(found.facts):,} images: "
-                f"--data=csv:{places['fix']}"
-            )
+        _say(
+            f"{images:,} of {len(found.facts):,} images: "
+            f"--data=csv:{places['fix']}"
         )
     return 1 if found.decisions else 0
 
@@ -448,9 +446,12 @@ def _progress(
     return progresses.Progress(planned, brief=brief)
 
 
+def _say(line: str) -> None:
+    print(errors.printable(line))
+
+
 def _fail(message: str, status: int) -> int:
-    line = errors.printable(" ".join(message.split()))
-    print(f"tlkeras: {line}", file=sys.stderr)
+    print(errors.printable(f"tlkeras: {message}"), file=sys.stderr)
     return status
 
 

@@ -16,8 +16,8 @@ class UserError(ValueError):
     """
 
     def __str__(self) -> str:
-        # Names in it may hold what a terminal would obey.
-        return "\n".join(map(printable, super().__str__().split("\n")))
+        # Names in it may hold what a terminal would obey, and ends of lines.
+        return printable(super().__str__())
 
 
 def printable(text: str) -> str:

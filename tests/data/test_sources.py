@@ -526,15 +526,6 @@ class TestClasses:
             with pytest.raises(errors.UserError, match="at least 2 classes"):
                 sources.check_classes(self.source(*labels))
 
-    def test_a_model_names_its_classes_as_sources_do(self):
-        composed, parted = (
-            unicodedata.normalize(form, "café") for form in ("NFC", "NFD")
-        )
-        assert sources.normal_labels(("b", parted)) == ("b", composed)
-        # One that was trained on both must keep its outputs apart.
-        both = (composed, parted)
-        assert sources.normal_labels(both) == both
-
     @pytest.mark.parametrize("label", ["a\nb", "a\r", "\udcff", "a\u2028b"])
     def test_names_that_files_of_lines_cannot_hold(self, label):
         with pytest.raises(errors.UserError) as caught:

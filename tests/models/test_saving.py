@@ -3,16 +3,22 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 import zipfile
 
+import hypothesis
+import hypothesis.strategies as st
 import keras
 import numpy as np
 import pytest
 from conftest import LABELS
 
 from tlkeras import errors
+from tlkeras.backbones import catalog
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
+from tlkeras.data import sources
+from tlkeras.data.sources import listing
 from tlkeras.models import metadata
 from tlkeras.models import saving
 
@@ -106,6 +112,15 @@ def member(trained, name: str) -> dict:
     [
         {"schema": 2},
         {"schema": "1"},
+        {"schema": True},
+        {"schema": 1.0},
+        {"outputs": "probabilities"},
+        {"outputs": ["logits"]},
+        {"labels": ["", "b", "c"]},
+        {"labels": ["a\nb", "b", "c"]},
+        {"labels": ["a\u2028", "b", "c"]},
+        {"labels": ["a\ud800", "b", "c"]},
+        {"labels": ["caf\u00e9", "cafe\u0301", "c"]},
         {"labels": ["a", "b"]},
         {"labels": ["a", "b", "a"]},
         {"labels": ["a", "b", 3]},
@@ -122,6 +137,9 @@ def member(trained, name: str) -> dict:
         {"max_pixels": 0},
         {"max_pixels": None},
         {"backbone": 7},
+        {"backbone": "SmallRestNet"},
+        {"backbone": "small_resnet"},
+        {"backbone": "x\n\x1b[2J"},
     ],
     ids=str,
 )
@@ -134,12 +152,37 @@ def test_metadata_that_cannot_be_are_refused_by_name(trained, tmp_path, values):
 
 def test_metadata_that_lack_a_key_are_refused_by_its_name(trained, tmp_path):
     whole = member(trained, "tlkeras.json")
-    for name in whole.keys() - {"outputs"}:
+    for name in whole:
         fewer = {key: whole[key] for key in whole if key != name}
         path = rewritten(
             trained, tmp_path, {"tlkeras.json": json.dumps(fewer).encode()}
         )
         assert f"`{name}`" in refused(path)
+
+
+@hypothesis.given(
+    names=st.lists(st.text(), max_size=9),
+    backbone=st.sampled_from([row.name for row in catalog.BACKBONES]),
+)
+def test_what_a_source_may_name_its_classes_is_read_back(names, backbone):
+    """All that training takes passes, and nothing else."""
+    source = listing.source(
+        "folder:photos",
+        [sources.Example("a", sources.normal_form(name)) for name in names],
+    )
+    known = metadata.Metadata(source.labels, "pad", 64, 10_000, backbone)
+    with tempfile.TemporaryDirectory() as place:
+        path = pathlib.Path(place, "a.keras")
+        metadata.append(path, known)
+        try:
+            sources.check_classes(source)
+        except errors.UserError:
+            with pytest.raises(errors.UserError) as caught:
+                metadata.read(path)
+            assert "`labels`" in str(caught.value)
+            assert "\n" not in str(caught.value)
+        else:
+            assert metadata.read(path) == known
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,14 @@ from typing import Any
 
 from tlkeras import errors
 from tlkeras import files
+from tlkeras.backbones import catalog
+from tlkeras.data import sources
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
 
 _MEMBER = "tlkeras.json"
 _SCHEMA = 1
+_OUTPUTS = "logits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +39,14 @@ class Metadata:
     backbone: str
 
 
+_FIELDS = dataclasses.fields(Metadata)
+
+
 def append(path: str | os.PathLike, metadata: Metadata) -> None:
     """Adds `metadata` to the archive `path`."""
     values = {
         "schema": _SCHEMA,
-        "outputs": "logits",
+        "outputs": _OUTPUTS,
         **dataclasses.asdict(metadata),
     }
     with zipfile.ZipFile(path, "a") as archive:
@@ -82,24 +88,27 @@ def _member(path: str | os.PathLike, name: str) -> Any:
 
 def _checked(values: Any, origin: str) -> Metadata:
     """Returns the metadata; raises `UserError` for what cannot be."""
-    if not isinstance(values, dict) or values.get("schema") != _SCHEMA:
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if type(schema) is not int or schema != _SCHEMA:
         raise errors.UserError(
             f"{origin}: `schema` must be {_SCHEMA}. Received: "
             f"{errors.shown(values)}. It was saved by another version of "
             "tlkeras, or is damaged."
         )
-    for field in dataclasses.fields(Metadata):
-        if field.name not in values:
-            raise errors.UserError(f"{origin} lacks `{field.name}`.")
-    labels = values["labels"]
-    if (
-        not isinstance(labels, list)
-        or not all(isinstance(label, str) for label in labels)
-        or not len(set(labels)) == len(labels) >= 2
-    ):
+    for name in ("outputs", *(each.name for each in _FIELDS)):
+        if name not in values:
+            raise errors.UserError(f"{origin} lacks `{name}`.")
+    if values["outputs"] != _OUTPUTS:
         raise errors.UserError(
-            f"{origin}: `labels` must be two texts or more, all different. "
-            f"Received: {errors.shown(labels)}."
+            f"{origin}: `outputs` must be {_OUTPUTS}. Received: "
+            f"{errors.shown(values['outputs'])}."
+        )
+    labels = _labels(values["labels"])
+    if labels is None:
+        raise errors.UserError(
+            f"{origin}: `labels` must be two texts or more, of one line of "
+            "UTF-8 each, all different, also where accents are written "
+            f"otherwise. Received: {errors.shown(values['labels'])}."
         )
     known = configs.settings()
     names = ("resize", "max_pixels", "backbone")
@@ -107,6 +116,13 @@ def _checked(values: Any, origin: str) -> Metadata:
         name: setting_rules.check(known[name], values[name], origin)
         for name in names
     }
+    backbones = [row.name for row in catalog.BACKBONES]
+    if checked["backbone"] not in backbones:
+        raise errors.UserError(
+            f"{origin}: `backbone` must be a network that `tlkeras backbones` "
+            f"lists. Received: {errors.shown(checked['backbone'])}."
+            f"{errors.nearest(checked['backbone'], backbones)}"
+        )
     # A model has a size; `auto` is none.
     size = dataclasses.replace(
         known["image_size"],
@@ -116,4 +132,14 @@ def _checked(values: Any, origin: str) -> Metadata:
     checked["image_size"] = setting_rules.check(
         size, values["image_size"], origin
     )
-    return Metadata(tuple(labels), **checked)
+    return Metadata(labels, **checked)
+
+
+def _labels(values: Any) -> tuple[str, ...] | None:
+    """Returns the classes in the form of sources, None if they cannot be."""
+    if not isinstance(values, list) or not all(
+        isinstance(value, str) and sources.is_label(value) for value in values
+    ):
+        return None
+    labels = tuple(map(sources.normal_form, values))
+    return labels if len(set(labels)) == len(labels) >= 2 else None

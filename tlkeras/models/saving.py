@@ -12,7 +12,6 @@ from tlkeras.backbones import base as bases
 from tlkeras.backbones import locate
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
-from tlkeras.data import sources
 from tlkeras.machine import devices
 from tlkeras.models import metadata
 from tlkeras.models import task as tasks
@@ -71,7 +70,7 @@ def load(path: str | os.PathLike) -> TrainedModel:
     weights.check_finite(model, f"`model` {path} holds")
     return TrainedModel(
         model,
-        sources.normal_labels(known.labels),
+        known.labels,
         image_stores.Shape(known.image_size, known.resize, known.max_pixels),
     )
 

@@ -9,7 +9,7 @@ from tlkeras.data.sources.source import Example as Example
 from tlkeras.data.sources.source import Source as Source
 from tlkeras.data.sources.source import Stamp as Stamp
 from tlkeras.data.sources.source import check_classes as check_classes
+from tlkeras.data.sources.source import is_label as is_label
 from tlkeras.data.sources.source import normal_form as normal_form
-from tlkeras.data.sources.source import normal_labels as normal_labels
 from tlkeras.data.sources.source import read as read
 from tlkeras.data.sources.source import stamps as stamps

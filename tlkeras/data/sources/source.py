@@ -97,21 +97,16 @@ def say_ways(names: Iterable[str], progress: progresses.Progress) -> None:
             )
 
 
-def normal_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Returns the classes of a model as sources name them.
+def is_label(text: str) -> bool:
+    """Tells whether a class can have this name: one line of UTF-8.
 
-    A model may have been trained before they did, with both forms of a name.
+    It goes to files that have one line for each, and into the exported graph.
     """
-    normal = tuple(map(normal_form, labels))
-    return normal if len(set(normal)) == len(normal) else tuple(labels)
+    return text.encode(errors="replace").decode().splitlines() == [text]
 
 
 def check_classes(source: Source) -> None:
-    """Raises `UserError` unless there are two classes or more.
-
-    Their names must be one line of text each: they go to files that have one
-    line for each, and into the exported graph.
-    """
+    """Raises `UserError` unless there are two classes or more, with names."""
     if len(source.labels) < 2:
         raise errors.UserError(
             "a classifier needs at least 2 classes. Received: "
@@ -119,8 +114,7 @@ def check_classes(source: Source) -> None:
             f"{source.name}."
         )
     for label in source.labels:
-        text = label.encode(errors="replace").decode()
-        if text.splitlines() != [label]:
+        if not is_label(label):
             raise errors.UserError(
                 "the name of a class must be one line of UTF-8. Received: "
                 f"{label!r} in {source.name}."

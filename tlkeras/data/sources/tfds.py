@@ -68,7 +68,7 @@ def open(
         return os.pread(blob.fileno(), size, start)
 
     used = {example.label for example in examples}
-    labels = tuple(name for name in names if name in used)
+    labels = tuple(dict.fromkeys(name for name in names if name in used))
     return Source(f"tfds:{place}", labels, tuple(examples), read)
 
 
