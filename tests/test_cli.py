@@ -239,9 +239,9 @@ MISTAKES = {
         "`workdir` must not be inside the directory of a run",
     ),
     "table in the cache": (
-        "evaluate --model={run} --data=folder:{photos} --cache_dir={photos} "
-        "--csv={photos}/scans.sqlite",
-        "`csv` must not be in {photos}, which is read",
+        "evaluate --model={run} --data=folder:{photos} --cache_dir={few} "
+        "--csv={few}/scans.sqlite",
+        "`csv` must not be in {few}, which is read",
     ),
     "no such user": (
         "predict --model=~nobody-of-this-name/run x",

@@ -36,8 +36,9 @@ def network(dropout: float = 0.5) -> keras.Model:
 def classifier(seed: int = 0, *, dropout: float = 0.5) -> keras.Model:
     """What `build_classifier` makes, on the network above."""
     keras.utils.set_random_seed(seed)
+    # A name that a saved model may have.
     base = bases.Base(
-        network(dropout), backbone="tiny", scaling="tf", name="base"
+        network(dropout), backbone="SmallResNet", scaling="tf", name="base"
     )
     images = keras.Input((SIZE, SIZE, 3))
     head = classifiers.build_head(4, CLASSES, dropout=dropout)

@@ -237,7 +237,14 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     model = plans.check_model(values.model)
     paths = plans.find_images(positional)
     table = _output_file(values, "csv")
-    plans.check_outputs([model, *paths], csv=table)
+    plans.check_outputs(
+        [model, *paths],
+        folders=(
+            *plans.image_folders(positional, paths),
+            *plans.data_of_model(model),
+        ),
+        csv=table,
+    )
     with native_messages.silenced():
         from tlkeras.report import terminal
         from tlkeras.scoring import predicting
@@ -270,9 +277,11 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
             data_dir=values.data_dir,
             progress=progress,
         )
+        data = (*plans.data_folders(source), *plans.data_of_model(model))
+        plans.check_cache(values.cache_dir, data)
         plans.check_outputs(
             [model, *plans.inputs(source)],
-            folders=(values.data_dir, cache_dir),
+            folders=(*data, values.data_dir, cache_dir),
             csv=table,
             json=metrics,
         )
@@ -306,8 +315,9 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
 def _export(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
 
-    plans.check_model(values.model)
+    model = plans.check_model(values.model)
     directory = plans.new_directory(values.output, "output")
+    plans.check_outside(directory, plans.data_of_model(model), "output")
     with native_messages.silenced():
         verified = formats.export(values.model, directory, values.format)
     _say(
@@ -340,9 +350,11 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
             data_dir=values.data_dir,
             progress=progress,
         )
+        data = plans.data_folders(source)
+        plans.check_cache(values.cache_dir, data)
         plans.check_outputs(
             plans.inputs(source),
-            folders=(values.data_dir, cache_dir),
+            folders=(*data, values.data_dir, cache_dir),
             **places,
         )
         from tlkeras.check import audit
@@ -388,7 +400,11 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
         subject = subjects.make(config, progress=progress)
         plans.check_outputs(
             [locate.weights(config.weights), *plans.inputs(subject.source)],
-            folders=(values.data_dir, subject.cache_dir),
+            folders=(
+                *plans.data_folders(subject.source),
+                values.data_dir,
+                subject.cache_dir,
+            ),
             json=written,
         )
         from tlkeras.advisor import advice as advices
@@ -408,11 +424,13 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _cache(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras import plan as plans
     from tlkeras.data import facts
     from tlkeras.report import terminal
     from tlkeras.training import row_store
 
     directory = files.cache_directory(values.cache_dir)
+    plans.check_cache(values.cache_dir, [])
     if values.clear:
         facts.clear(directory)
         row_store.trim(directory / row_store.FOLDER, 0)
@@ -425,7 +443,10 @@ def _cache(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _demo(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras import plan as plans
+
     directory = files.check_directory(values.workdir, "workdir")
+    plans.check_outside_runs(directory, "workdir")
     with native_messages.silenced():
         from tlkeras import demo
     demo.run(directory, progress=_progress())

@@ -108,6 +108,10 @@ def _make(
     )
     check_sizes(source, config)
     cache_dir = files.cache_directory(config.cache_dir)
+    if group.is_main:
+        data = data_folders(source)
+        check_outside(directory, data, "workdir")
+        check_cache(config.cache_dir, data)
     return Plan(config, directory, source, cache_dir, group)
 
 
@@ -182,15 +186,16 @@ def check_outputs(
     folders: Iterable[str | os.PathLike] = (),
     **outputs: pathlib.Path | None,
 ) -> None:
-    """Raises `UserError` where a file to write is one that is read.
+    """Raises `UserError` where what is written is, or is in, what is read.
 
     inputs: the files that are read; None and '' are none. folders: directories
-    of which all may be read, and none written. outputs: files to write by
-    setting, as `files.check_file` returns them, links resolved; None is none.
+    of which all may be read, and none written; '' is none. outputs: what is
+    written by setting, as `files.check_file` returns it; None is none.
 
     No output may be in the directory of a run either, all of whose files
     belong together. Another name of the same file counts as the file.
     """
+    folders = tuple(folders)
     wanted: dict[pathlib.Path, str] = {}
     for setting, path in outputs.items():
         if path is None:
@@ -202,12 +207,6 @@ def check_outputs(
             )
         wanted[path] = setting
         check_outside_runs(path, setting)
-        for folder in folders:
-            if folder and path.is_relative_to(files.expand(folder).resolve()):
-                raise errors.UserError(
-                    f"`{setting}` must not be in {folder}, which is read. "
-                    f"Received: {path}. Choose another place."
-                )
     # What is not there yet is no input, and the names of many files take time.
     there = {
         _identity(path): setting
@@ -221,11 +220,43 @@ def check_outputs(
                 f"that are read, which are not changed. Received: {given}. "
                 "Choose another file."
             )
+    for path, setting in wanted.items():
+        check_outside(path, folders, setting)
+
+
+def check_outside(
+    path: pathlib.Path, folders: Iterable[str | os.PathLike], setting: str
+) -> None:
+    """Raises `UserError` where `path` is in one of `folders`, which are read.
+
+    What stands there would be one of the images the next time, or a class.
+    """
+    path = path.resolve()
+    # One that is not there yet is known by its path alone.
+    above = [*map(_identity, (path, *path.parents))]
+    for folder in filter(None, folders):
+        place = files.expand(folder)
+        if path.is_relative_to(place.resolve()) or (
+            os.path.exists(place) and _identity(place) in above
+        ):
+            raise errors.UserError(
+                f"`{setting}` must not be in {folder}, which is read. "
+                f"Received: {path}. Choose another place."
+            )
+
+
+def check_cache(cache_dir: str, folders: Iterable[str | os.PathLike]) -> None:
+    """Raises `UserError` where a named `cache_dir` is in a run or in data."""
+    # The user's own place is hidden, and so in no data.
+    if cache_dir:
+        place = files.check_directory(cache_dir, "cache_dir")
+        check_outputs([], folders=folders, cache_dir=place)
 
 
 def check_outside_runs(path: pathlib.Path, setting: str) -> None:
-    """Raises `UserError` where `path` is inside the directory of a run."""
-    for folder in path.resolve().parents:
+    """Raises `UserError` where `path` is, or is in, the directory of a run."""
+    path = path.resolve()
+    for folder in (path, *path.parents):
         if (folder / "config.toml").is_file() and any(
             (folder / name).exists() for name in _OF_A_RUN
         ):
@@ -253,6 +284,29 @@ def inputs(source: sources.Source) -> list[str]:
     return [place, *(example.path for example in source.examples)]
 
 
+def data_folders(source: sources.Source) -> list[str]:
+    """Returns the folders whose images a source lists, whatever is in them.
+
+    Those that are linked into them are among them. A table of images reads
+    nothing but what it lists.
+    """
+    place = sources.file_place(source.name)
+    if not os.path.isdir(place):
+        return []
+    parents = {os.path.dirname(example.path) for example in source.examples}
+    return [place, *sorted(parents)]
+
+
+def data_of_model(file: pathlib.Path) -> list[str]:
+    """Returns the folder that the run of a model was trained on, if known."""
+    try:
+        config = configs.build(configs.read(file.parent / "config.toml"))
+    except errors.UserError:
+        return []
+    place = sources.file_place(config.data)
+    return [place] if os.path.isdir(place) else []
+
+
 def check_model(path: str | os.PathLike) -> pathlib.Path:
     """Returns the file of the model `path`, a run directory or a model.keras.
 
@@ -265,6 +319,23 @@ def check_model(path: str | os.PathLike) -> pathlib.Path:
     file = locate.model(path)
     metadata.read(file)
     return file
+
+
+def image_folders(
+    given: Iterable[str | os.PathLike], found: Iterable[str]
+) -> list[str]:
+    """Returns the folders among the paths `given`, and those linked into them.
+
+    found: the images that `find_images` found there.
+    """
+    places = [each for each in map(files.expand, given) if each.is_dir()]
+    parents = {pathlib.Path(path).parent for path in found}
+    linked = [
+        parent
+        for parent in parents
+        if any(parent.is_relative_to(place) for place in places)
+    ]
+    return [str(each) for each in (*places, *sorted(linked))]
 
 
 def find_images(paths: Iterable[str | os.PathLike]) -> list[str]:
@@ -353,7 +424,8 @@ def _claim(
         files.check_directory("runs", "workdir")
         return _name_directory(config, comparison)
     directory = files.check_directory(workdir, "workdir")
-    check_outside_runs(directory, "workdir")
+    # It may hold the beginning of this very run.
+    check_outside_runs(directory.parent, "workdir")
     files.check_utf8(directory, "workdir")
     if not directory.exists() or not files.entries(directory):
         return directory

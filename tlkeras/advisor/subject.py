@@ -40,6 +40,7 @@ def make(config: configs.Config, *, progress: progresses.Progress) -> Subject:
         config.data, data_dir=config.data_dir, progress=progress
     )
     plans.check_sizes(source, config)
+    plans.check_cache(config.cache_dir, plans.data_folders(source))
     return Subject(
         source,
         config.backbone,

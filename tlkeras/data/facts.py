@@ -191,7 +191,7 @@ def _use(
     """
     path = pathlib.Path(directory, _FILE)
     # To open a pipe waits for ever.
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -148,8 +148,8 @@ def check_backend() -> str:
     """
     path = _settings_of_keras()
     # Keras opens it, too: a pipe for ever, and whatever its size.
-    if path.exists() and not (
-        path.is_file() and path.stat().st_size <= _LARGEST_SETTINGS
+    if os.path.exists(path) and not (
+        os.path.isfile(path) and os.path.getsize(path) <= _LARGEST_SETTINGS
     ):
         raise errors.UserError(
             f"{path}, the settings of Keras, must be a regular file of at most "
