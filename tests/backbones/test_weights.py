@@ -6,6 +6,8 @@ import os
 import pathlib
 import socket
 import time
+import zipfile
+from collections.abc import Callable
 
 import h5py
 import keras
@@ -54,6 +56,49 @@ def save(model: keras.Model, path: pathlib.Path) -> None:
     """Saves weights alone if the name says so, else the whole model."""
     alone = path.name.endswith(".weights.h5")
     (model.save_weights if alone else model.save)(path)
+
+
+def damage(path: pathlib.Path, change: Callable) -> None:
+    """Changes the last array of many numbers in an HDF5 file."""
+    with h5py.File(path, "r+") as file:
+        names: list[str] = []
+        file.visititems(
+            lambda name, found: (
+                names.append(name) if getattr(found, "size", 0) > 99 else None
+            )
+        )
+        shape = file[names[-1]].shape
+        with h5py.File(path.with_name("other.h5"), "w") as other:
+            other["x"] = np.ones(shape, np.float32)
+        del file[names[-1]]
+        change(file, names[-1], shape, str(path.with_name("other.h5")))
+
+
+def link(file, name, shape, other):
+    file[name] = h5py.ExternalLink(other, "x")
+
+
+def view(file, name, shape, other):
+    layout = h5py.VirtualLayout(shape, np.float32)
+    layout[:] = h5py.VirtualSource(other, "x", shape)
+    file.create_virtual_dataset(name, layout)
+
+
+# What becomes of an array: (file, its name, its shape, another file).
+DAMAGES = {
+    "missing": lambda file, name, shape, other: None,
+    "linked": link,
+    "a view": view,
+    "elsewhere": lambda file, name, shape, other: file.create_dataset(
+        name, shape, np.float32, external="/dev/zero"
+    ),
+    "of holes": lambda file, name, shape, other: file.create_dataset(
+        name, (1 << 20, 1 << 14), np.float32, chunks=(1024, 1024)
+    ),
+    "text": lambda file, name, shape, other: file.create_dataset(
+        name, data="text"
+    ),
+}
 
 
 def same(found: keras.Model, wanted: keras.Model) -> bool:
@@ -369,6 +414,28 @@ class TestMisfit:
     def test_no_weights_at_all(self, tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
         assert name in told(SMALL, tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["a.h5", "a.weights.h5", "a.keras"])
+    @pytest.mark.parametrize("what", DAMAGES)
+    def test_an_array_that_is_not_there_is_one_line(
+        self, tmp_path, recwarn, name, what
+    ):
+        """Neither said twice, nor taken from another file, nor unpacked."""
+        save(load(SMALL, "none"), tmp_path / name)
+        if name.endswith(".keras"):
+            with zipfile.ZipFile(tmp_path / name) as archive:
+                archive.extractall(tmp_path / "all")
+                members = archive.namelist()
+            damage(tmp_path / "all" / "model.weights.h5", DAMAGES[what])
+            with zipfile.ZipFile(tmp_path / name, "w") as archive:
+                for member in members:
+                    archive.write(tmp_path / "all" / member, member)
+        else:
+            damage(tmp_path / name, DAMAGES[what])
+        with pytest.raises(errors.UserError) as caught:
+            load(SMALL, tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+        assert not [each for each in recwarn if each.category is UserWarning]
 
     def test_too_small_an_image(self):
         with pytest.raises(errors.UserError, match="at least 75 pixels"):

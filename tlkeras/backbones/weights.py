@@ -9,6 +9,7 @@ import pathlib
 import re
 import socket
 import textwrap
+import warnings
 import zipfile
 from collections.abc import Callable
 
@@ -96,7 +97,9 @@ def open_model(path: pathlib.Path) -> keras.Model:
     devices.set_conventions()
     try:
         _check_sizes(path)
-        model = keras.saving.load_model(path, compile=False)
+        # Of what fails there is one line, and not this before it.
+        with warnings.catch_warnings(record=True) as said:
+            model = keras.saving.load_model(path, compile=False)
     # Of a damaged file zipfile, zlib, json and h5py raise what they like.
     except Exception as error:
         if keras_private.is_out_of_memory(error):
@@ -108,6 +111,8 @@ def open_model(path: pathlib.Path) -> keras.Model:
         raise errors.UserError(
             f"{path} cannot be opened as a Keras model: {newer}{_line(error)}"
         ) from error
+    for each in said:
+        warnings.warn(each.message, stacklevel=2)
     if not isinstance(model, keras.Model):
         raise errors.UserError(
             f"{path} holds no Keras model, but a {type(model).__name__}."
@@ -275,6 +280,9 @@ def _h5_arrays(
     """
     try:
         with h5py.File(path, "r") as file:
+            problem = file.visititems_links(_linked) or file.visititems(_wrong)
+            if problem:
+                raise ValueError(problem)
             group = file.get("model_weights", file)
             layers = _names(group, "layer_names")
             if not layers:
@@ -295,6 +303,30 @@ def _h5_arrays(
         raise errors.UserError(
             f"`weights` {path} are no Keras weights: {_line(error)}"
         ) from None
+
+
+def _linked(name: str, link: object) -> str | None:
+    """Returns that `name` is in another file, which may be a pipe."""
+    if isinstance(link, h5py.ExternalLink):
+        return f"{name} is a link to the file {link.filename}"
+    return None
+
+
+def _wrong(name: str, found: h5py.Group | h5py.Dataset) -> str | None:
+    """Returns why an array is not read, None where it can be.
+
+    What was never written takes no room in a file, whatever its shape.
+    """
+    if not isinstance(found, h5py.Dataset):
+        return None
+    if found.external or found.is_virtual:
+        return f"the numbers of {name} are in another file"
+    if found.nbytes > files.LARGEST:
+        return (
+            f"{name} of {found.shape} has {found.nbytes:,} bytes; at most "
+            f"{files.LARGEST:,} are allowed"
+        )
+    return None
 
 
 def _numbered_arrays(
