@@ -213,6 +213,74 @@ def test_a_killed_run_whose_data_changed_cannot_go_on(
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("split", "replaced", "stored"),
+    [
+        ("train", False, False),
+        ("test", False, False),
+        ("test", True, False),
+        ("test", False, True),
+    ],
+)
+def test_images_that_go_while_a_run_trains(
+    tmp_path, monkeypatch, no_export, split, replaced, stored
+):
+    """What is needed is missed at once, and what has been trained is kept."""
+    root, workdir = tmp_path / "data", tmp_path / "run"
+    write_digits(root, {0: "a", 1: "b"}, 12)
+    settings = small(
+        data=f"folder:{root}",
+        batch_size=8,
+        image_store_gb=float(stored),
+        feature_cache="off",
+        **TWO_PHASES,
+    )
+    before = {path: path.read_bytes() for path in root.glob("*/*.png")}
+    fit, phases = one_phase.fit, []
+
+    def go(model, phase, *arguments, **options):
+        phases.append(phase.name)
+        try:
+            return fit(model, phase, *arguments, **options)
+        finally:
+            chosen = {path for path in before if split_of[str(path)] == split}
+            for path in chosen if phase.name == "head" else ():
+                path.unlink()
+                if replaced:
+                    path.write_bytes(b"something else")
+
+    read = experiment.read
+
+    def watched(plan, **options):
+        data = read(plan, **options)
+        split_of.update(zip(data.paths, data.splits, strict=True))
+        return data
+
+    split_of: dict[str, str] = {}
+    monkeypatch.setattr(experiment, "read", watched)
+    with monkeypatch.context() as patch:
+        patch.setattr(one_phase, "fit", go)
+        if stored:
+            # Its scan has decoded all images, and none is needed any more.
+            run(settings, workdir)
+            return
+        with pytest.raises(errors.UserError) as caught:
+            run(settings, workdir)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert ("changed since" if replaced else "is gone since") in line
+    assert "give the same command again" in line
+    assert split_of[line.split(" ")[0]] == split
+    # A split that is only scored is missed before the next phase.
+    assert phases == ["head", "finetune"][: 1 + (split == "train")]
+    for path, content in before.items():
+        path.write_bytes(content)
+    phases.clear()
+    monkeypatch.setattr(one_phase, "fit", go)
+    run(settings, workdir)
+    assert phases == ["finetune"]
+
+
 def test_a_run_that_failed_in_its_first_phase_leaves_nothing(
     photos, tmp_path, monkeypatch
 ):

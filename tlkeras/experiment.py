@@ -7,6 +7,7 @@ import hashlib
 import pathlib
 import tempfile
 import time
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -88,8 +89,10 @@ def run(
     directory = plan.directory
     with run_directory.undo_on_error(directory, progress):
         untrained = build(plan)
-        with contextlib.closing(read(plan, progress=progress)) as data:
+        with reading(plan, progress=progress) as data:
             progress.say(f"run {directory}")
+            # Before training, lest they be gone after it.
+            samples = _samples(plan, data)
             say_data(data, [*data.notes, *untrained.notes], progress)
             outcome = learn(
                 plan, untrained, data, callbacks=callbacks, progress=progress
@@ -98,7 +101,7 @@ def run(
             exported = saved_model.write(
                 outcome.classifier,
                 directory / "saved_model" / "1",
-                samples=_samples(plan, data),
+                samples=samples,
             )
             report = run_directory.write(
                 plan,
@@ -168,6 +171,23 @@ def read(
     )
     group.agree({"images": datasets.digest(data)})
     return data
+
+
+@contextlib.contextmanager
+def reading(
+    plan: plans.Plan, *, progress: progresses.Progress
+) -> Iterator[datasets.Dataset]:
+    """Yields the images of `plan`, as `read` returns them; closes them.
+
+    Where one can no longer be read, the `UserError` says what to do.
+    """
+    with contextlib.closing(read(plan, progress=progress)) as data:
+        try:
+            with batches.user_errors():
+                yield data
+        except errors.UserError:
+            data.check("train", "validation", "test")
+            raise
 
 
 def learn(
@@ -254,6 +274,8 @@ def train(
             raise KeyboardInterrupt
         if group.is_main:
             checkpoint.save(directory, model, results, digests)
+        # With stored activations no phase would see it, and scoring would.
+        data.check("validation", "test")
 
     if group.is_main:
         run_directory.write_config(plan)
@@ -335,11 +357,11 @@ def _follow(
 
     What is stored here on the way goes at the end.
     """
-    with tempfile.TemporaryDirectory() as name, batches.user_errors():
+    with tempfile.TemporaryDirectory() as name:
         place = pathlib.Path(name)
         here = dataclasses.replace(plan, directory=place, cache_dir=place)
         untrained = build(here)
-        with contextlib.closing(read(here, progress=progress)) as data:
+        with reading(here, progress=progress) as data:
             train(here, untrained, data, callbacks=callbacks, progress=progress)
     return Run(plan.directory, {})
 
@@ -497,7 +519,13 @@ def _samples(plan: plans.Plan, data: datasets.Dataset) -> list[bytes]:
     pixels = data.sizes[positions].prod(axis=1)
     small = positions[pixels <= image_stores.LARGE][:_EXPORT_SAMPLES]
     chosen = small if len(small) else positions[:1]
-    return [plan.source.read(int(data.rows[each])) for each in chosen]
+    try:
+        return [plan.source.read(int(data.rows[each])) for each in chosen]
+    except OSError as error:
+        raise errors.UserError(
+            f"{error.filename} cannot be read any more: {error.strerror}. Put "
+            "it back, or run again without it."
+        ) from None
 
 
 def _say_result(

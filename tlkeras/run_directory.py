@@ -16,7 +16,6 @@ from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
-from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.export import saved_model
 from tlkeras.machine import devices
@@ -88,15 +87,13 @@ def undo_on_error(
 
     ended: whether the directory holds something that is worth keeping.
 
-    Raises `UserError` where another process works in it, and for images that
-    can no longer be read.
+    Raises `UserError` where another process works in it.
     """
     with files.directory(directory), files.alone(directory):
         files.remove_unfinished(directory)
         before = _written(directory)
         try:
-            with batches.user_errors():
-                yield
+            yield
         except BaseException:
             if (directory / _REPORT).exists():
                 # It is finished, and the checkpoint was to be removed.

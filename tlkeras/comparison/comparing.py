@@ -71,9 +71,7 @@ def run(
     ):
         # Whether the base can be built is known sooner than the images.
         experiment.build(_member_plan(plan, settings.names[0]))
-        data = stack.enter_context(
-            contextlib.closing(experiment.read(plan, progress=progress))
-        )
+        data = stack.enter_context(experiment.reading(plan, progress=progress))
         experiment.say_data(data, data.notes, progress)
         if settings.drop == "clear" and settings.seeds == 1:
             progress.say("`drop` clear has no effect with one seed")

@@ -66,6 +66,13 @@ class Dataset:
         """Returns the positions [n] of the images of `split`."""
         return np.flatnonzero(np.array(self.splits) == split)
 
+    def check(self, *names: str) -> None:
+        """Raises `UserError` where files of these splits are others now.
+
+        Those whose images are stored are needed no more.
+        """
+        self.images.check(self.rows[np.isin(self.splits, names)])
+
     def close(self) -> None:
         """Gives back the file of decoded images; no image is read after it."""
         self.images.close()

@@ -53,13 +53,15 @@ class Images:
 
     rows: indices [n] -> images [n, size, size, 3]. name: how they were made
     of decoded pixels; '' if nothing is known of it. close: gives back the file
-    in which they are stored.
+    in which they are stored. check: raises `UserError` if the file of one of
+    these indices is needed and no longer there, or another.
     """
 
     size: int
     rows: Callable[[np.ndarray], np.ndarray]
     name: str = ""
     close: Callable[[], None] = lambda: None
+    check: Callable[[np.ndarray], None] = lambda indices: None
 
 
 class Store:
@@ -98,7 +100,7 @@ class Store:
     def images(self) -> Images:
         """Returns what reads from here."""
         name = f"{self.shape.resize} {self.shape.size}, {tf.__version__}"
-        return Images(self.shape.size, self.rows, name, self.close)
+        return Images(self.shape.size, self.rows, name, self.close, self.check)
 
     def close(self) -> None:
         """Gives back the file, if there is one; nothing is read afterwards.
@@ -124,6 +126,19 @@ class Store:
         ):
             self.put(index, square)
         return self.stored.read(indices)
+
+    def check(self, indices: np.ndarray) -> None:
+        """Raises `UserError` if the file of one is needed, and another now."""
+        for index in indices[~self.filled[indices]].tolist():
+            stamp = self.source.stamp(index)
+            if stamp != self.stamps[index]:
+                raise errors.UserError(
+                    f"{self.source.examples[index].path} "
+                    f"{'changed' if stamp else 'is gone'} since it was read "
+                    "first, and it is needed. Put it back as it was and give "
+                    "the same command again: it goes on behind the last phase "
+                    "that has ended."
+                )
 
     def _decode(self, index: int) -> np.ndarray:
         encoded = b""
