@@ -144,13 +144,6 @@ def test_what_is_transparent_or_of_12_bits_is_reported(rows, tmp_path):
     assert len(notes) == 2
 
 
-def test_a_search_that_was_left_out_is_said(rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "_COMPARED", 59)
-    data = prepare(source_of(rows), tmp_path)
-    assert data.duplicates.alike_across_splits == -1
-    assert "more than 59 images" in data.notes[-1]
-
-
 def test_the_file_of_decoded_images_is_given_back(rows, tmp_path):
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))

@@ -111,6 +111,43 @@ def test_links_join_into_chains():
     assert not group.mirrored
 
 
+@pytest.mark.parametrize("name", COPIES)
+def test_of_many_pictures_the_same_are_found(different, name, monkeypatch):
+    copies = [
+        thumbnail(COPIES[name](pictures.photo(seed))) for seed in range(20)
+    ]
+    flat = [np.full([16, 16], 99, np.uint8)] * 50
+    film = np.random.default_rng(0).integers(124, 129, [200, 16, 16])
+    film = (film + different[40].astype(int) // 2).clip(0, 255)
+    many = np.uint8([*different, *flat, *copies, *film])
+    expected = groups(many)
+    monkeypatch.setattr(duplicates, "ALL_PAIRS", 0)
+    assert [(one.images, one.mirrored) for one in groups(many)] == [
+        (one.images, one.mirrored) for one in expected
+    ]
+    assert groups(flat) == groups(np.zeros([0, 16, 16], np.uint8)) == []
+
+
+def test_many_pictures_take_bounded_work(monkeypatch):
+    """As many comparisons for each, also where all are alike."""
+    random = np.random.default_rng(0)
+    film = random.integers(0, 200, [16, 16]) + random.integers(
+        0, 6, [3_000, 16, 16]
+    )
+    compared = []
+    einsum = np.einsum
+
+    def counted(how, one, other):
+        compared.append(len(one))
+        return einsum(how, one, other)
+
+    monkeypatch.setattr(duplicates, "ALL_PAIRS", 0)
+    monkeypatch.setattr(np, "einsum", counted)
+    (group,) = groups(film.astype(np.uint8))
+    assert len(group.images) == 3_000
+    assert sum(compared) < 2 * 2 * 3_000 * 24 * 4
+
+
 def test_flat_pictures_are_never_alike():
     random = np.random.default_rng(0)
     flat = [np.full([16, 16], value) for value in (0, 0, 128, 255, 255)]

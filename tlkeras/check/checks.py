@@ -305,7 +305,8 @@ _METHOD = (
     f"pixels, {duplicates.ALIKE} or more. This finds copies that were saved "
     "anew, enlarged, reduced, mirrored or made lighter. It misses most that "
     "were cropped by 2 % a side or turned by 3 degrees, and takes simple "
-    "drawings, such as two equal digits, for each other."
+    "drawings, such as two equal digits, for each other. Of more than "
+    f"{duplicates.ALL_PAIRS:,} pictures it may miss a few."
 )
 
 CHECKS = (

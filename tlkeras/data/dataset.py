@@ -17,10 +17,6 @@ from tlkeras.data import scan as scans
 from tlkeras.data import sources
 from tlkeras.data import splits
 
-# All pairs of so many pictures are compared in 5 s on two cores, of twice as
-# many in 20.
-_COMPARED = 20_000
-
 
 @dataclasses.dataclass(frozen=True)
 class Duplicates:
@@ -28,7 +24,7 @@ class Duplicates:
 
     across_given_splits, under_two_labels: how many of these sets.
     alike_across_splits: how many validation and test images look like one of
-      training, as `duplicates.alike` has it; -1 where that was not looked at.
+      training, as `duplicates.alike` has it.
     """
 
     groups: int
@@ -238,8 +234,6 @@ def _alike(
     progress: progresses.Progress,
 ) -> int:
     """Returns how many images look like one of training; equal ones apart."""
-    if len(facts) > _COMPARED:
-        return -1
     thumbnails = np.frombuffer(
         b"".join(fact.thumbnail for fact in facts), np.uint8
     ).reshape(-1, scans.THUMBNAIL, scans.THUMBNAIL)
@@ -274,7 +268,6 @@ def _duplicates(
 
 
 def _duplicate_notes(duplicates: Duplicates) -> tuple[str, ...]:
-    alike = duplicates.alike_across_splits
     return _counted(
         (
             duplicates.groups,
@@ -292,16 +285,10 @@ def _duplicate_notes(duplicates: Duplicates) -> tuple[str, ...]:
             "classifier can be right on all of them: {}.",
         ),
         (
-            alike,
+            duplicates.alike_across_splits,
             "Validation and test pictures that look like one of training, so "
             "that results may be too good: {}. `tlkeras check` shows them, "
             "and its --fix keeps them on one side.",
-        ),
-        (
-            alike < 0,
-            f"There are more than {_COMPARED:,} images, so that none was "
-            "searched for others that look alike, which takes time with the "
-            "square of their number. `tlkeras check` does it.",
         ),
     )
 
