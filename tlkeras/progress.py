@@ -1,5 +1,6 @@
 """What a person sees while it works: which phase, how far, how long still."""
 
+import math
 import sys
 import time
 
@@ -148,11 +149,15 @@ class Progress:
             self._begin_epoch(row.epoch + 1)
 
     def _say_epoch(self, row: records.Epoch) -> None:
+        validation = ""
+        if not math.isnan(row.validation_accuracy):
+            validation = (
+                f"  validation {100 * row.validation_accuracy:5.1f} %"
+                f" ({row.validation_cross_entropy:.4f})"
+            )
         self.say(
             f"  {row.phase} {row.epoch:>3}/{self.phase.epochs}"
-            f"  loss {row.loss:.4f}"
-            f"  validation {100 * row.validation_accuracy:5.1f} %"
-            f" ({row.validation_cross_entropy:.4f})"
+            f"  loss {row.loss:.4f}{validation}"
             f"{_rate(row.images_per_second)}"
             f"{self._left_text(min(self.spent), len(self.spent))}"
         )
@@ -184,6 +189,17 @@ class Progress:
             why += f" after {_epochs(result.epochs)}"
         self.say(
             f"phase {result.phase.name}: {why}, {result.seconds:.1f} s; {found}"
+        )
+
+    def fit_ends(self, result: records.PhaseResult) -> None:
+        """Says what a phase of the final fit came to."""
+        self.end()
+        how = _epochs(result.epochs)
+        if result.stopped == "solved":
+            how = f"solved with the L2 penalty of before, {result.l2:.2g}"
+        self.say(
+            f"phase {result.phase.name}: {how}, {result.seconds:.1f} s; loss "
+            f"{result.history[-1].loss:.4f}"
         )
 
     def _begin_epoch(self, epoch: int) -> None:

@@ -60,6 +60,10 @@ class Score:
         return self.balanced_accuracy
 
 
+# Of a model that was looked at with no images.
+UNSCORED = Score(math.nan, math.nan, 0)
+
+
 def better(score: Score, than: Score) -> bool:
     """Tells whether `score` beats `than`: the one rule for every choice.
 
@@ -96,7 +100,8 @@ def improved(score: Score, than: Score) -> bool:
 class Epoch:
     """What one epoch came to.
 
-    learning_rate: at its end. seconds: without the validation.
+    learning_rate: at its end. seconds: without the validation, whose figures
+    are NaN where there was none.
     """
 
     phase: str
@@ -152,3 +157,21 @@ class PhaseResult:
     cached_at: str = ""
     shared_seconds: float = 0.0
     l2: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class FinalFit:
+    """What the chosen recipe came to when it was trained again on more images.
+
+    splits: that it learned from. images: how many these are. results: of its
+      phases, whose scores are of no images.
+    kept: '' where the model that it made is the one to deliver; else why it is
+      the one that was chosen before: `diverged` (a loss that is not finite),
+      `interrupted` or `impossible`. why: the same as a sentence.
+    """
+
+    splits: tuple[str, ...]
+    images: int
+    results: tuple[PhaseResult, ...]
+    kept: str = ""
+    why: str = ""

@@ -20,6 +20,8 @@ def validation_score(
     values: Mapping[str, float], feed: "batches.Feed"
 ) -> records.Score:
     """Returns the score that the compiled metrics of a model say."""
+    if not feed.validation_images:
+        return records.UNSCORED
     balanced = values.get("balanced_accuracy")
     return records.Score(
         float(values["accuracy"]),
@@ -32,7 +34,8 @@ def validation_score(
 class BestEpoch(keras.callbacks.Callback):
     """Keeps the best epoch, and ends the phase when it has converged.
 
-    moving: the variables of which it keeps those of the best epoch.
+    moving: the variables of which it keeps those of the best epoch; where no
+    image is there to validate with, that is the last one.
 
     Afterwards `best` holds their values and `score` how good they are, both
     None where no epoch came to its end; `stopped` says why the phase ended.
@@ -90,7 +93,12 @@ class BestEpoch(keras.callbacks.Callback):
             self._stop("diverged")
             return
         self.history.append(result)
-        if self.score is None or records.better(score, self.score):
+        judged = self.feed.validation_images > 0
+        if (
+            self.score is None
+            or not judged
+            or records.better(score, self.score)
+        ):
             self.score = score
             self.best = [classifiers.to_array(each) for each in self.moving]
             self.best_epoch = epoch + 1

@@ -8,6 +8,7 @@ import textwrap
 import zipfile
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -20,6 +21,9 @@ from tlkeras.models import classifier as classifiers
 
 # One file, so that weights and results cannot come from different phases.
 _NAME = "checkpoint.npz"
+# Names of arrays in it, before a number: NumPy's own, and ours.
+_STATE = "arr_"
+_CHOSEN = "chosen_"
 
 
 def save(
@@ -27,10 +31,14 @@ def save(
     model: keras.Model,
     results: tuple[records.PhaseResult, ...],
     digests: Mapping[str, str],
+    *,
+    final: records.FinalFit | None = None,
+    chosen: Sequence[np.ndarray] = (),
 ) -> None:
     """Writes what the phases came to and the model, whole or not at all.
 
-    digests: of all that decides the run, by what it is called.
+    digests: of all that decides the run, by what it is called. final: what the
+    final fit came to, and `chosen` the state of the model before it.
 
     Keras' own weights files lack the state of dropout's seeds, without which
     the next phase would not be that of an unbroken run.
@@ -38,10 +46,12 @@ def save(
     content = {
         "phases": [dataclasses.asdict(result) for result in results],
         "digests": dict(digests),
+        "final": None if final is None else dataclasses.asdict(final),
     }
+    before = {f"{_CHOSEN}{at}": array for at, array in enumerate(chosen)}
     with files.replacing(pathlib.Path(directory, _NAME)) as temporary:
         state = classifiers.state(model)
-        np.savez(temporary, *state, content=json.dumps(content))
+        np.savez(temporary, *state, **before, content=json.dumps(content))
 
 
 def exists(directory: str | os.PathLike) -> bool:
@@ -77,7 +87,7 @@ def load(
     try:
         with np.load(path) as saved:
             content = json.loads(str(saved["content"]))
-            arrays = [saved[f"arr_{each}"] for each in range(len(saved) - 1)]
+            arrays = _arrays(saved, _STATE)
         found = content["digests"]
         changed = [name for name in digests if found.get(name) != digests[name]]
         if changed:
@@ -105,6 +115,30 @@ def load(
         ) from error
 
 
+def load_final(
+    directory: str | os.PathLike,
+) -> tuple[records.FinalFit | None, list[np.ndarray]]:
+    """Returns what the final fit came to, and the state of before, if any.
+
+    For a file that `load` has read.
+    """
+    if not exists(directory):
+        return None, []
+    with np.load(pathlib.Path(directory, _NAME)) as saved:
+        values = json.loads(str(saved["content"])).get("final")
+        chosen = _arrays(saved, _CHOSEN)
+    if values is None:
+        return None, []
+    final = records.FinalFit(
+        **{
+            **values,
+            "splits": tuple(values["splits"]),
+            "results": tuple(map(_result, values["results"])),
+        }
+    )
+    return final, chosen
+
+
 def seconds(directory: str | os.PathLike) -> float:
     """Returns the seconds of the phases that a killed run finished.
 
@@ -114,7 +148,10 @@ def seconds(directory: str | os.PathLike) -> float:
         return 0.0
     try:
         with np.load(pathlib.Path(directory, _NAME)) as saved:
-            phases = json.loads(str(saved["content"]))["phases"]
+            content = json.loads(str(saved["content"]))
+        phases = content["phases"]
+        if content.get("final"):
+            phases += content["final"]["results"]
         return float(sum(phase["seconds"] for phase in phases))
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):
         return 0.0
@@ -123,6 +160,12 @@ def seconds(directory: str | os.PathLike) -> float:
 def remove(directory: str | os.PathLike) -> None:
     """Removes what `save` wrote."""
     pathlib.Path(directory, _NAME).unlink(missing_ok=True)
+
+
+def _arrays(saved: Mapping[str, Any], name: str) -> list[np.ndarray]:
+    """Returns the arrays that are numbered behind `name`, in order."""
+    count = sum(each.startswith(name) for each in saved)
+    return [saved[f"{name}{at}"] for at in range(count)]
 
 
 def _result(values: dict[str, Any]) -> records.PhaseResult:

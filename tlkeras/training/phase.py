@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from typing import Any
 
 import keras
 
@@ -52,11 +53,18 @@ def fit(
     setup: setups.Setup,
     *,
     first_epoch: int = 0,
+    schedule_steps: int = 0,
+    l2: float = 0.0,
 ) -> records.PhaseResult:
     """Returns what `phase` came to; `model` then holds its best epoch.
 
     first_epoch: number of epochs that went before, over all phases, so that
       no two draw the same order and augmentation.
+    schedule_steps: after which the rate's schedule would end; 0 is the end of
+      the phase.
+    l2: the penalty on a head that is solved; 0 is that of its layer, or chosen.
+
+    Without validation images the last epoch counts as the best one.
 
     An interrupt ends the phase. Where no epoch came to its end, or the loss
     was not finite in the first, `model` holds its start and the result's
@@ -68,17 +76,22 @@ def fit(
     base = bases.of(model)
     classifiers.unfreeze(base, phase.unfreeze)
     if phase.solver != "adam":
-        solved = solved_head.fit(model, phase, feed, setup)
+        solved = solved_head.fit(model, phase, feed, setup, l2=l2)
         if solved is not None:
             return solved
         # The line that the feature cache printed says why.
         setup.progress.say("  so Adam trains the head instead of solving it")
         phase = dataclasses.replace(phase, solver="adam")
     base.batch_norm = phase.batch_norm
-    steps = phase.epochs * len(feed.train_sizes)
+    steps = schedule_steps or phase.epochs * len(feed.train_sizes)
     try:
-        with _batch_norm(base, phase, steps, setup.placement) as momentum:
-            return _train(model, phase, feed, setup, momentum, first_epoch)
+        with (
+            _batch_norm(base, phase, steps, setup.placement) as momentum,
+            _source(model, phase, feed, setup) as source,
+        ):
+            return _train(
+                source, model, phase, setup, momentum, first_epoch, steps
+            )
     finally:
         base.batch_norm = "frozen"
         classifiers.freeze(base)
@@ -146,6 +159,8 @@ def evaluate(
     placement: placements.Placement = placements.SINGLE,
 ) -> records.Score:
     """Returns the validation score of a compiled `model`."""
+    if not feed.validation_images:
+        return records.UNSCORED
     values = model.evaluate(
         placement.place(feed.validation, feed.validation_sizes),
         steps=len(feed.validation_sizes),
@@ -156,35 +171,19 @@ def evaluate(
 
 
 def _train(
-    model: keras.Model,
-    phase: records.Phase,
-    feed: "batches.Feed",
-    setup: setups.Setup,
-    momentum: float,
-    first_epoch: int,
-) -> records.PhaseResult:
-    """Trains what learns with Adam, and leaves its best epoch in `model`."""
-    with _source(model, phase, feed, setup) as source:
-        return _train_on(source, model, phase, setup, momentum, first_epoch)
-
-
-def _train_on(
     source: _Source,
     model: keras.Model,
     phase: records.Phase,
     setup: setups.Setup,
     momentum: float,
     first_epoch: int,
+    steps: int,
 ) -> records.PhaseResult:
+    """Trains what learns with Adam, and leaves its best epoch in `model`."""
     began = time.perf_counter() - source.seconds
     learner, feed = source.learner, source.feed
     with setup.placement.scope():
-        compile(
-            learner,
-            phase,
-            phase.epochs * len(feed.train_sizes),
-            balanced=feed.balanced,
-        )
+        compile(learner, phase, steps, balanced=feed.balanced)
     setup.placement.prepare(learner, source.feed)
     variables = claims.variables(model, phase)
     before = classifiers.state(model)
@@ -203,8 +202,8 @@ def _train_on(
     if best.stopped == "interrupted":
         classifiers.restore_deleted(model, before)
     # float16 leaves out the steps whose gradients are not finite.
-    steps = 0 if best.stopped == "diverged" else best.steps
-    unmoved = claims.check(model, phase, variables, before, steps=steps)
+    taken = 0 if best.stopped == "diverged" else best.steps
+    unmoved = claims.check(model, phase, variables, before, steps=taken)
     if best.best is None:
         classifiers.restore(model, before)
     else:
@@ -281,6 +280,14 @@ def _run_epochs(
 ) -> None:
     """Fits the learner; Ctrl-C ends the phase, which then keeps its best."""
     feed, placement = source.feed, setup.placement
+    validation: dict[str, Any] = {}
+    if feed.validation_images:
+        validation = {
+            "validation_data": placement.place(
+                feed.validation, feed.validation_sizes
+            ),
+            "validation_steps": len(feed.validation_sizes),
+        }
     try:
         with devices.forgetting_steps():
             source.learner.fit(
@@ -289,10 +296,7 @@ def _run_epochs(
                 ),
                 epochs=phase.epochs,
                 steps_per_epoch=len(feed.train_sizes),
-                validation_data=placement.place(
-                    feed.validation, feed.validation_sizes
-                ),
-                validation_steps=len(feed.validation_sizes),
+                **validation,
                 # Ours comes first: it sees what Keras measured, and the weights
                 # that were measured, before another callback changes them.
                 callbacks=[best, *setup.callbacks(phase)],

@@ -32,8 +32,13 @@ def fit(
     phase: records.Phase,
     feed: "batches.Feed",
     setup: setups.Setup,
+    *,
+    l2: float = 0.0,
 ) -> records.PhaseResult | None:
     """Puts the solution for a linear head on the frozen base into `model`.
+
+    l2: the penalty; 0 is that of the head's layer, and where that has none,
+    cross-validation chooses it.
 
     None where the solver is `auto` and the features cannot be stored. Raises
     `UserError` where it is `logistic` and they cannot.
@@ -47,7 +52,7 @@ def fit(
     variables = claims.variables(model, phase)
     before = classifiers.state(model)
     setup.progress.solve_begins(phase, variables.parameters, len(data.train))
-    solution, solving = _solve(model, data)
+    solution, solving = _solve(model, data, l2)
     unmoved = claims.check(model, phase, variables, before, steps=0)
     epoch = _epoch(phase, solution, data, feed.balanced, solving)
     return records.PhaseResult(
@@ -104,7 +109,7 @@ def _features(
 
 
 def _solve(
-    model: keras.Model, data: "batches.FeatureArrays"
+    model: keras.Model, data: "batches.FeatureArrays", l2: float
 ) -> tuple[solver.Solution, float]:
     """Puts the solution into the head; returns it, and the seconds it took."""
     began = time.perf_counter()
@@ -115,7 +120,7 @@ def _solve(
         data.targets,
         data.weights,
         classes=logits.units,
-        l2=float(penalty.l2) if penalty is not None else 0.0,
+        l2=l2 or (float(penalty.l2) if penalty is not None else 0.0),
         groups=data.groups,
     )
     logits.kernel.assign(solution.kernel)
@@ -133,6 +138,8 @@ def _epoch(
     """Returns the solution as the one epoch of its phase."""
 
     def score(features: np.ndarray, targets: np.ndarray) -> records.Score:
+        if not len(targets):
+            return records.UNSCORED
         logits = features @ solution.kernel + solution.bias
         return tasks.SINGLE_LABEL.score(logits, targets)
 

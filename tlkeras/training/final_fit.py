@@ -1,0 +1,156 @@
+"""The chosen recipe once more, from the beginning, on more images.
+
+What was held back to choose by has then taught nothing. With the choice made
+it may: the same start, the phases that were kept, their rates and as many
+steps. Nothing is looked at on the way, so the last epoch counts.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from tlkeras import errors
+from tlkeras import records
+from tlkeras.models import classifier as classifiers
+from tlkeras.training import phase as one_phase
+from tlkeras.training import setup as setups
+
+if TYPE_CHECKING:
+    from tlkeras.data import batches
+
+_INTERRUPTED = "somebody stopped it"
+
+
+def run(
+    model: keras.Model,
+    results: Sequence[records.PhaseResult],
+    feed: "batches.Feed",
+    setup: setups.Setup,
+    *,
+    start: Sequence[np.ndarray],
+    steps_per_epoch: int,
+    splits: tuple[str, ...],
+) -> records.FinalFit:
+    """Returns what training `model` again as `results` chose came to.
+
+    results: of the phases of the choice, which left `model` as it is. feed: of
+      the images of `splits`, without validation images.
+    start: the state of `model` before the first phase. steps_per_epoch: that
+      an epoch of the choice had.
+
+    `model` then holds what came of it, and is as it was where that is nothing
+    to deliver: an interrupt, a loss that is not finite, features of a solved
+    head that cannot be stored. Of several processes none can be interrupted.
+    """
+    found = records.FinalFit(splits, feed.train_images, ())
+    if results[-1].stopped == "interrupted":
+        return _kept(
+            found, "interrupted", "somebody stopped the phases before it"
+        )
+    setup.progress.say(
+        f"final fit: the chosen phases once more, on {feed.train_images:,} "
+        f"images ({', '.join(splits)}); the last epoch counts"
+    )
+    chosen = classifiers.state(model)
+    try:
+        classifiers.restore(model, start)
+        found = _again(model, results, feed, setup, steps_per_epoch, found)
+    except KeyboardInterrupt:
+        if setup.placement.group.processes > 1:
+            raise
+        found = _kept(found, "interrupted", _INTERRUPTED)
+    except errors.UserError as error:
+        found = _kept(found, "impossible", str(error).rstrip("."))
+    setup.progress.end()
+    if found.kept:
+        classifiers.restore(model, chosen)
+        setup.progress.say(
+            f"final fit {found.kept}: {found.why}; the model that was chosen "
+            "is kept"
+        )
+    return found
+
+
+def recipe(
+    results: Sequence[records.PhaseResult],
+) -> tuple[records.PhaseResult, ...]:
+    """Returns the results of the phases that the chosen model is made of."""
+    return tuple(
+        each for each in results if each.best_epoch and not each.rolled_back
+    )
+
+
+def length(
+    result: records.PhaseResult, steps_per_epoch: int, steps: int
+) -> tuple[int, int]:
+    """Returns the epochs that take as many steps as a phase's best epoch.
+
+    And the steps after which the schedule of its rate would end, so that the
+    last rate is that of the best epoch. steps_per_epoch: of the phase that was.
+    steps: of an epoch now.
+    """
+    epochs = max(1, round(result.best_epoch * steps_per_epoch / steps))
+    whole = epochs * steps * result.phase.epochs / result.best_epoch
+    return epochs, max(round(whole), epochs * steps)
+
+
+def _again(
+    model: keras.Model,
+    results: Sequence[records.PhaseResult],
+    feed: "batches.Feed",
+    setup: setups.Setup,
+    steps_per_epoch: int,
+    found: records.FinalFit,
+) -> records.FinalFit:
+    """Returns `found` with the results of the phases, on `model`'s start."""
+    # No two epochs draw the same order and augmentation, these neither.
+    before = sum(each.epochs for each in results)
+    for result in recipe(results):
+        epochs, whole = length(result, steps_per_epoch, len(feed.train_sizes))
+        again = one_phase.fit(
+            model,
+            dataclasses.replace(result.phase, epochs=epochs),
+            feed,
+            _storing(setup, result.phase),
+            first_epoch=before + sum(each.epochs for each in found.results),
+            schedule_steps=whole,
+            l2=result.l2,
+        )
+        found = dataclasses.replace(found, results=(*found.results, again))
+        if again.stopped == "interrupted":
+            return _kept(found, "interrupted", _INTERRUPTED)
+        # The last step is in no epoch's loss.
+        if again.stopped == "diverged" or not _finite(model):
+            return _kept(
+                found,
+                "diverged",
+                f"the loss of phase {result.phase.name} was not finite",
+            )
+        setup.progress.fit_ends(again)
+    return found
+
+
+def _storing(setup: setups.Setup, phase: records.Phase) -> setups.Setup:
+    """Returns the setup with which features are stored again.
+
+    A head was solved on stored features, so it pays: nothing is timed, which
+    would decide by chance.
+    """
+    if phase.solver == "adam" or setup.storage.mode != "auto":
+        return setup
+    storage = dataclasses.replace(setup.storage, mode="disk")
+    return dataclasses.replace(setup, storage=storage)
+
+
+def _finite(model: keras.Model) -> bool:
+    return all(
+        np.isfinite(array.astype(np.float32)).all()
+        for array in classifiers.state(model)
+    )
+
+
+def _kept(found: records.FinalFit, kept: str, why: str) -> records.FinalFit:
+    return dataclasses.replace(found, kept=kept, why=why)
