@@ -33,8 +33,10 @@ from tlkeras.models import saving
 from tlkeras.models import task as tasks
 from tlkeras.scoring import metrics
 from tlkeras.scoring import predicting
+from tlkeras.scoring import used_images
 from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
+from tlkeras.training import final_fit
 from tlkeras.training import phases as all_phases
 from tlkeras.training import placement as placements
 from tlkeras.training import row_store
@@ -67,6 +69,19 @@ class Untrained:
     model: keras.Model
     placement: placements.Placement
     notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What training came to; the model then holds what is to be delivered.
+
+    final: the final fit, None without one. chosen: where it made another model,
+    the state of the one that was chosen before it.
+    """
+
+    results: all_phases.Results
+    final: records.FinalFit | None = None
+    chosen: Sequence[np.ndarray] = ()
 
 
 def run(
@@ -208,7 +223,7 @@ def learn(
       raised. callbacks: as for `run`.
     """
     earlier = checkpoint.seconds(plan.directory)
-    results = train(
+    trained = train(
         plan,
         untrained,
         data,
@@ -218,35 +233,52 @@ def learn(
     )
     placement = untrained.placement
     progress.detail("scoring and saving")
-    classifier = saving.TrainedModel(untrained.model, data.labels, _shape(plan))
-    path = plan.directory / "model.keras"
-    saving.save(path, classifier)
-    notes = untrained.notes
     batch_size = images_a_step(plan.config, data, placement.devices)
-    if placement.kind != "none":
-        # Weights on several devices are in the way of all that follows:
-        # `predict` and export by one process, or in one graph.
-        classifier = saving.load(path)
-        notes += (placement.text(batch_size),)
     probabilities = {}
-    for split in ("validation", "test"):
-        began = time.perf_counter()
-        probabilities[split] = _predict(
-            classifier, data, split, batch_size, progress
-        )
-        # The second split is the one that traces nothing.
-        speed = len(probabilities[split]) / (time.perf_counter() - began)
+
+    def score(splits: Sequence[str]) -> tuple[saving.TrainedModel, float]:
+        """Scores the model as it is; returns it, saved, and its speed."""
+        classifier = _saved(plan, untrained, data)
+        speed = 0.0
+        for split in splits:
+            began = time.perf_counter()
+            probabilities[split] = _predict(
+                classifier, data, split, batch_size, progress
+            )
+            # The last split is one that traces nothing.
+            speed = len(probabilities[split]) / (time.perf_counter() - began)
+        return classifier, speed
+
+    before = _measured_before(trained)
+    speed = 0.0
+    if before:
+        delivered = classifiers.state(untrained.model)
+        classifiers.restore(untrained.model, trained.chosen)
+        _, speed = score(before)
+        classifiers.restore(untrained.model, delivered)
+    rest = [split for split in ("validation", "test") if split not in before]
+    classifier, last = score(rest)
+    notes = untrained.notes
+    if placement.kind != "none":
+        notes += (placement.text(batch_size),)
+    delivered_from = used_images.learned_splits(trained.final)
     return run_directory.Outcome(
         classifier,
-        results,
+        trained.results,
         probabilities,
         {
-            split: _quality(probabilities[split], data, split)
-            for split in probabilities
+            split: _quality(
+                probabilities[split],
+                data,
+                split,
+                ("train",) if split in before else delivered_from,
+            )
+            for split in ("validation", "test")
         },
         notes,
-        speed,
+        last or speed,
         earlier,
+        trained.final,
     )
 
 
@@ -258,8 +290,8 @@ def train(
     whole: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: progresses.Progress,
-) -> all_phases.Results:
-    """Returns what the phases came to; every process of the plan's does this.
+) -> Trained:
+    """Returns what training came to; every process of the plan's does this.
 
     whole, callbacks: as for `learn`.
     """
@@ -268,6 +300,8 @@ def train(
     batch_size = images_a_step(config, data, placement.devices)
     progress.detail(placement.text(batch_size))
     digests = {**_settings_digests(plan), "images": datasets.digest(data)}
+    splits = configs.LEARNED[config.final_fit]
+    start = classifiers.state(model) if len(splits) > 1 else []
 
     def after_phase(results: all_phases.Results) -> None:
         if whole and results[-1].stopped == "interrupted":
@@ -281,23 +315,48 @@ def train(
         run_directory.write_config(plan)
     checkpoint.share(directory, group.broadcast)
     done = checkpoint.load(directory, model, digests)
-    if done:
+    final, chosen = checkpoint.load_final(directory)
+    if final is not None:
+        progress.say("going on behind the final fit")
+    elif done:
         progress.say(f"going on behind phase {done[-1].phase.name}")
-    results = all_phases.run(
-        model,
-        plan.strategy,
-        _feed(config, data, batch_size, placement),
-        setups.Setup(
-            progress,
-            placement,
-            _storage(plan),
-            lambda phase: (*_tensorboard(plan, phase), *callbacks),
-        ),
-        done=done,
-        after_phase=after_phase,
+    feed = _feed(config, data, batch_size, placement)
+    setup = setups.Setup(
+        progress,
+        placement,
+        _storage(plan),
+        lambda phase: (*_tensorboard(plan, phase.name), *callbacks),
     )
+    results = all_phases.run(
+        model, plan.strategy, feed, setup, done=done, after_phase=after_phase
+    )
+    if final is None and len(splits) > 1:
+        progress.planned = [each.phase for each in final_fit.recipe(results)]
+        before = classifiers.state(model)
+        final = final_fit.run(
+            model,
+            results,
+            _feed(config, data, batch_size, placement, splits),
+            dataclasses.replace(
+                setup,
+                callbacks=lambda phase: (
+                    *_tensorboard(plan, f"final-{phase.name}"),
+                    *callbacks,
+                ),
+            ),
+            start=start,
+            steps_per_epoch=len(feed.train_sizes),
+            splits=splits,
+        )
+        chosen = [] if final.kept else before
+        if whole and final.kept == "interrupted":
+            raise KeyboardInterrupt
+        if group.is_main:
+            checkpoint.save(
+                directory, model, results, digests, final=final, chosen=chosen
+            )
     group.disconnect()
-    return results
+    return Trained(results, final, chosen)
 
 
 def images_a_step(
@@ -438,15 +497,22 @@ def _feed(
     data: datasets.Dataset,
     batch_size: int,
     placement: placements.Placement,
+    splits: Sequence[str] = ("train",),
 ) -> batches.Feed:
+    """Returns a feed that learns from `splits`.
+
+    It validates with the images of validation if none learns from them, else
+    with none.
+    """
+    train = _part(data, splits)
+    judges = [] if "validation" in splits else ["validation"]
     weights = np.ones(len(data.labels))
     if config.class_weights == "balanced":
-        targets = data.targets[data.positions("train")]
-        weights = batches.balanced(targets, len(data.labels))
+        weights = batches.balanced(train.targets, len(data.labels))
     return batches.feed(
         data.images,
-        _part(data, "train"),
-        _part(data, "validation"),
+        train,
+        _part(data, judges),
         batch_size=batch_size,
         augment=config.augment,
         seed=config.seed,
@@ -456,8 +522,8 @@ def _feed(
     )
 
 
-def _part(data: datasets.Dataset, split: str) -> batches.Subset:
-    positions = data.positions(split)
+def _part(data: datasets.Dataset, splits: Sequence[str]) -> batches.Subset:
+    positions = np.flatnonzero(np.isin(data.splits, splits))
     return batches.Subset(
         data.rows[positions],
         data.targets[positions].astype(tasks.SINGLE_LABEL.target_type),
@@ -467,13 +533,36 @@ def _part(data: datasets.Dataset, split: str) -> batches.Subset:
 
 
 def _tensorboard(
-    plan: plans.Plan, phase: records.Phase
+    plan: plans.Plan, name: str
 ) -> tuple[keras.callbacks.Callback, ...]:
     """Returns the callback of a phase that writes for TensorBoard, if any."""
     if not plan.config.tensorboard or not plan.group.is_main:
         return ()
-    place = plan.directory / "tensorboard" / phase.name
+    place = plan.directory / "tensorboard" / name
     return (keras.callbacks.TensorBoard(place, write_graph=False),)
+
+
+def _saved(
+    plan: plans.Plan, untrained: Untrained, data: datasets.Dataset
+) -> saving.TrainedModel:
+    """Writes model.keras, and returns the classifier as it is used."""
+    classifier = saving.TrainedModel(untrained.model, data.labels, _shape(plan))
+    path = plan.directory / "model.keras"
+    saving.save(path, classifier)
+    if untrained.placement.kind == "none":
+        return classifier
+    # Weights on several devices are in the way of all that follows: `predict`
+    # and export by one process, or in one graph.
+    return saving.load(path)
+
+
+def _measured_before(trained: Trained) -> tuple[str, ...]:
+    """Returns the splits whose figures are of the model before the final fit.
+
+    They would else be those of images that the model has learned from.
+    """
+    learned = used_images.learned_splits(trained.final)
+    return tuple(split for split in ("validation", "test") if split in learned)
 
 
 def _predict(
@@ -497,9 +586,13 @@ def _predict(
 
 
 def _quality(
-    probabilities: np.ndarray, data: datasets.Dataset, split: str
+    probabilities: np.ndarray,
+    data: datasets.Dataset,
+    split: str,
+    learned: Sequence[str],
 ) -> dict[str, Any]:
-    commonest = np.bincount(data.targets[data.positions("train")]).argmax()
+    """Returns the metrics of a split, for a model that learned from others."""
+    commonest = np.bincount(_part(data, learned).targets).argmax()
     positions = data.positions(split)
     return metrics.compute(
         probabilities,
@@ -534,6 +627,8 @@ def _say_result(
     progress: progresses.Progress,
 ) -> None:
     progress.say(f"test {metrics.sentence(report['test'])}")
+    if report["final_fit"]:
+        progress.say(f"  {report['final_fit']['text']}")
     for warning in report["test"]["warnings"]:
         progress.say(f"  {warning}")
     if report["interrupted"]:

@@ -59,7 +59,7 @@ class Outcome:
     probabilities: [n, k] of the images of each split. quality: their metrics.
     notes: what to know of the phases. scoring_speed: images a second, with
     nothing traced in that time. earlier_seconds: of the phases that earlier,
-    killed calls finished.
+    killed calls finished. final: the final fit, None without one.
     """
 
     classifier: saving.TrainedModel
@@ -69,6 +69,7 @@ class Outcome:
     notes: tuple[str, ...]
     scoring_speed: float
     earlier_seconds: float = 0.0
+    final: records.FinalFit | None = None
 
 
 def ended(directory: pathlib.Path) -> bool:
@@ -155,6 +156,7 @@ def write(
         quality=outcome.quality,
         seconds=outcome.earlier_seconds + seconds,
         notes=notes,
+        final=outcome.final,
     )
     report["scoring_images_per_second"] = outcome.scoring_speed
     _write_tables(plan.directory, data, outcome)
@@ -180,7 +182,9 @@ def _write_tables(
         directory / "labels.txt", "".join(f"{each}\n" for each in data.labels)
     )
     files.write_csv(directory / "skipped.csv", ("path", "reason"), data.skipped)
-    used_images.write(directory, data)
+    used_images.write(
+        directory, data, used_images.learned_splits(outcome.final)
+    )
     splits = ("test", "validation")
     positions = np.concatenate([data.positions(split) for split in splits])
     predicting.write(

@@ -151,6 +151,7 @@ def report(labels=FIVE, phases=None, **changes):
         "selection_metric": "validation accuracy",
         "advice": None,
         "interrupted": False,
+        "final_fit": None,
         "seconds": 3723.0,
         "images_per_second": 412.7,
         "notes": ["The rate was forced."],

@@ -103,6 +103,7 @@ def run(
             "image_size": plan.image_size,
             "budget": budget,
             "drop": settings.drop,
+            "final_fit": plan.config.final_fit,
             "seeds": settings.seeds,
             **ranking.report(
                 members,
@@ -253,6 +254,10 @@ def _paced(
             name,
             epochs=[_TRIAL] * len(strategies.BY_NAME[name].phases),
             directory=pathlib.Path(folder),
+        )
+        # A budget is that of the choice.
+        trial = dataclasses.replace(
+            trial, config=dataclasses.replace(trial.config, final_fit="train")
         )
         results = _learn(trial, data, progress).results
     validated = 1 + len(data.positions("validation")) / len(

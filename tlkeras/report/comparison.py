@@ -10,6 +10,20 @@ from tlkeras import progress as progresses
 from tlkeras.report import comparison_plots
 from tlkeras.report import templates
 
+# Which models the figures are of, by `final_fit`.
+_FINAL = {
+    "train": "",
+    "train_and_validation": (
+        " The test figures are those of models that learned once more, from "
+        "training and validation; the order is that of the choice before."
+    ),
+    "all": (
+        " All figures are those of the models before their final fit: those "
+        "that are delivered have learned from all images, and nothing measures "
+        "them."
+    ),
+}
+
 
 def render(report: Mapping[str, Any]) -> str:
     """Returns what compare.json holds as a page."""
@@ -58,7 +72,11 @@ def verdict(row: Mapping[str, Any], claimed: float) -> str:
 
 
 def conclusion(report: Mapping[str, Any]) -> str:
-    """Returns what a person should take from it, in a sentence or two."""
+    """Returns what a person should take from it, in a few sentences."""
+    return f"{_advice(report)}{_FINAL[report.get('final_fit', 'train')]}"
+
+
+def _advice(report: Mapping[str, Any]) -> str:
     rows = report["ways"]
     leader, cheapest = report["leader"], report["cheapest_as_good"]
     if report["seeds"] < 2:

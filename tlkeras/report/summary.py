@@ -23,13 +23,15 @@ def build(
     quality: Mapping[str, dict[str, Any]],
     seconds: float,
     notes: Sequence[str] = (),
+    final: records.FinalFit | None = None,
 ) -> dict[str, Any]:
     """Returns the content of report.json.
 
     quality: the metrics of the splits test and validation. seconds: of the
-    whole run.
+    whole run. final: the final fit, None without one.
     """
     last = results[-1]
+    stopped = final is not None and final.kept == "interrupted"
     return {
         "schema": 1,
         "test": quality["test"],
@@ -57,8 +59,9 @@ def build(
             "notes": list(dataset.notes),
         },
         "phases": [phase(result) for result in results],
+        "final_fit": None if final is None else final_fit(final),
         "advice": None,
-        "interrupted": last.stopped == "interrupted",
+        "interrupted": stopped or last.stopped == "interrupted",
         "seconds": seconds,
         "images_per_second": (
             max(row.images_per_second for row in last.history)
@@ -96,6 +99,56 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
         "l2": result.l2,
         "settings": dataclasses.asdict(result.phase),
     }
+
+
+def final_fit(final: records.FinalFit) -> dict[str, Any]:
+    """Returns what the report says of the final fit.
+
+    measured: by split, whether its figures are those of the `delivered` model
+    or of the one that was `chosen` before it.
+    """
+    own = bool(final.kept)
+    return {
+        "splits": list(final.splits),
+        "images": final.images,
+        "delivered": not final.kept,
+        "kept": final.kept,
+        "measured": {
+            split: "delivered" if own or split not in final.splits else "chosen"
+            for split in ("validation", "test")
+        },
+        "text": _final_text(final),
+        "phases": [
+            {
+                **phase(result),
+                "losses": [_finite(row.loss) for row in result.history],
+            }
+            for result in final.results
+        ],
+        "seconds": sum(result.seconds for result in final.results),
+    }
+
+
+def _final_text(final: records.FinalFit) -> str:
+    if final.kept:
+        return (
+            f"The final fit on {final.images:,} images is not delivered, "
+            f"because {final.why}: the model is the one that was chosen, and "
+            "all figures are its own."
+        )
+    if "test" in final.splits:
+        return (
+            f"The delivered model has learned from all {final.images:,} "
+            "images, and no figure is its own: the test and validation figures "
+            "are those of the model chosen before, which learned from the "
+            "training images alone."
+        )
+    return (
+        f"The delivered model has learned from {final.images:,} images, those "
+        "of training and validation: the test figures are its own; the "
+        "validation figures are those of the model chosen before, which "
+        "learned from the training images alone."
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -55,7 +55,7 @@ def choose(data: LabelledData, split: str) -> tuple[list[int], list[str]]:
     """Returns the indices of the images to score, and what to know of them."""
     notes = []
     if split == "auto":
-        if not data.trained_on_it:
+        if not data.trained_on_it or _learned_from_test(data):
             return _new_images(data)
         split = "test"
         notes.append(
@@ -74,6 +74,15 @@ def choose(data: LabelledData, split: str) -> tuple[list[int], list[str]]:
     return indices, notes
 
 
+def _learned_from_test(data: LabelledData) -> bool:
+    """Tells whether no split is left that the model did not learn from."""
+    used = data.used
+    return used is not None and any(
+        split == "test" and pixels in used.learned
+        for pixels, split in used.splits.items()
+    )
+
+
 def _new_images(data: LabelledData) -> tuple[list[int], list[str]]:
     """Returns the images that the model did not learn from, and what to say.
 
@@ -90,11 +99,13 @@ def _new_images(data: LabelledData) -> tuple[list[int], list[str]]:
         for index, pixels in enumerate(data.pixels())
         if not data.used.known(pixels)
     ]
-    if not indices:
+    known = images - len(indices)
+    if known and not any(data.pixels()[index] for index in indices):
+        readable = " that can be read" if indices else ""
         raise errors.UserError(
-            f"all {images} images of {data.source.name} are pictures that the "
-            "model learned from, or that chose its epochs. Score others, or "
-            "give --split=all."
+            f"all {known} images of {data.source.name}{readable} are pictures "
+            "that the model learned from, or that chose its epochs. Score "
+            "others, or give --split=all."
         )
     if len(indices) == images:
         return indices, ["All images are scored."]

@@ -11,14 +11,19 @@ import io
 import os
 import pathlib
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 from tlkeras import errors
 from tlkeras import files
+from tlkeras import records
 from tlkeras.data import dataset as datasets
 from tlkeras.data import sources
 
 _FILE = "images.csv"
-_HEADER = ("path", "label", "split", "pixels")
+_HEADER = ("path", "label", "split", "pixels", "learned")
+# The last column came later: without it a model learned from its training
+# split alone.
+_EARLIER = _HEADER[:-1]
 # Of equal pictures in several given splits the first counts: what was learned
 # from is known, whatever else was done with it.
 _ORDER = ("train", "validation", "test", "unused")
@@ -29,26 +34,39 @@ class UsedImages:
     """The pictures of a run.
 
     splits: train, validation, test or unused, by the hash of the pixels.
-    paths: the same by the image's path. training: how many images of each
-    label it learned from.
+    paths: the same by the image's path. learned: the hashes of those that
+    taught the model. training: how many images of each label did.
     """
 
     splits: Mapping[str, str]
     paths: Mapping[str, str]
+    learned: frozenset[str]
     training: Mapping[str, int]
 
     def known(self, pixels: str) -> bool:
         """Tells whether a picture taught the model, or chose its epochs."""
-        return self.splits.get(pixels) in ("train", "validation")
+        chose = self.splits.get(pixels) == "validation"
+        return chose or pixels in self.learned
 
 
-def write(directory: pathlib.Path, data: datasets.Dataset) -> None:
-    """Writes which image of `data` stood in which split."""
+def learned_splits(final: records.FinalFit | None) -> tuple[str, ...]:
+    """Returns the splits that the delivered model has learned from."""
+    return ("train",) if final is None or final.kept else final.splits
+
+
+def write(
+    directory: pathlib.Path, data: datasets.Dataset, learned: Sequence[str]
+) -> None:
+    """Writes which image of `data` stood in which split.
+
+    learned: the splits that the model has learned from.
+    """
     rows = zip(
         data.paths,
         (data.labels[target] for target in data.targets),
         data.splits,
         data.hashes,
+        ("yes" if split in learned else "no" for split in data.splits),
         strict=True,
     )
     files.write_csv(directory / _FILE, _HEADER, rows)
@@ -72,22 +90,27 @@ def read(model: str | os.PathLike) -> UsedImages | None:
         ]
     except (OSError, csv.Error):
         rows = []
-    known = all(len(row) == 4 and row[2] in _ORDER for row in rows[1:])
-    if not known or tuple(rows[:1]) != (list(_HEADER),):
+    header = tuple(rows[0]) if rows else ()
+    known = all(
+        len(row) == len(header) and row[2] in _ORDER for row in rows[1:]
+    )
+    if not known or header not in (_HEADER, _EARLIER):
         raise errors.UserError(
             f"{path} is damaged: it must hold the columns "
             f"{', '.join(_HEADER)}. Without it the model works, but which "
             "images it has seen is not known: remove it to go on."
         )
     splits: dict[str, str] = {}
-    for _, _, split, pixels in sorted(
-        rows[1:], key=lambda row: _ORDER.index(row[2])
-    ):
-        splits.setdefault(pixels, split)
+    for row in sorted(rows[1:], key=lambda row: _ORDER.index(row[2])):
+        splits.setdefault(row[3], row[2])
+    learned = [
+        row
+        for row in rows[1:]
+        if (row[2] == "train" if header == _EARLIER else row[4] == "yes")
+    ]
     return UsedImages(
         splits,
         {row[0]: row[2] for row in rows[1:]},
-        collections.Counter(
-            sources.normal_form(row[1]) for row in rows[1:] if row[2] == "train"
-        ),
+        frozenset(row[3] for row in learned),
+        collections.Counter(sources.normal_form(row[1]) for row in learned),
     )

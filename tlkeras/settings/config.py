@@ -39,6 +39,14 @@ _UNFREEZE: dict[str, Any] = {
 }
 
 
+# What the model that a run delivers has learned from, by `final_fit`.
+LEARNED = {
+    "train": ("train",),
+    "train_and_validation": ("train", "validation"),
+    "all": ("train", "validation", "test"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """All that a training run depends on, but not where its results go."""
@@ -155,6 +163,14 @@ class Config:
         "epochs without better validation after which a phase at a constant "
         "rate ends; cosine runs to its end",
         **_COUNT,
+    )
+    final_fit: str = _setting(
+        "train",
+        "what the delivered model learns from: train; or, when all is chosen, "
+        "the chosen phases once more from the beginning, for as many steps, on "
+        "train_and_validation, or on all, so that no image is left that could "
+        "measure the delivered model",
+        choices=tuple(LEARNED),
     )
     class_weights: str = _setting(
         "none",
