@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import PIL.Image
 
+from tlkeras import cross_validation
 from tlkeras import errors
 from tlkeras import experiment
 from tlkeras import plan as plans
@@ -192,7 +193,8 @@ def train(
     for sentence in configs.unused(built, given):
         progress.say(sentence)
     plan = plans.make(built, workdir, progress=progress)
-    return experiment.run(plan, callbacks=callbacks, progress=progress)
+    run = cross_validation.run if built.folds else experiment.run
+    return run(plan, callbacks=callbacks, progress=progress)
 
 
 @_lists(commands.COMPARE)

@@ -202,10 +202,12 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
     progress = _progress(config.strategy_phases().planned)
     with native_messages.silenced():
         plan = plans.make(config, values.workdir, progress=progress)
+        from tlkeras import cross_validation
         from tlkeras import experiment
     for sentence in configs.unused(config, _given(values)):
         progress.say(sentence)
-    run = experiment.run(plan, progress=progress)
+    train = cross_validation.run if config.folds else experiment.run
+    run = train(plan, progress=progress)
     return 130 if run.report.get("interrupted") else 0
 
 

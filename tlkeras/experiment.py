@@ -107,26 +107,76 @@ def run(
         with reading(plan, progress=progress) as data:
             progress.say(f"run {directory}")
             # Before training, lest they be gone after it.
-            samples = _samples(plan, data)
+            examples = samples(plan, data)
             say_data(data, [*data.notes, *untrained.notes], progress)
             outcome = learn(
                 plan, untrained, data, callbacks=callbacks, progress=progress
             )
-            progress.say("exporting and checking the export")
-            exported = saved_model.write(
-                outcome.classifier,
-                directory / "saved_model" / "1",
-                samples=samples,
+            report = finish(
+                plan, data, outcome, examples, began=began, progress=progress
             )
-            report = run_directory.write(
-                plan,
-                data,
-                outcome,
-                seconds=time.perf_counter() - began,
-                export=exported,
-            )
-    _say_result(report, directory, progress)
+    say_result(report, directory, progress)
     return Run(directory, report)
+
+
+def finish(
+    plan: plans.Plan,
+    data: datasets.Dataset,
+    outcome: run_directory.Outcome,
+    samples: Sequence[bytes],
+    *,
+    began: float,
+    progress: progresses.Progress,
+) -> dict[str, Any]:
+    """Exports the model and writes what a run leaves; returns its report.
+
+    samples: encoded images that the export is checked on. began: when the call
+    did.
+    """
+    progress.say("exporting and checking the export")
+    exported = saved_model.write(
+        outcome.classifier,
+        plan.directory / "saved_model" / "1",
+        samples=samples,
+    )
+    return run_directory.write(
+        plan,
+        data,
+        outcome,
+        seconds=time.perf_counter() - began,
+        export=exported,
+    )
+
+
+def fit_on_all(
+    plan: plans.Plan,
+    data: datasets.Dataset,
+    results: all_phases.Results,
+    *,
+    instead: pathlib.Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    progress: progresses.Progress,
+) -> tuple[saving.TrainedModel, records.FinalFit, tuple[str, ...]]:
+    """Returns the model that learns from all images, saved, and its final fit.
+
+    results: what the phases of the choice came to, on the splits of `data`.
+    instead: a run whose model is taken where the final fit comes to nothing.
+    Notes on the phases come with it.
+    """
+    untrained = build(plan)
+    start = classifiers.state(untrained.model)
+    untrained.model.set_weights(saving.load(instead).model.get_weights())
+    final = _fit_again(
+        plan,
+        untrained,
+        data,
+        results,
+        start,
+        configs.LEARNED["all"],
+        callbacks=callbacks,
+        progress=progress,
+    )
+    return _saved(plan, untrained, data), final, untrained.notes
 
 
 def build(plan: plans.Plan) -> Untrained:
@@ -177,6 +227,7 @@ def read(
             shape=_shape(plan),
             split_seed=config.split_seed,
             images_per_class=config.images_per_class,
+            folds=config.folds,
             on_bad_image=config.on_bad_image,
             store_bytes=config.image_store_gb * 1e9,
             directory=plan.directory,
@@ -320,33 +371,30 @@ def train(
         progress.say("going on behind the final fit")
     elif done:
         progress.say(f"going on behind phase {done[-1].phase.name}")
-    feed = _feed(config, data, batch_size, placement)
-    setup = setups.Setup(
-        progress,
-        placement,
-        _storage(plan),
-        lambda phase: (*_tensorboard(plan, phase.name), *callbacks),
-    )
     results = all_phases.run(
-        model, plan.strategy, feed, setup, done=done, after_phase=after_phase
+        model,
+        plan.strategy,
+        _feed(config, data, batch_size, placement),
+        setups.Setup(
+            progress,
+            placement,
+            _storage(plan),
+            lambda phase: (*_tensorboard(plan, phase.name), *callbacks),
+        ),
+        done=done,
+        after_phase=after_phase,
     )
     if final is None and len(splits) > 1:
-        progress.planned = [each.phase for each in final_fit.recipe(results)]
         before = classifiers.state(model)
-        final = final_fit.run(
-            model,
+        final = _fit_again(
+            plan,
+            untrained,
+            data,
             results,
-            _feed(config, data, batch_size, placement, splits),
-            dataclasses.replace(
-                setup,
-                callbacks=lambda phase: (
-                    *_tensorboard(plan, f"final-{phase.name}"),
-                    *callbacks,
-                ),
-            ),
-            start=start,
-            steps_per_epoch=len(feed.train_sizes),
-            splits=splits,
+            start,
+            splits,
+            callbacks=callbacks,
+            progress=progress,
         )
         chosen = [] if final.kept else before
         if whole and final.kept == "interrupted":
@@ -357,6 +405,41 @@ def train(
             )
     group.disconnect()
     return Trained(results, final, chosen)
+
+
+def _fit_again(
+    plan: plans.Plan,
+    untrained: Untrained,
+    data: datasets.Dataset,
+    results: all_phases.Results,
+    start: Sequence[np.ndarray],
+    splits: tuple[str, ...],
+    *,
+    callbacks: Sequence[keras.callbacks.Callback],
+    progress: progresses.Progress,
+) -> records.FinalFit:
+    """Returns what the final fit on `splits` came to; see `final_fit.run`."""
+    placement = untrained.placement
+    batch_size = images_a_step(plan.config, data, placement.devices)
+    images = len(data.positions("train"))
+    progress.planned = [each.phase for each in final_fit.recipe(results)]
+    return final_fit.run(
+        untrained.model,
+        results,
+        _feed(plan.config, data, batch_size, placement, splits),
+        setups.Setup(
+            progress,
+            placement,
+            _storage(plan),
+            lambda phase: (
+                *_tensorboard(plan, f"final-{phase.name}"),
+                *callbacks,
+            ),
+        ),
+        start=start,
+        steps_per_epoch=len(batches.even_sizes(images, batch_size)),
+        splits=splits,
+    )
 
 
 def images_a_step(
@@ -603,7 +686,7 @@ def _quality(
     )
 
 
-def _samples(plan: plans.Plan, data: datasets.Dataset) -> list[bytes]:
+def samples(plan: plans.Plan, data: datasets.Dataset) -> list[bytes]:
     """Returns encoded test images to check an export on.
 
     All of them are decoded at once, so that of large ones there is only one.
@@ -621,14 +704,16 @@ def _samples(plan: plans.Plan, data: datasets.Dataset) -> list[bytes]:
         ) from None
 
 
-def _say_result(
+def say_result(
     report: Mapping[str, Any],
     directory: pathlib.Path,
     progress: progresses.Progress,
 ) -> None:
+    """Says how good the model of a run is, and where its report is."""
     progress.say(f"test {metrics.sentence(report['test'])}")
-    if report["final_fit"]:
-        progress.say(f"  {report['final_fit']['text']}")
+    for what in ("folds", "final_fit"):
+        if report[what]:
+            progress.say(f"  {report[what]['text']}")
     for warning in report["test"]["warnings"]:
         progress.say(f"  {warning}")
     if report["interrupted"]:

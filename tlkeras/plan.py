@@ -407,11 +407,31 @@ def check_sizes(source: sources.Source, config: configs.Config) -> None:
             f"{config.batch_size}."
         )
     sources.check_classes(source)
+    if config.folds:
+        _check_folds(source, config)
+        return
     splits.assign(
         [str(index) for index in range(len(source.examples))],
         [each.label for each in source.examples],
         given=[each.split for each in source.examples],
         groups=[each.group for each in source.examples],
+        seed=config.split_seed,
+    )
+
+
+def _check_folds(source: sources.Source, config: configs.Config) -> None:
+    given = sorted({each.split for each in source.examples} - {""})
+    if given:
+        raise errors.UserError(
+            f"`folds` divides all images itself, but {source.name} has given "
+            f"splits: {', '.join(given)}. Received: folds = {config.folds}. "
+            "Leave `folds` out, or give the images without splits."
+        )
+    splits.folded(
+        [str(index) for index in range(len(source.examples))],
+        [each.label for each in source.examples],
+        groups=[each.group for each in source.examples],
+        count=config.folds,
         seed=config.split_seed,
     )
 

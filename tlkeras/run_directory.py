@@ -59,7 +59,9 @@ class Outcome:
     probabilities: [n, k] of the images of each split. quality: their metrics.
     notes: what to know of the phases. scoring_speed: images a second, with
     nothing traced in that time. earlier_seconds: of the phases that earlier,
-    killed calls finished. final: the final fit, None without one.
+    killed calls finished. final: the final fit, None without one. folds: of
+    cross-validation, what is said of each. taught: the images with the splits
+    by which the model learned, where those that are scored are others.
     """
 
     classifier: saving.TrainedModel
@@ -70,6 +72,8 @@ class Outcome:
     scoring_speed: float
     earlier_seconds: float = 0.0
     final: records.FinalFit | None = None
+    folds: tuple[Mapping[str, Any], ...] = ()
+    taught: datasets.Dataset | None = None
 
 
 def ended(directory: pathlib.Path) -> bool:
@@ -157,6 +161,7 @@ def write(
         seconds=outcome.earlier_seconds + seconds,
         notes=notes,
         final=outcome.final,
+        folds=outcome.folds,
     )
     report["scoring_images_per_second"] = outcome.scoring_speed
     _write_tables(plan.directory, data, outcome)
@@ -183,7 +188,9 @@ def _write_tables(
     )
     files.write_csv(directory / "skipped.csv", ("path", "reason"), data.skipped)
     used_images.write(
-        directory, data, used_images.learned_splits(outcome.final)
+        directory,
+        outcome.taught or data,
+        used_images.learned_splits(outcome.final),
     )
     splits = ("test", "validation")
     positions = np.concatenate([data.positions(split) for split in splits])

@@ -7,6 +7,7 @@ import sklearn.linear_model
 import sklearn.model_selection
 
 from tlkeras.advisor import probe
+from tlkeras.data import splits
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def apart(images: int = 60, width: int = 8) -> tuple[np.ndarray, np.ndarray]:
 def test_what_can_be_told_apart_is(width, scale):
     features, targets = apart(width=width)
     groups = alone(len(targets))
-    folds = probe.folds(targets, groups, seed=0)
+    folds = splits.folds(targets, groups, seed=0)
     features = (features * scale).astype(np.float32)
     assert probe.linear(features, targets, folds, groups).all()
     assert probe.neighbours(features, targets, folds).all()
@@ -42,7 +43,7 @@ def test_noise_is_told_apart_by_chance_only():
     targets = np.arange(400) % 2
     features = np.random.default_rng(1).normal(size=(400, 900))
     groups = alone(400)
-    folds = probe.folds(targets, groups, seed=0)
+    folds = splits.folds(targets, groups, seed=0)
     for right in (
         probe.linear(features, targets, folds, groups),
         probe.neighbours(features, targets, folds),
@@ -54,7 +55,7 @@ def test_noise_is_told_apart_by_chance_only():
 def test_equal_features_are_answered_by_the_commonest_class():
     targets = np.array([0] * 30 + [1] * 10)
     groups = alone(40)
-    folds = probe.folds(targets, groups, seed=0)
+    folds = splits.folds(targets, groups, seed=0)
     right = probe.linear(np.ones([40, 3]), targets, folds, groups)
     assert right.tolist() == (targets == 0).tolist()
 
@@ -62,7 +63,7 @@ def test_equal_features_are_answered_by_the_commonest_class():
 def test_is_as_good_as_a_logistic_classifier(digits):
     features, targets = digits
     groups = alone(len(targets))
-    folds = probe.folds(targets, groups, seed=0)
+    folds = splits.folds(targets, groups, seed=0)
     found = probe.linear(features, targets, folds, groups).mean()
     other = sklearn.model_selection.cross_val_score(
         sklearn.linear_model.LogisticRegression(C=0.01, max_iter=500),
@@ -111,21 +112,21 @@ def test_folds_part_no_group_and_are_even_in_each_class():
     generator = np.random.default_rng(0)
     targets = np.sort(generator.integers(0, 4, 200))
     groups = [f"{index // 2}" for index in range(200)]
-    folds = probe.folds(targets, groups, seed=3)
-    assert set(folds) == set(range(probe.FOLDS))
+    folds = splits.folds(targets, groups, seed=3)
+    assert set(folds) == set(range(splits.FOLDS))
     for index in range(0, 200, 2):
         assert folds[index] == folds[index + 1]
     for target in range(4):
-        counts = np.bincount(folds[targets == target], minlength=probe.FOLDS)
+        counts = np.bincount(folds[targets == target], minlength=splits.FOLDS)
         assert counts.max() - counts.min() <= 3
-    assert (folds == probe.folds(targets, groups, seed=3)).all()
-    assert (folds != probe.folds(targets, groups, seed=4)).any()
+    assert (folds == splits.folds(targets, groups, seed=3)).all()
+    assert (folds != splits.folds(targets, groups, seed=4)).any()
 
 
 def test_groups_that_cannot_be_parted_are_refused():
     with pytest.raises(ValueError, match="two or more"):
-        probe.folds(np.array([0, 1]), ["a", "a"], seed=0)
-    assert set(probe.folds(np.array([0, 1]), ["a", "b"], seed=0)) == {0, 1}
+        splits.folds(np.array([0, 1]), ["a", "a"], seed=0)
+    assert set(splits.folds(np.array([0, 1]), ["a", "b"], seed=0)) == {0, 1}
 
 
 def test_a_memory_of_the_group_is_no_knowledge():
@@ -134,9 +135,9 @@ def test_a_memory_of_the_group_is_no_knowledge():
     features = np.repeat(generator.normal(size=(25, 50)), 8, axis=0)
     targets = np.repeat(generator.integers(0, 2, 25), 8)
     groups = [str(index // 8) for index in range(200)]
-    together = probe.folds(targets, groups, seed=0)
+    together = splits.folds(targets, groups, seed=0)
     assert probe.neighbours(features, targets, together).mean() < 0.7
-    apart = probe.folds(targets, alone(200), seed=0)
+    apart = splits.folds(targets, alone(200), seed=0)
     assert probe.neighbours(features, targets, apart).mean() > 0.9
 
 
@@ -152,7 +153,7 @@ def test_a_subset_is_even_and_holds_the_smaller_ones(digits):
     two = np.arange(2)
     assert probe._subset(two, two, two, 0.25).tolist() == [0, 1]
     groups = alone(300)
-    folds = probe.folds(targets, groups, seed=0)
+    folds = splits.folds(targets, groups, seed=0)
     assert probe.learned(targets, folds, groups, 1.0) == (240, 240)
 
 
@@ -165,7 +166,7 @@ def test_a_subset_is_of_whole_groups():
     assert len(quarter) == 16
     assert len(np.unique(numbers[quarter])) == 4
     groups = numbers.astype(str).tolist()
-    folds = probe.folds(targets, groups, seed=0)
+    folds = splits.folds(targets, groups, seed=0)
     assert probe.learned(targets, folds, groups, 1.0) == (64, 16)
     assert probe.learned(targets, folds, groups, 0.25) == (16, 4)
 
@@ -173,7 +174,7 @@ def test_a_subset_is_of_whole_groups():
 def test_more_images_teach_more(digits):
     features, targets = digits
     groups = alone(300)
-    folds = probe.folds(targets, groups, seed=0)
+    folds = splits.folds(targets, groups, seed=0)
     few, all_of_them = (
         probe.linear(features, targets, folds, groups, share=share).mean()
         for share in (0.25, 1.0)

@@ -152,6 +152,7 @@ def report(labels=FIVE, phases=None, **changes):
         "advice": None,
         "interrupted": False,
         "final_fit": None,
+        "folds": None,
         "seconds": 3723.0,
         "images_per_second": 412.7,
         "notes": ["The rate was forced."],

@@ -33,6 +33,8 @@ def values_of(setting: setting_rules.Setting) -> st.SearchStrategy:
     rule = setting.rule
     if setting.name == "unfreeze":
         return st.sampled_from(["none", "all", "stages:2", "from:conv1"])
+    if setting.name == "folds":
+        return st.sampled_from([0, 3, 20])
     if rule.choices:
         return st.sampled_from(rule.choices)
     if setting.kinds == (bool,):
@@ -172,6 +174,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
             ["`strategy` scratch", "'/run'"],
         ),
         ({"finetune_learning_rate": 1e-3}, ["a fifth", "--force_rate"]),
+        ({"folds": 2}, ["`folds`", "[3, 20]", "2"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line_with_its_place(values, parts):

@@ -191,7 +191,7 @@ def gather(
     together = _together(
         [groups[index] for index in chosen] if len(groups) else [], pixels
     )
-    folds = probe.folds(asked, together, seed=seed)
+    folds = splits.folds(asked, together, seed=seed)
     depths = _depths(found, asked, folds, together, progress)
     features = found.features[-1]
     return Evidence(

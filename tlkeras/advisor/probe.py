@@ -18,45 +18,9 @@ import numpy as np
 import sklearn.neighbors
 import threadpoolctl
 
-FOLDS = 5
 # Of the penalty, for rows of mean square length 1, times their number.
 _STRENGTHS = tuple(10.0 ** (power / 2) for power in range(-9, 2))
 _NEIGHBOURS = 5
-
-
-def folds(
-    targets: np.ndarray, groups: Sequence[str], *, seed: int
-) -> np.ndarray:
-    """Returns the fold [n] of each image, even in each class.
-
-    Images of one group stay together. Large groups choose first, each the
-    fold with the fewest images of its class, then with the fewest images.
-    (scikit-learn's StratifiedGroupKFold refuses classes that have all fewer
-    images than there are folds.) Raises ValueError where all images are of one
-    group.
-    """
-    names, numbers, sizes = np.unique(
-        np.asarray(groups), return_inverse=True, return_counts=True
-    )
-    if len(names) < 2:
-        raise ValueError(
-            "`groups` must be two or more, to be on different sides. Received: "
-            f"{len(names)} group of {len(targets)} images."
-        )
-    classes = int(targets.max()) + 1
-    of_group = np.zeros([len(names), classes], np.int64)
-    np.add.at(of_group, (numbers, targets), 1)
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    of_fold = np.zeros([min(FOLDS, len(names)), classes], np.int64)
-    fold_of = np.empty(len(names), np.int64)
-    for group in order:
-        commonest = of_group[group].argmax()
-        # The last key counts first.
-        fold = np.lexsort((of_fold.sum(axis=1), of_fold[:, commonest]))[0]
-        of_fold[fold] += of_group[group]
-        fold_of[group] = fold
-    return fold_of[numbers]
 
 
 def linear(

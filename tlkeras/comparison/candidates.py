@@ -56,6 +56,12 @@ def resolve(
                 f"`{name}` cannot be given here: a comparison runs in one "
                 "process. Leave it out."
             )
+    for name in commands.ONE_SPLIT:
+        if getattr(base, name) != getattr(configs.Config(), name):
+            raise errors.UserError(
+                f"`{name}` cannot be given here: all candidates of a "
+                "comparison share one split. Leave it out."
+            )
     in_file = configs.read(path) if path else {}
     return base, [
         f"`{name}` of {path} is not used: each strategy decides it."

@@ -41,7 +41,8 @@ class Dataset:
     [n]. splits: train, validation, test or unused, for each. hashes: of each
     image's pixels [n]. skipped: (path, reason) of unreadable images. groups:
     equal for images that must stay together [n]. sizes: width and height of
-    each file's picture [n, 2], in pixels.
+    each file's picture [n, 2], in pixels. folds: of cross-validation [n], -1
+    where an image is unused; `splits` are then those of the first of them.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Dataset:
     notes: tuple[str, ...]
     groups: tuple[str, ...]
     sizes: np.ndarray
+    folds: np.ndarray | None = None
 
     def positions(self, split: str) -> np.ndarray:
         """Returns the positions [n] of the images of `split`."""
@@ -80,6 +82,7 @@ def prepare(
     shape: image_stores.Shape,
     split_seed: int,
     images_per_class: int | str = "all",
+    folds: int = 0,
     on_bad_image: str = "skip",
     store_bytes: float,
     directory: str | os.PathLike,
@@ -88,8 +91,9 @@ def prepare(
 ) -> Dataset:
     """Returns `source` scanned, split, and ready to be read.
 
-    store_bytes: of disk for the decoded images, in `directory`. cache_dir:
-    where the scan's results are kept between runs.
+    folds: how many for cross-validation, 0 for none. store_bytes: of disk for
+    the decoded images, in `directory`. cache_dir: where the scan's results are
+    kept between runs.
 
     Raises `UserError` where images cannot be read and `on_bad_image` is
     `fail`, or where a class has too few that can.
@@ -116,6 +120,7 @@ def prepare(
             skipped,
             seed=split_seed,
             images_per_class=images_per_class,
+            folds=folds,
             progress=progress,
         )
         on_error.pop_all()
@@ -130,6 +135,7 @@ def _split(
     *,
     seed: int,
     images_per_class: int | str,
+    folds: int,
     progress: progresses.Progress,
 ) -> Dataset:
     """Returns the readable images of `source`, split."""
@@ -139,14 +145,26 @@ def _split(
     hashes = [fact.pixels for fact in facts]
     labels = [example.label for example in examples]
     groups = [example.group for example in examples]
-    split = splits.assign(
-        hashes,
-        labels,
-        given=[example.split for example in examples],
-        groups=groups,
-        images_per_class=images_per_class,
-        seed=seed,
-    )
+    numbers = None
+    if folds:
+        numbers = splits.folded(
+            hashes,
+            labels,
+            groups=groups,
+            images_per_class=images_per_class,
+            count=folds,
+            seed=seed,
+        )
+        split = splits.Split(splits.of_fold(numbers, 0, folds), ())
+    else:
+        split = splits.assign(
+            hashes,
+            labels,
+            given=[example.split for example in examples],
+            groups=groups,
+            images_per_class=images_per_class,
+            seed=seed,
+        )
     number = {label: index for index, label in enumerate(source.labels)}
     alike = _alike(facts, split.names, progress)
     duplicates = _duplicates(examples, hashes, alike)
@@ -168,7 +186,22 @@ def _split(
         ),
         groups=tuple(splits.together(hashes, groups)),
         sizes=np.array([[fact.width, fact.height] for fact in facts]),
+        folds=numbers,
     )
+
+
+def of_fold(dataset: Dataset, fold: int, count: int) -> Dataset:
+    """Returns `dataset` as it is split when one of its `count` folds tests."""
+    names = splits.of_fold(np.asarray(dataset.folds), fold, count)
+    return dataclasses.replace(dataset, splits=names)
+
+
+def pooled(dataset: Dataset) -> Dataset:
+    """Returns `dataset` with every image that is used as one of test."""
+    names = (
+        "unused" if name == "unused" else "test" for name in dataset.splits
+    )
+    return dataclasses.replace(dataset, splits=tuple(names))
 
 
 def _unreadable(

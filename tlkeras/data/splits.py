@@ -9,8 +9,12 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from tlkeras import errors
 
+# Of cross-validation, where nothing else is said.
+FOLDS = 5
 TEST_SHARE = 0.15
 VALIDATION_SHARE = 0.15
 SPLITS = ("train", "validation", "test")
@@ -117,6 +121,109 @@ def few(
         for _, index in sorted(members)[images_per_class:]:
             result[index] = "unused"
     return tuple(result)
+
+
+def folds(
+    targets: np.ndarray,
+    groups: Sequence[str],
+    *,
+    seed: int,
+    count: int = FOLDS,
+) -> np.ndarray:
+    """Returns the fold [n] of each image, of `count`, even in each class.
+
+    Images of one group stay together. Large groups choose first, each the
+    fold with the fewest images of its class, then with the fewest images.
+    (scikit-learn's StratifiedGroupKFold refuses classes that have all fewer
+    images than there are folds.) Raises ValueError where all images are of one
+    group.
+    """
+    names, numbers, sizes = np.unique(
+        np.asarray(groups), return_inverse=True, return_counts=True
+    )
+    if len(names) < 2:
+        raise ValueError(
+            "`groups` must be two or more, to be on different sides. Received: "
+            f"{len(names)} group of {len(targets)} images."
+        )
+    classes = int(targets.max()) + 1
+    of_group = np.zeros([len(names), classes], np.int64)
+    np.add.at(of_group, (numbers, targets), 1)
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    of_fold = np.zeros([min(count, len(names)), classes], np.int64)
+    fold_of = np.empty(len(names), np.int64)
+    for group in order:
+        commonest = of_group[group].argmax()
+        # The last key counts first.
+        fold = np.lexsort((of_fold.sum(axis=1), of_fold[:, commonest]))[0]
+        of_fold[fold] += of_group[group]
+        fold_of[group] = fold
+    return fold_of[numbers]
+
+
+def folded(
+    hashes: Sequence[str],
+    labels: Sequence[str],
+    *,
+    groups: Sequence[str],
+    images_per_class: int | str = "all",
+    count: int,
+    seed: int,
+) -> np.ndarray:
+    """Returns the fold [n] of each image, of `count`; -1 where it is unused.
+
+    hashes, labels, groups, images_per_class: as `assign` has them. Raises
+    `CannotSplit` where a class would have no image to learn from in a fold, of
+    which two hold images back.
+    """
+    names: Sequence[str] = ["train"] * len(hashes)
+    if images_per_class != "all":
+        names = few(
+            names,
+            labels,
+            hashes,
+            images_per_class=int(images_per_class),
+            seed=seed,
+        )
+    used = np.flatnonzero(np.array(names) == "train")
+    keys = np.array(together(hashes, groups))
+    known, targets = np.unique(np.array(labels), return_inverse=True)
+    numbers = np.full(len(hashes), -1)
+    if len(set(keys[used])) > 1:
+        numbers[used] = folds(
+            targets[used], list(keys[used]), seed=seed, count=count
+        )
+    failed = []
+    for target, label in enumerate(known):
+        mine = numbers[(targets == target) & (numbers >= 0)]
+        if any(
+            not np.isin(numbers_of(number, count), mine).any()
+            for number in range(count)
+        ):
+            failed.append(str(label))
+    if failed:
+        raise CannotSplit(
+            f"`folds` {count} leaves no image to learn from, in one of them, "
+            f"of: {_few_names(failed)}. Each class needs three sets of images "
+            "that can be separated; equal pictures and groups count once. Add "
+            "images, leave these classes out, or give another number.",
+            tuple(failed),
+        )
+    return numbers
+
+
+def numbers_of(fold: int, count: int) -> list[int]:
+    """Returns the folds that teach when `fold` is tested, the next chooses."""
+    held = (fold, (fold + 1) % count)
+    return [number for number in range(count) if number not in held]
+
+
+def of_fold(numbers: np.ndarray, fold: int, count: int) -> tuple[str, ...]:
+    """Returns the split of each image [n] when `fold` is tested."""
+    names = dict.fromkeys(numbers_of(fold, count), "train")
+    names |= {fold: "test", (fold + 1) % count: "validation", -1: "unused"}
+    return tuple(names[number] for number in numbers.tolist())
 
 
 def _draw(key: str, seed: int) -> float:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import statistics
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -24,12 +25,18 @@ def build(
     seconds: float,
     notes: Sequence[str] = (),
     final: records.FinalFit | None = None,
+    folds: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Returns the content of report.json.
 
     quality: the metrics of the splits test and validation. seconds: of the
-    whole run. final: the final fit, None without one.
+    whole run. final: the final fit, None without one. folds: what is said of
+    each fold of cross-validation, whose answers together `quality` is of.
     """
+    images = datasets.counts(dataset)
+    if folds:
+        # Each image was in each of them once.
+        images |= {split: images["test"] for split in ("train", "validation")}
     last = results[-1]
     stopped = final is not None and final.kept == "interrupted"
     return {
@@ -48,7 +55,7 @@ def build(
         "data": {
             "name": dataset.name,
             "classes": list(dataset.labels),
-            "images": datasets.counts(dataset),
+            "images": images,
             "skipped": len(dataset.skipped),
             "skipped_reasons": dict(
                 collections.Counter(
@@ -59,7 +66,10 @@ def build(
             "notes": list(dataset.notes),
         },
         "phases": [phase(result) for result in results],
-        "final_fit": None if final is None else final_fit(final),
+        "final_fit": (
+            None if final is None else final_fit(final, of_folds=bool(folds))
+        ),
+        "folds": _folds(folds, quality["test"]) if folds else None,
         "advice": None,
         "interrupted": stopped or last.stopped == "interrupted",
         "seconds": seconds,
@@ -101,11 +111,37 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
     }
 
 
-def final_fit(final: records.FinalFit) -> dict[str, Any]:
+def _folds(
+    folds: Sequence[Mapping[str, Any]], test: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what the report says of the folds of cross-validation."""
+    shares = [fold["accuracy"]["value"] for fold in folds]
+    accuracy = test["accuracy"]
+    return {
+        "count": len(folds),
+        "images": accuracy["n"],
+        "lowest": min(shares),
+        "highest": max(shares),
+        "deviation": statistics.stdev(shares),
+        "text": (
+            f"Estimated by {len(folds)}-fold cross-validation: each of "
+            f"{accuracy['n']:,} images was answered by a model that had not "
+            "seen it. The accuracy of the folds is "
+            f"{100 * min(shares):.1f} to {100 * max(shares):.1f} % (standard "
+            f"deviation {100 * statistics.stdev(shares):.1f} points)."
+        ),
+        "each": list(folds),
+    }
+
+
+def final_fit(
+    final: records.FinalFit, *, of_folds: bool = False
+) -> dict[str, Any]:
     """Returns what the report says of the final fit.
 
-    measured: by split, whether its figures are those of the `delivered` model
-    or of the one that was `chosen` before it.
+    of_folds: whether all figures are of cross-validation. measured: by split,
+    whether its figures are those of the `delivered` model, of the one that was
+    `chosen` before it, or of the `folds`.
     """
     own = bool(final.kept)
     return {
@@ -114,10 +150,14 @@ def final_fit(final: records.FinalFit) -> dict[str, Any]:
         "delivered": not final.kept,
         "kept": final.kept,
         "measured": {
-            split: "delivered" if own or split not in final.splits else "chosen"
+            split: "folds"
+            if of_folds
+            else "delivered"
+            if own or split not in final.splits
+            else "chosen"
             for split in ("validation", "test")
         },
-        "text": _final_text(final),
+        "text": _fold_text(final) if of_folds else _final_text(final),
         "phases": [
             {
                 **phase(result),
@@ -127,6 +167,19 @@ def final_fit(final: records.FinalFit) -> dict[str, Any]:
         ],
         "seconds": sum(result.seconds for result in final.results),
     }
+
+
+def _fold_text(final: records.FinalFit) -> str:
+    if final.kept:
+        return (
+            f"The final fit on all {final.images:,} images is not delivered, "
+            f"because {final.why}: the model is that of the first fold."
+        )
+    return (
+        f"The delivered model has learned from all {final.images:,} images, by "
+        "the choice that the first fold made; no figure is its own, and with "
+        "more images to learn from it should be no worse."
+    )
 
 
 def _final_text(final: records.FinalFit) -> str:

@@ -37,6 +37,8 @@ DECIDED = (
 )
 # Several processes cannot share the trainings of a comparison yet.
 ONE_PROCESS = ("coordinator", "num_processes", "process_id")
+# All candidates of a comparison share one split.
+ONE_SPLIT = ("folds",)
 
 _CONFIG = _text(
     "config",
@@ -91,7 +93,7 @@ COMPARE = (
     *(
         setting
         for name, setting in configs.settings().items()
-        if name not in (*DECIDED, *ONE_PROCESS)
+        if name not in (*DECIDED, *ONE_PROCESS, *ONE_SPLIT)
     ),
 )
 # The settings of a run that advice reads.

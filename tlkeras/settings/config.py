@@ -172,6 +172,14 @@ class Config:
         "measure the delivered model",
         choices=tuple(LEARNED),
     )
+    folds: int = _setting(
+        0,
+        "K-fold cross-validation over all images, in the place of one split: "
+        "each fold is tested on one part and chosen by the next, and the "
+        "delivered model learns from all images; 0 is off",
+        low=0,
+        high=20,
+    )
     class_weights: str = _setting(
         "none",
         "balanced weighs each class by the inverse of its share",
@@ -372,6 +380,7 @@ def _unread(config: Config) -> dict[str, str]:
         ),
         (whole, "nothing frozen", ("feature_cache", *cached)),
         (config.feature_cache == "off", "feature_cache off", cached),
+        (config.folds > 0, "folds, which end with all", ("final_fit",)),
         (
             config.feature_cache == "memory",
             "feature_cache memory",
@@ -577,6 +586,11 @@ def _phase(values: Any, origin: str) -> records.Phase:
 
 
 def _check_together(config: Config) -> None:
+    if config.folds in (1, 2):
+        raise errors.UserError(
+            "`folds` must be 0 or in [3, 20], because one fold tests, one "
+            f"chooses, and the others teach. Received: {config.folds}."
+        )
     row = strategies.BY_NAME[config.strategy]
     if not row.pretrained and config.weights not in ("imagenet", "none"):
         raise errors.UserError(

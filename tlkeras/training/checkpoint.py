@@ -97,7 +97,7 @@ def load(
                 "Choose another directory, or remove it."
             )
         classifiers.restore(model, arrays)
-        return tuple(_result(values) for values in content["phases"])
+        return tuple(result(values) for values in content["phases"])
     except errors.UserError:
         raise
     except (
@@ -133,7 +133,7 @@ def load_final(
         **{
             **values,
             "splits": tuple(values["splits"]),
-            "results": tuple(map(_result, values["results"])),
+            "results": tuple(map(result, values["results"])),
         }
     )
     return final, chosen
@@ -168,7 +168,8 @@ def _arrays(saved: Mapping[str, Any], name: str) -> list[np.ndarray]:
     return [saved[f"{name}{at}"] for at in range(count)]
 
 
-def _result(values: dict[str, Any]) -> records.PhaseResult:
+def result(values: dict[str, Any]) -> records.PhaseResult:
+    """Returns what `dataclasses.asdict` made of the result of a phase."""
     return records.PhaseResult(
         **{
             **values,
