@@ -287,9 +287,12 @@ def learn(
     batch_size = images_a_step(plan.config, data, placement.devices)
     probabilities = {}
 
-    def score(splits: Sequence[str]) -> tuple[saving.TrainedModel, float]:
-        """Scores the model as it is; returns it, saved, and its speed."""
-        classifier = _saved(plan, untrained, data)
+    # Of several processes the others are gone by now, so that nothing can be
+    # put into the model itself, but into the one that was saved.
+    classifier = _saved(plan, untrained, data)
+
+    def score(splits: Sequence[str]) -> float:
+        """Scores the classifier as it is; returns images a second."""
         speed = 0.0
         for split in splits:
             began = time.perf_counter()
@@ -298,17 +301,17 @@ def learn(
             )
             # The last split is one that traces nothing.
             speed = len(probabilities[split]) / (time.perf_counter() - began)
-        return classifier, speed
+        return speed
 
     before = _measured_before(trained)
     speed = 0.0
     if before:
-        delivered = classifiers.state(untrained.model)
-        classifiers.restore(untrained.model, trained.chosen)
-        _, speed = score(before)
-        classifiers.restore(untrained.model, delivered)
+        delivered = classifiers.state(classifier.model)
+        classifiers.restore(classifier.model, trained.chosen)
+        speed = score(before)
+        classifiers.restore(classifier.model, delivered)
     rest = [split for split in ("validation", "test") if split not in before]
-    classifier, last = score(rest)
+    last = score(rest)
     notes = untrained.notes
     if placement.kind != "none":
         notes += (placement.text(batch_size),)
