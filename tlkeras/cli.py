@@ -414,6 +414,9 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
     advice = advices.give(
         subject, max_images=values.max_images, progress=progress
     )
+    if not values.evidence_only:
+        terminal.decision(advice.decision)
+        print()
     terminal.evidence(advice)
     if not values.evidence_only:
         terminal.textbook(advice)

@@ -174,9 +174,8 @@ def _train_fold(
             # By a stream, because NumPy adds a suffix to a name.
             temporary.open("wb") as stream,
         ):
-            np.savez(
-                stream, content=json.dumps(content), **outcome.probabilities
-            )
+            arrays: dict[str, Any] = {**outcome.probabilities}
+            np.savez(stream, content=json.dumps(content), **arrays)
         seconds = time.perf_counter() - began
         report = run_directory.write(plan, data, outcome, seconds=seconds)
     progress.say(f"  test {metrics.sentence(report['test'])}")

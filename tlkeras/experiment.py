@@ -16,10 +16,13 @@ import keras
 import numpy as np
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras import run_directory
+from tlkeras.advisor import advice as advices
+from tlkeras.advisor import decision as decisions
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import locate
 from tlkeras.data import batches
@@ -34,6 +37,7 @@ from tlkeras.models import task as tasks
 from tlkeras.scoring import metrics
 from tlkeras.scoring import predicting
 from tlkeras.scoring import used_images
+from tlkeras.settings import budget as budgets
 from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
 from tlkeras.training import final_fit
@@ -44,8 +48,6 @@ from tlkeras.training import setup as setups
 
 # Test images that an export is checked on.
 _EXPORT_SAMPLES = 8
-# Images a step where nothing else is said.
-_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,10 +276,14 @@ def learn(
       raised. callbacks: as for `run`.
     """
     earlier = checkpoint.seconds(plan.directory)
+    decision = None
+    if plan.strategy.decides:
+        decision = decide(plan, untrained, data, progress=progress)
     trained = train(
         plan,
         untrained,
         data,
+        decision=decision,
         whole=whole,
         callbacks=callbacks,
         progress=progress,
@@ -333,7 +339,46 @@ def learn(
         last or speed,
         earlier,
         trained.final,
+        decision=decision,
     )
+
+
+def decide(
+    plan: plans.Plan,
+    untrained: Untrained,
+    data: datasets.Dataset,
+    *,
+    progress: progresses.Progress,
+) -> decisions.Decision:
+    """Returns what the advisor decides for these images, and says so.
+
+    It is kept in the directory: what a killed run goes on with must not depend
+    on how fast the machine is now.
+    """
+    path = plan.directory / run_directory.DECISION
+    if checkpoint.exists(plan.directory) and path.exists():
+        return decisions.from_json(files.read_json(path))
+    evidence = advices.examine(
+        bases.of(untrained.model),
+        data,
+        seed=plan.config.seed,
+        at_random=False,
+        progress=progress,
+    )
+    train, validation = (
+        len(data.positions(split)) for split in ("train", "validation")
+    )
+    batch = images_a_step(plan.config, data, untrained.placement.devices)
+    found = decisions.decide(
+        evidence,
+        train=train,
+        validation=validation,
+        steps_per_epoch=-(-train // batch),
+        budget=budgets.parse(plan.config.budget),
+    )
+    files.write_json(path, decisions.to_json(found))
+    progress.say(f"decided: {found.strategy}. {found.reasons}")
+    return found
 
 
 def train(
@@ -341,20 +386,23 @@ def train(
     untrained: Untrained,
     data: datasets.Dataset,
     *,
+    decision: decisions.Decision | None = None,
     whole: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: progresses.Progress,
 ) -> Trained:
     """Returns what training came to; every process of the plan's does this.
 
-    whole, callbacks: as for `learn`.
+    decision: for a strategy that needs one. whole, callbacks: as for `learn`.
     """
     config, directory, group = plan.config, plan.directory, plan.group
     model, placement = untrained.model, untrained.placement
     batch_size = images_a_step(config, data, placement.devices)
     progress.detail(placement.text(batch_size))
     digests = {**_settings_digests(plan), "images": datasets.digest(data)}
-    splits = configs.LEARNED[config.final_fit]
+    splits = configs.learned(
+        config, len(data.positions("train")) + len(data.positions("validation"))
+    )
     start = classifiers.state(model) if len(splits) > 1 else []
 
     def after_phase(results: all_phases.Results) -> None:
@@ -368,6 +416,7 @@ def train(
     if group.is_main:
         run_directory.write_config(plan)
     checkpoint.share(directory, group.broadcast)
+    head = classifiers.state(model.get_layer("head"))
     done = checkpoint.load(directory, model, digests)
     final, chosen = checkpoint.load_final(directory)
     if final is not None:
@@ -384,6 +433,8 @@ def train(
             _storage(plan),
             lambda phase: (*_tensorboard(plan, phase.name), *callbacks),
         ),
+        decision=decision,
+        head=head,
         done=done,
         after_phase=after_phase,
     )
@@ -424,7 +475,6 @@ def _fit_again(
     """Returns what the final fit on `splits` came to; see `final_fit.run`."""
     placement = untrained.placement
     batch_size = images_a_step(plan.config, data, placement.devices)
-    images = len(data.positions("train"))
     progress.planned = [each.phase for each in final_fit.recipe(results)]
     return final_fit.run(
         untrained.model,
@@ -439,8 +489,8 @@ def _fit_again(
                 *callbacks,
             ),
         ),
+        choice=_feed(plan.config, data, batch_size, placement),
         start=start,
-        steps_per_epoch=len(batches.even_sizes(images, batch_size)),
         splits=splits,
     )
 
@@ -455,7 +505,7 @@ def images_a_step(
     """
     images = len(data.positions("train"))
     if config.batch_size == "auto":
-        most = min(_BATCH, images)
+        most = min(configs.AUTO_BATCH, images)
         return most - most % devices or most
     if int(config.batch_size) > images:
         raise errors.UserError(

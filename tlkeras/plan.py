@@ -99,6 +99,12 @@ def _make(
     progress: progresses.Progress,
 ) -> Plan:
     config = resolve(config)
+    if group.processes > 1 and config.strategy_phases().decides:
+        raise errors.UserError(
+            f"`strategy` {config.strategy} decides in one process. Received: "
+            f"num_processes = {group.processes}. Give another strategy; "
+            "`tlkeras advise` says which."
+        )
     # Opening a source may take a download, so it comes last.
     directory = pathlib.Path()
     if group.is_main:
@@ -234,7 +240,7 @@ def check_outside(
     path = path.resolve()
     # One that is not there yet is known by its path alone.
     above = [*map(_identity, (path, *path.parents))]
-    for folder in filter(None, folders):
+    for folder in [each for each in folders if each]:
         place = files.expand(folder)
         if path.is_relative_to(place.resolve()) or (
             os.path.exists(place) and _identity(place) in above

@@ -172,6 +172,7 @@ class Progress:
             "budget": "at its limit",
             "solved": f"solved with an L2 penalty of {result.l2:.2g}",
             "diverged": "loss no longer finite",
+            "hopeless": "clearly worse than before, stopped",
             "callback": "stopped by a callback",
             "interrupted": "interrupted",
         }[result.stopped]

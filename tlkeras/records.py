@@ -23,6 +23,7 @@ class Phase:
     patience: epochs without better validation after which the phase ends.
     solver: `adam` trains; `logistic` solves a linear head on a frozen base,
       and reads none of the four above.
+    fresh_head: whether the head begins anew, whatever it has learned before.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Phase:
     warmup: float = 0.1
     patience: int = 5
     solver: str = "adam"
+    fresh_head: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +98,22 @@ def improved(score: Score, than: Score) -> bool:
     return score.deciding - than.deciding > error
 
 
+def clearly_worse(score: Score, than: Score) -> bool:
+    """Tells whether `score` is behind `than` by over two standard errors.
+
+    The standard error is that of two shares of as many images. A step that
+    evidence speaks for is judged by it: kept only where it is `better`, on 25
+    and 75 validation images, it was 0.7 points worse on average
+    (benchmarks/decision.md).
+    """
+    if not math.isfinite(score.cross_entropy):
+        return True
+    both = score.deciding + than.deciding
+    share = (both * than.images + 2) / (2 * than.images + 4)
+    error = math.sqrt(share * (1 - share) / than.images)
+    return than.deciding - score.deciding > 2 * error
+
+
 @dataclasses.dataclass(frozen=True)
 class Epoch:
     """What one epoch came to.
@@ -124,8 +142,8 @@ class PhaseResult:
       unless it was rolled back. Where `best_epoch` is 0, that of its start.
     stopped: why it ended: `patience` (no better validation for that many
       epochs: converged), `budget` (all its epochs), `diverged` (the loss was
-      no longer finite), `callback` (one of the caller's), `interrupted`, or
-      `solved`.
+      no longer finite), `hopeless` (clearly worse than before at half of its
+      epochs), `callback` (one of the caller's), `interrupted`, or `solved`.
     improved: whether it beat the phase before by over one standard error.
     rolled_back: whether it ended no better than the phase before, so that
       the weights are those of before.
@@ -167,7 +185,8 @@ class FinalFit:
       phases, whose scores are of no images.
     kept: '' where the model that it made is the one to deliver; else why it is
       the one that was chosen before: `diverged` (a loss that is not finite),
-      `interrupted` or `impossible`. why: the same as a sentence.
+      `interrupted`, `impossible`, or `worse` on images that it has learned
+      from. why: the same as a sentence.
     """
 
     splits: tuple[str, ...]

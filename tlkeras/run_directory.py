@@ -16,6 +16,7 @@ from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
+from tlkeras.advisor import decision as decisions
 from tlkeras.data import dataset as datasets
 from tlkeras.export import saved_model
 from tlkeras.machine import devices
@@ -29,6 +30,8 @@ from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
 
 _REPORT = "report.json"
+# What the advisor decided, for strategies that ask, until the run is finished.
+DECISION = "decision.json"
 # What a run or a comparison writes before a phase of it has ended, and what
 # the copy of a member is; a folder goes where it is then empty. A person may
 # put other files beside them at any time, so nothing else is removed.
@@ -36,6 +39,7 @@ _WRITTEN = (
     "budget.json",
     plans.COMPARISON,
     "config.toml",
+    DECISION,
     "environment.json",
     "history.csv",
     "images.csv",
@@ -62,6 +66,7 @@ class Outcome:
     killed calls finished. final: the final fit, None without one. folds: of
     cross-validation, what is said of each. taught: the images with the splits
     by which the model learned, where those that are scored are others.
+    decision: of the advisor, where it was asked.
     """
 
     classifier: saving.TrainedModel
@@ -74,6 +79,7 @@ class Outcome:
     final: records.FinalFit | None = None
     folds: tuple[Mapping[str, Any], ...] = ()
     taught: datasets.Dataset | None = None
+    decision: decisions.Decision | None = None
 
 
 def ended(directory: pathlib.Path) -> bool:
@@ -162,6 +168,7 @@ def write(
         notes=notes,
         final=outcome.final,
         folds=outcome.folds,
+        decision=outcome.decision,
     )
     report["scoring_images_per_second"] = outcome.scoring_speed
     _write_tables(plan.directory, data, outcome)
@@ -169,6 +176,8 @@ def write(
         _write_page(plan, data, outcome, report)
     files.write_json(plan.directory / _REPORT, report)
     checkpoint.remove(plan.directory)
+    # The report holds it.
+    (plan.directory / DECISION).unlink(missing_ok=True)
     return report
 
 

@@ -1,11 +1,9 @@
 """Advice from images to words: on the command line, and from Python."""
 
-import csv
 import json
 import pathlib
 
 import pytest
-from conftest import write_digits
 
 import tlkeras
 
@@ -24,11 +22,16 @@ def test_the_command_line(tlkeras_process, tmp_path):
     )
     done = tlkeras_process(*words, "--json=found.json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "60 of 1,271" in done.stdout
+    assert "60 of 1,519" in done.stdout
     assert "stage2_block1_out" in done.stdout
     assert "The textbook has no word here" in done.stdout
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["textbook"] is None
+    # What would be done comes first, and why.
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("auto would train the head")
+    assert lines[1].startswith("why: On the base's features")
+    assert found["decision"]["reasons"] in lines[1]
     assert found["evidence"]["sampled"] == 60
     assert len(found["evidence"]["depths"]) == 3
     assert found["evidence"]["source"] is None
@@ -61,17 +64,6 @@ def test_images_that_cannot_be_read_are_told(photos):
     found = advise(f"folder:{photos}")
     assert "1 images cannot be read and are left out" in found.notes[-1]
     assert "broken.png" in found.notes[-1]
-
-
-def test_one_group_cannot_be_parted(tmp_path):
-    rows = [("path", "label", "split", "group")]
-    for split, first in (("train", 0), ("validation", 20), ("test", 30)):
-        labels = write_digits(tmp_path / split, {0: "a", 1: "b"}, 8, first)
-        rows += [(path, each, split, split) for path, each in labels.items()]
-    with open(tmp_path / "a.csv", "w", newline="") as stream:
-        csv.writer(stream).writerows(rows)
-    with pytest.raises(tlkeras.UserError, match="are of one group"):
-        advise(f"csv:{tmp_path}/a.csv")
 
 
 @pytest.mark.parametrize("most", [1, -5, "100", 2.5])

@@ -4,19 +4,21 @@ from hypothesis import strategies as some
 
 from tlkeras import errors
 from tlkeras.comparison import budgets
+from tlkeras.settings import budget
 from tlkeras.settings import strategies
 
 
-def test_a_budget_is_of_steps_or_of_seconds():
-    assert budgets.parse("auto") == budgets.Budget()
-    assert budgets.parse("600") == budgets.Budget(steps=600)
-    assert budgets.parse("90s") == budgets.Budget(seconds=90)
+def test_a_budget_is_of_steps_seconds_or_epochs():
+    assert budget.parse("auto") == budget.Budget()
+    assert budget.parse("600") == budget.Budget(steps=600)
+    assert budget.parse("90s") == budget.Budget(seconds=90)
+    assert budget.parse("7e") == budget.Budget(epochs=7)
 
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "1.5", "5m", "s", "10 s"])
 def test_other_budgets_are_refused(text):
     with pytest.raises(errors.UserError, match="`budget` must be auto"):
-        budgets.parse(text)
+        budget.parse(text)
 
 
 @given(some.integers(1, 5000), some.integers(1, 500))
@@ -25,13 +27,15 @@ def test_all_candidates_get_the_same_steps(steps, steps_per_epoch):
     for name in strategies.NAMES:
         for solved in (True, False):
             found = budgets.epochs_of_steps(
-                budgets.Budget(steps=steps),
+                budget.Budget(steps=steps),
                 name,
                 solved=solved,
                 images=1000,
                 steps_per_epoch=steps_per_epoch,
             )
-            assert len(found) == len(strategies.BY_NAME[name].phases)
+            row = strategies.BY_NAME[name]
+            # What a decision lets follow is one phase more.
+            assert len(found) == len(row.phases) + bool(row.options)
             if solved:
                 # What comes before the last is a solved head.
                 assert found[-1] == epochs
@@ -43,7 +47,7 @@ def test_all_candidates_get_the_same_steps(steps, steps_per_epoch):
 def test_without_a_budget_the_steps_are_those_of_big_transfer():
     few, many = (
         budgets.epochs_of_steps(
-            budgets.Budget(),
+            budget.Budget(),
             "scratch",
             solved=True,
             images=images,
@@ -70,11 +74,11 @@ def test_seconds_become_epochs_by_a_trial():
 def test_steps_are_those_of_the_candidate_with_most():
     epochs = {"feature_extraction": (1,), "fine_tuning": (1, 1)}
     found = budgets.to_json(
-        budgets.Budget(1), epochs, solved=False, steps_per_epoch=7
+        budget.Budget(1), epochs, solved=False, steps_per_epoch=7
     )
     assert (found["epochs_each"], found["steps_each"]) == (2, 14)
     # A solved head takes no steps.
     found = budgets.to_json(
-        budgets.Budget(1), epochs, solved=True, steps_per_epoch=7
+        budget.Budget(1), epochs, solved=True, steps_per_epoch=7
     )
     assert found["steps_each"] == 7

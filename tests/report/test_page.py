@@ -159,6 +159,24 @@ def report(labels=FIVE, phases=None, **changes):
     } | changes
 
 
+def decided(text: str) -> dict[str, object]:
+    """What the advisor decided, as the report has it."""
+    option = {
+        "strategy": text,
+        "accuracy": {"value": 0.7312, "low": 0.6543, "high": 0.8123},
+        "seconds": {"value": 83.0, "low": 40.0, "high": 170.0},
+    }
+    return {
+        "strategy": text,
+        "steps": [text],
+        "epochs": 7,
+        "options": [option],
+        "close": [],
+        "reasons": text,
+        "textbook": text,
+    }
+
+
 def render(of=None, history=None, mistakes=(), **changes):
     given = {
         "history": epochs() if history is None else history,
@@ -193,7 +211,7 @@ def test_every_fact_of_the_report_appears():
                 views_cached=0,
             ),
         ],
-        advice={"similarity": 0.7312, "reasons": ["Enough images.", "Near."]},
+        advice=decided("Enough images. Near."),
     )
     text = seen(render(of))
     test = of["test"]
@@ -244,7 +262,8 @@ def test_every_fact_of_the_report_appears():
         "+3.8 points against 'head', an improvement beyond one standard error",
         "The rate was forced.",
         "The split is a hash of the pixels.",
-        "0.7312",
+        "73.1 %",
+        "65.4 % to 81.2 %",
         "Enough images.",
         "3,104",
         "15,510",
@@ -404,7 +423,7 @@ def test_labels_and_paths_may_be_anything(tmp_path):
         backbone=name,
         weights=name,
         selection_metric=name,
-        advice={name: [name]},
+        advice=decided(name),
         data={"name": f"folder:/{name}", "notes": [name]},
     )
     mistakes = [

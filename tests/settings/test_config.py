@@ -35,6 +35,8 @@ def values_of(setting: setting_rules.Setting) -> st.SearchStrategy:
         return st.sampled_from(["none", "all", "stages:2", "from:conv1"])
     if setting.name == "folds":
         return st.sampled_from([0, 3, 20])
+    if setting.name == "budget":
+        return st.sampled_from(["auto", "500", "120s", "10e"])
     if rule.choices:
         return st.sampled_from(rule.choices)
     if setting.kinds == (bool,):
@@ -283,6 +285,23 @@ CHANGED = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Everything:
+    """A decision that lets all follow that may."""
+
+    steps: tuple[str, ...] = strategies.BY_NAME["auto"].options
+    epochs: int = 5
+
+
+def training(config: configs.Config) -> tuple[records.Phase, ...]:
+    """Returns the phases that a run may take."""
+    strategy = config.strategy_phases()
+    phases: tuple[records.Phase, ...] = ()
+    while phase := strategy.next_phase(Everything(), phases):
+        phases += (phase,)
+    return phases
+
+
 def essence(config: configs.Config) -> tuple[records.Phase, ...]:
     """Returns the phases without what training them does not read."""
     unread = {"epochs": 0, "learning_rate": 0.0, "warmup": 0.0, "patience": 0}
@@ -292,7 +311,7 @@ def essence(config: configs.Config) -> tuple[records.Phase, ...]:
         else dataclasses.replace(phase, warmup=0.0)
         if phase.schedule == "constant"
         else dataclasses.replace(phase, patience=0)
-        for phase in config.strategy_phases().planned
+        for phase in training(config)
     )
 
 
@@ -322,10 +341,10 @@ def test_what_a_path_does_not_read_is_said(strategy, solver, head, schedule):
         ("schedule", ("constant", "cosine")),
     ):
         one, other = (
-            dataclasses.replace(built, **{name: choice}).strategy_phases()
+            training(dataclasses.replace(built, **{name: choice}))
             for choice in choices
         )
-        reads = one.planned != other.planned
+        reads = one != other
         assert bool(configs.unused(built, [name])) != reads, name
     # Adam alone draws dropout, and starts the head somewhere.
     adam = any(phase.solver == "adam" for phase in essence(built))

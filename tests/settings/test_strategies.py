@@ -1,5 +1,7 @@
 """A strategy is a choice of weights and a function to the next phase."""
 
+import dataclasses
+
 import pytest
 
 from tlkeras import records
@@ -47,16 +49,56 @@ def test_each_has_the_phases_of_its_row():
         "last_stage": [head, ("finetune", "stages:1", "frozen")],
         "fine_tuning": [head, ("finetune", "all", "frozen")],
         "fine_tuning_low": [head, ("finetune", "all", "frozen")],
+        "last_stage_high": [head, ("finetune", "stages:1", "frozen")],
+        "fine_tuning_high": [head, ("finetune", "all", "frozen")],
         "pretrained_init": [("pretrained_init", "all", "training")],
+        # The rest is decided by the evidence.
+        "auto": [head],
     }
 
 
-def test_the_lower_rate_is_a_tenth():
-    high, low = (
+def test_rates_are_factors_of_ten_apart():
+    usual, low, high, stage, stage_high = (
         built(name).planned[1].learning_rate
-        for name in ("fine_tuning", "fine_tuning_low")
+        for name in (
+            "fine_tuning",
+            "fine_tuning_low",
+            "fine_tuning_high",
+            "last_stage",
+            "last_stage_high",
+        )
     )
-    assert low == pytest.approx(high / 10)
+    assert stage == usual
+    assert low == pytest.approx(usual / 10)
+    assert stage_high == high == pytest.approx(usual * 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decided:
+    """What the advisor may say."""
+
+    steps: tuple[str, ...]
+    epochs: int = 7
+
+
+@pytest.mark.parametrize("name", strategies.BY_NAME["auto"].options)
+def test_auto_takes_the_phases_that_a_decision_names(name):
+    strategy = built("auto")
+    assert strategy.decides
+    steps = () if name == "feature_extraction" else (name,)
+    found: list[records.Phase] = []
+    while phase := strategy.next_phase(Decided(steps), tuple(found)):
+        found.append(phase)
+    named = [each for each in built(name).planned if each.name != "head"]
+    assert found[0] == built("fine_tuning").planned[0]
+    assert found[1:] == [
+        dataclasses.replace(
+            each, epochs=7, fresh_head=each.batch_norm == "training"
+        )
+        for each in named
+    ]
+    with pytest.raises(ValueError, match="needs one"):
+        strategy.next_phase(None, ())
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ def again(model, start, results, callbacks=lambda phase: (), **options):
         results,
         feed(slice(0, 36), NOBODY, **options),
         setup(callbacks),
+        choice=feed(CHOICE, slice(24, 36), **options),
         start=start,
-        steps_per_epoch=3,
         splits=("train", "validation"),
     )
 
@@ -201,9 +201,17 @@ def ruin(model):
         variable.assign(variable * np.nan)
 
 
+def unlearn(model):
+    """Lets all images have the answer 0, finite as it is."""
+
+    *_, bias = model.trainable_variables
+    bias.assign(np.array([1e4, *[0.0] * (bias.shape[0] - 1)]))
+
+
 @pytest.mark.parametrize(
     ("action", "kept", "why"),
     [
+        (unlearn, "worse", "of the validation images that it has learned"),
         (interrupt, "interrupted", "somebody stopped it"),
         (ruin, "diverged", "the loss of phase top was not finite"),
     ],
@@ -213,7 +221,8 @@ def test_what_fails_keeps_the_chosen_model_to_the_bit(action, kept, why):
     start, results = choose(model, HEAD, TOP)
     chosen = contents(model)
     found = again(model, start, results, before_top(action))
-    assert (found.kept, found.why) == (kept, why)
+    assert found.kept == kept
+    assert why in found.why
     assert contents(model) == chosen
 
 
@@ -227,7 +236,7 @@ def test_features_that_cannot_be_stored_keep_the_chosen_model():
         feed(slice(0, 36), NOBODY),
         setup(mode="off"),
         start=start,
-        steps_per_epoch=3,
+        choice=feed(CHOICE, slice(24, 36)),
         splits=("train", "validation"),
     )
     assert found.kept == "impossible"

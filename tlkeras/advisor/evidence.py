@@ -59,7 +59,8 @@ class Depth:
     linear, neighbours: cross-validated accuracy of a linear classifier and of
       the five nearest neighbours on the features.
     random_linear, random_neighbours: of the same network with random weights.
-    pretraining_gain: `linear` less `random_linear`.
+    pretraining_gain: `linear` less `random_linear`. The three are None where
+      the network at random was not asked for.
     """
 
     layer: str
@@ -68,9 +69,9 @@ class Depth:
     wasserstein: float | None
     linear: intervals.Share
     neighbours: intervals.Share
-    random_linear: intervals.Share
-    random_neighbours: intervals.Share
-    pretraining_gain: intervals.Difference
+    random_linear: intervals.Share | None
+    random_neighbours: intervals.Share | None
+    pretraining_gain: intervals.Difference | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,12 +156,14 @@ def gather(
     classifier: Callable[[np.ndarray], np.ndarray] | None = None,
     max_images: int = 1000,
     seed: int = 0,
+    at_random: bool = True,
     progress: progresses.Progress,
 ) -> Evidence:
     """Returns the evidence on images with these targets, and on a base.
 
-    It takes two forward passes of at most `max_images` images, chosen evenly
-    of all classes by `seed`. The base stays as it is.
+    It takes two forward passes, one without `at_random`, of at most
+    `max_images` images, chosen evenly of all classes by `seed`. The base stays
+    as it is.
 
     model: the base, or a classifier on it. images: decoded to the base's size
     [n, h, w, 3], uint8, or a function of positions [m] that returns those.
@@ -184,7 +187,9 @@ def gather(
     chosen = sample(targets, max_images, seed=seed)
     pixels = images(chosen) if callable(images) else images[chosen]
     reading = time.perf_counter() - began
-    found = passes.run(base, pixels, seed=seed, progress=progress)
+    found = passes.run(
+        base, pixels, seed=seed, at_random=at_random, progress=progress
+    )
     began = time.perf_counter()
     ratio = costs.ratio(base.backbone)
     asked = targets[chosen]
@@ -354,9 +359,11 @@ def _depths(
             ]
             lower |= stage.end.below
             features = found.features[number - 1]
-            others = found.random_features[number - 1]
             right = probe.linear(features, targets, folds, groups)
-            random = probe.linear(others, targets, folds, groups)
+            random = None
+            if found.random_features:
+                others = found.random_features[number - 1]
+                random = probe.linear(others, targets, folds, groups)
             depths.append(
                 Depth(
                     layer=stage.end.layer,
@@ -367,13 +374,17 @@ def _depths(
                     neighbours=intervals.share(
                         probe.neighbours(features, targets, folds), groups
                     ),
-                    random_linear=intervals.share(random, groups),
-                    random_neighbours=intervals.share(
+                    random_linear=None
+                    if random is None
+                    else intervals.share(random, groups),
+                    random_neighbours=None
+                    if random is None
+                    else intervals.share(
                         probe.neighbours(others, targets, folds), groups
                     ),
-                    pretraining_gain=intervals.difference(
-                        right, random, groups
-                    ),
+                    pretraining_gain=None
+                    if random is None
+                    else intervals.difference(right, random, groups),
                 )
             )
             progress.advance()

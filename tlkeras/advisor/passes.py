@@ -44,8 +44,9 @@ class Passes:
 
     stages: of the network. features: at each stage's end, averaged over the
     image; the last are what the base itself gives [n, c]. random_features: the
-    same of the network with random weights. statistics: of each BatchNorm
-    layer, lowest first; none where no layer has seen a source.
+    same of the network with random weights, if they were asked for.
+    statistics: of each BatchNorm layer, lowest first; none where no layer has
+    seen a source.
     forward: of a plain forward pass [seconds an image]. tracing: until the
     graphs were built [seconds]. passing: of the passes themselves [seconds].
     """
@@ -64,12 +65,13 @@ def run(
     images: np.ndarray,
     *,
     seed: int,
+    at_random: bool = True,
     progress: progresses.Progress,
 ) -> Passes:
     """Returns what the base, and the same at random, make of `images`.
 
     images: [n, h, w, 3], uint8; each goes through twice. seed: of the random
-    weights.
+    weights. at_random: without them each image goes through once.
     """
     began = time.perf_counter()
     network = _at_random(base.network, seed)
@@ -78,14 +80,18 @@ def run(
     # Above the last block cut there may still be a normalisation.
     pooled.append(_pooled([network.output]))
     layers = _with_source(base.network)
-    plain = _wrapped(base, network, pooled)
     full = _wrapped(base, network, [*pooled, *_moments(network, layers)])
-    _run(plain, images[:_BATCH])
-    tracing = time.perf_counter() - began
-    progress.begin("forward passes", 2 * len(images))
+    random_features: list[np.ndarray] = []
+    times: list[float] = []
+    tracing = 0.0
+    progress.begin("forward passes", (1 + at_random) * len(images))
     try:
-        random_features, times = _pass(plain, images, progress)
-        began = time.perf_counter()
+        if at_random:
+            plain = _wrapped(base, network, pooled)
+            _run(plain, images[:_BATCH])
+            tracing = time.perf_counter() - began
+            random_features, times = _pass(plain, images, progress)
+            began = time.perf_counter()
         network.set_weights(base.network.get_weights())
         for layer in network.layers:
             if isinstance(layer, keras.layers.Normalization) and layer.weights:
@@ -101,7 +107,7 @@ def run(
         tuple(random_features),
         _statistics(layers, *found[len(stages) :]) if layers else (),
         # The last batch is filled up, and so is no faster.
-        float(np.median(times)) / _BATCH,
+        float(np.median(times or more)) / _BATCH,
         tracing,
         sum(times) + sum(more),
     )

@@ -7,6 +7,7 @@ from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras.data import sources
+from tlkeras.settings import budget as budgets
 from tlkeras.settings import config as configs
 
 
@@ -14,7 +15,8 @@ from tlkeras.settings import config as configs
 class Subject:
     """What advice is asked about; the settings are those of `train`.
 
-    image_size: side in pixels. cache_dir: what is kept between runs.
+    image_size: side in pixels. batch: images a step. cache_dir: what is kept
+    between runs.
     """
 
     source: sources.Source
@@ -26,6 +28,8 @@ class Subject:
     max_pixels: int
     seed: int
     split_seed: int
+    batch: int
+    budget: budgets.Budget
     cache_dir: pathlib.Path
 
 
@@ -51,5 +55,9 @@ def make(config: configs.Config, *, progress: progresses.Progress) -> Subject:
         config.max_pixels,
         config.seed,
         config.split_seed,
+        configs.AUTO_BATCH
+        if config.batch_size == "auto"
+        else int(config.batch_size),
+        budgets.parse(config.budget),
         cache_dir,
     )

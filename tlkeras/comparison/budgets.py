@@ -2,51 +2,21 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 from tlkeras import errors
+from tlkeras.settings import budget as budget_setting
 from tlkeras.settings import config as configs
 from tlkeras.settings import strategies
 
-# Steps a candidate gets where nothing is said: the rule of Big Transfer for
-# fewer than 20,000 images (arXiv:1912.11370), and for more.
-_FEW_IMAGES = 20_000
-_STEPS = {True: 500, False: 10_000}
 # Of a phase, where the budget is in seconds and the images are few.
 _MOST_EPOCHS = 1000
-_PATTERN = re.compile(r"auto|([1-9][0-9]*)(s?)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """So many steps, or so many seconds; both None is Big Transfer's rule."""
-
-    steps: int | None = None
-    seconds: int | None = None
-
-
-def parse(text: str) -> Budget:
-    """Returns the budget of `auto`, `600` steps or `120s` seconds.
-
-    Raises `UserError` for anything else.
-    """
-    match = _PATTERN.fullmatch(text)
-    if not match:
-        raise errors.UserError(
-            "`budget` must be auto, a number of steps such as 500, or of "
-            f"seconds such as 120s. Received: {text!r}."
-        )
-    number, unit = match.groups()
-    if not number:
-        return Budget()
-    return Budget(seconds=int(number)) if unit else Budget(int(number))
 
 
 def epochs_of_steps(
-    budget: Budget,
+    budget: budget_setting.Budget,
     name: str,
     *,
     solved: bool,
@@ -59,16 +29,16 @@ def epochs_of_steps(
     steps, and its phase counts as one epoch; else it gets half. images: for
     training. Raises `UserError` for a budget of too many epochs.
     """
-    steps = budget.steps or _STEPS[images < _FEW_IMAGES]
-    epochs = max(1, round(steps / steps_per_epoch))
+    epochs = budget.whole_epochs(images, steps_per_epoch)
     most = int(configs.settings()["epochs"].rule.high)
     if epochs > most:
         raise errors.UserError(
             f"`budget` must be at most {most * steps_per_epoch:,} steps for "
             f"these images, {most:,} epochs of {steps_per_epoch:,}. Received: "
-            f"{steps}."
+            f"{epochs:,} epochs."
         )
-    if len(strategies.BY_NAME[name].phases) == 1:
+    row = strategies.BY_NAME[name]
+    if len(row.phases) == 1 and not row.options:
         return (epochs,)
     if solved:
         return 1, epochs
@@ -98,7 +68,7 @@ def epochs_of_seconds(
 
 
 def to_json(
-    budget: Budget,
+    budget: budget_setting.Budget,
     epochs: Mapping[str, Sequence[int]],
     *,
     solved: bool,
@@ -109,7 +79,7 @@ def to_json(
     epochs: of the phases of each. A candidate of two phases, whose head is not
     solved, has an epoch of each at least.
     """
-    values = dataclasses.asdict(budget)
+    values: dict[str, Any] = dataclasses.asdict(budget)
     if budget.seconds is None:
         most = max(
             phases[-1] if solved else sum(phases) for phases in epochs.values()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tlkeras import errors
-from tlkeras.comparison import budgets
+from tlkeras.settings import budget as budgets
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
@@ -153,6 +153,9 @@ def config(
     values |= {"strategy": name, "seed": seed}
     if not strategy.pretrained:
         values["weights"] = "none"
+    if strategy.options and epochs:
+        values["budget"] = f"{epochs[-1]}e"
+        epochs = epochs[:-1]
     for kind, count in zip(strategy.phases, epochs, strict=False):
         values[strategies.PHASES[kind].epochs] = count
     return configs.build(values)

@@ -339,14 +339,16 @@ def _train_members(
 def _varies(member: ranking.Member, config: configs.Config) -> bool:
     """Tells whether a member would answer differently under another seed.
 
-    A solved head reads no seed, unless its images are changed at random.
+    A solved head reads no seed, unless its images are changed at random; the
+    evidence of a decision does.
     """
     solved = all(
         phase["settings"]["solver"] != "adam"
         for phase in member.report["phases"]
     )
+    decides = bool(strategies.BY_NAME[member.report["strategy"]].options)
     endless = not augmentation.views(config.augment, seed=0, most=0)
-    return endless or not solved
+    return decides or endless or not solved
 
 
 def _copy_member(

@@ -12,6 +12,7 @@ from tlkeras.report import templates
 
 # Which models the figures are of, by `final_fit`.
 _FINAL = {
+    "auto": "",
     "train": "",
     "train_and_validation": (
         " The test figures are those of models that learned once more, from "

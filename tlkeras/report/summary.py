@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tlkeras import records
+from tlkeras.advisor import decision as decisions
 from tlkeras.data import dataset as datasets
 
 
@@ -26,12 +27,14 @@ def build(
     notes: Sequence[str] = (),
     final: records.FinalFit | None = None,
     folds: Sequence[Mapping[str, Any]] = (),
+    decision: decisions.Decision | None = None,
 ) -> dict[str, Any]:
     """Returns the content of report.json.
 
     quality: the metrics of the splits test and validation. seconds: of the
     whole run. final: the final fit, None without one. folds: what is said of
     each fold of cross-validation, whose answers together `quality` is of.
+    decision: what the advisor decided, where it was asked.
     """
     images = datasets.counts(dataset)
     if folds:
@@ -70,7 +73,7 @@ def build(
             None if final is None else final_fit(final, of_folds=bool(folds))
         ),
         "folds": _folds(folds, quality["test"]) if folds else None,
-        "advice": None,
+        "advice": decision and decisions.to_json(decision),
         "interrupted": stopped or last.stopped == "interrupted",
         "seconds": seconds,
         "images_per_second": (

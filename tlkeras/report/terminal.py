@@ -14,6 +14,7 @@ import rich.table
 import rich.text
 
 from tlkeras import errors
+from tlkeras import progress as progresses
 from tlkeras.advisor import textbook as textbooks
 from tlkeras.backbones import catalog
 from tlkeras.models import task as tasks
@@ -22,6 +23,7 @@ from tlkeras.scoring import metrics
 
 if TYPE_CHECKING:
     from tlkeras.advisor import advice as advices
+    from tlkeras.advisor import decision as decisions
     from tlkeras.check import audit
     from tlkeras.check import checks
     from tlkeras.scoring import evaluate as evaluation
@@ -290,6 +292,14 @@ def evidence(advice: "advices.Advice") -> None:
     )
 
 
+def decision(found: "decisions.Decision") -> None:
+    """Prints in five lines what `auto` would do, why, and what to expect."""
+    words = templates.load(
+        "decision.txt", expected=_interval, duration=progresses.duration
+    )
+    print(words.render(found=found))
+
+
 def textbook(advice: "advices.Advice") -> None:
     """Prints what the textbook would do, as its word and not a measurement."""
     from tlkeras.advisor import evidence as evidences
@@ -309,9 +319,12 @@ def _number(value: float | None) -> str:
 
 
 def _interval(
-    found: "intervals.Share | intervals.Difference", sign: str = ""
+    found: "intervals.Share | intervals.Difference | decisions.Expected | None",
+    sign: str = "",
 ) -> str:
     """Returns a share and its interval, in percent."""
+    if found is None:
+        return "-"
     return (
         f"{100 * found.value:{sign}.1f} ({100 * found.low:{sign}.0f} to "
         f"{100 * found.high:{sign}.0f})"

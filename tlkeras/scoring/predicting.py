@@ -105,7 +105,7 @@ def predict_encoded(
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for start in range(0, len(paths), _BATCH):
                 batch = range(start, min(start + _BATCH, len(paths)))
-                squares = []
+                squares: list[np.ndarray] = []
                 for index, decoded in zip(
                     batch, pool.map(square, batch), strict=True
                 ):
@@ -134,7 +134,7 @@ def predict_arrays(
 
     Raises `UserError` for an array that is not uint8, or of another shape.
     """
-    squares = []
+    squares: list[np.ndarray] = []
     # Not by `enumerate`, which holds an image until it has the next one.
     for array in arrays:
         array = np.asarray(array)

@@ -34,6 +34,7 @@ DECIDED = (
     "head_epochs",
     "finetune_epochs",
     "epochs",
+    "budget",
 )
 # Several processes cannot share the trainings of a comparison yet.
 ONE_PROCESS = ("coordinator", "num_processes", "process_id")
@@ -109,6 +110,8 @@ ADVISE_READS = (
     "cache_dir",
     "seed",
     "split_seed",
+    "batch_size",
+    "budget",
 )
 ADVISE = (
     *_run(*ADVISE_READS),

@@ -1,14 +1,16 @@
 """The strategies: a row each, of the phases it takes and what it fixes.
 
 A strategy is a choice of weights and a function from what is known to the
-next phase. Those of the table walk through their phases and ignore what came
-of them.
+next phase. Most walk through their phases; `auto` asks the advisor's decision.
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
+from typing import Protocol
 
 from tlkeras import records
 
@@ -16,10 +18,25 @@ from tlkeras import records
 # later whether the head can be solved for.
 SOLVED = "a head that is solved for; --head_solver=adam trains it"
 
-# (evidence, results so far) -> the next phase, None at the end. The evidence
-# is the advisor's, None where nobody gathered it.
+
+class Decision(Protocol):
+    """What `auto` has to know: the advisor's decision.
+
+    steps: names of rows whose base learns after the head, each from the best
+    so far. epochs: of each.
+    """
+
+    @property
+    def steps(self) -> tuple[str, ...]: ...
+
+    @property
+    def epochs(self) -> int: ...
+
+
+# (decision, results so far) -> the next phase, None at the end. The decision
+# is None for strategies that need none.
 NextPhase = Callable[
-    [Any, tuple[records.PhaseResult, ...]], records.Phase | None
+    [Decision | None, tuple[records.PhaseResult, ...]], records.Phase | None
 ]
 
 
@@ -29,12 +46,14 @@ class Strategy:
 
     pretrained: whether the base starts from the pretrained weights.
     planned: the phases known beforehand, for the time that is left.
+    decides: whether `next_phase` needs a decision.
     """
 
     name: str
     pretrained: bool
     next_phase: NextPhase
     planned: tuple[records.Phase, ...] = ()
+    decides: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +62,8 @@ class Row:
 
     summary: what learns, in a few words. phases: names in `PHASES`, in order.
     fixed: settings that the strategy decides, whatever else is said of them.
-    rate: factor on `finetune_learning_rate`.
+    rate: factor on `finetune_learning_rate`. options: rows whose phases may
+    follow, as a decision says. reads: settings that only this row reads.
     """
 
     name: str
@@ -52,11 +72,19 @@ class Row:
     pretrained: bool = True
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rate: float = 1.0
+    options: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @property
     def trains_base(self) -> bool:
-        """Whether the base learns in one of the phases."""
-        return any(PHASES[kind].trains_base for kind in self.phases)
+        """Whether the base learns in one of the phases, or may."""
+        return any(PHASES[kind].trains_base for kind in self.kinds)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of its phases, and of those that may follow."""
+        later = (BY_NAME[name].phases for name in self.options)
+        return tuple(dict.fromkeys((*self.phases, *itertools.chain(*later))))
 
 
 def _head(values: Mapping[str, Any], row: Row) -> records.Phase:
@@ -149,8 +177,10 @@ PHASES = {
 
 # The head must have converged before the base learns: gradients of a random
 # head would destroy the pretrained weights
-# (https://keras.io/guides/transfer_learning). The two fine-tuning rates are a
-# factor of ten apart, as the ends of what the literature recommends are.
+# (https://keras.io/guides/transfer_learning). The fine-tuning rates are factors
+# of ten apart. The lower two are the ends of what the literature recommends;
+# from a head that is solved for, and with BatchNorm held, the high one was the
+# best on most data sets (benchmarks/decision.md).
 ROWS = (
     Row(
         "scratch",
@@ -184,9 +214,36 @@ ROWS = (
         rate=0.1,
     ),
     Row(
+        "last_stage_high",
+        "as last_stage, at ten times its rate",
+        ("head", "finetune"),
+        fixed={"unfreeze": "stages:1"},
+        rate=10.0,
+    ),
+    Row(
+        "fine_tuning_high",
+        "as fine_tuning, at ten times its rate",
+        ("head", "finetune"),
+        rate=10.0,
+    ),
+    Row(
         "pretrained_init",
         "everything from the start, from the pretrained weights",
         ("whole",),
+    ),
+    Row(
+        "auto",
+        "the head, then what the evidence says pays for these images",
+        ("head",),
+        # The decision takes their place.
+        fixed={"unfreeze": "all", "finetune_epochs": 1, "epochs": 1},
+        options=(
+            "feature_extraction",
+            "last_stage_high",
+            "fine_tuning_high",
+            "pretrained_init",
+        ),
+        reads=("budget",),
     ),
 )
 BY_NAME = {row.name: row for row in ROWS}
@@ -201,7 +258,35 @@ def build(name: str, values: Mapping[str, Any]) -> Strategy:
     row = BY_NAME[name]
     values = {**values, **row.fixed}
     phases = tuple(PHASES[kind].build(values, row) for kind in row.phases)
-    return walk(row.name, phases, pretrained=row.pretrained)
+    if not row.options:
+        return walk(row.name, phases, pretrained=row.pretrained)
+    next_phase = functools.partial(_decided_phase, values, phases)
+    return Strategy(row.name, row.pretrained, next_phase, phases, decides=True)
+
+
+def _decided_phase(
+    values: Mapping[str, Any],
+    first: tuple[records.Phase, ...],
+    decision: Decision | None,
+    results: tuple[records.PhaseResult, ...],
+) -> records.Phase | None:
+    """Returns the phase after `first` and what the decision lets follow."""
+    if decision is None:
+        raise ValueError("`decision` must be given: this strategy needs one.")
+    phases = list(first)
+    epochs = {name: decision.epochs for name in ("finetune_epochs", "epochs")}
+    for name in decision.steps:
+        row = BY_NAME[name]
+        own = {**values, **row.fixed, **epochs}
+        for kind in (PHASES[kind] for kind in row.phases):
+            if kind.trains_base:
+                phase = kind.build(own, row)
+                # A head that was solved for fits a base whose BatchNorm does
+                # not learn: with it pretrained_init is 0.4 to 1 points worse
+                # (benchmarks/decision.md, norm-1e-3 and zero-norm-1e-3).
+                fresh = phase.batch_norm == "training"
+                phases.append(dataclasses.replace(phase, fresh_head=fresh))
+    return phases[len(results)] if len(results) < len(phases) else None
 
 
 def walk(
@@ -210,9 +295,9 @@ def walk(
     """Returns the strategy that takes `phases` one after the other."""
 
     def next_phase(
-        evidence: Any, results: tuple[records.PhaseResult, ...]
+        decision: Decision | None, results: tuple[records.PhaseResult, ...]
     ) -> records.Phase | None:
-        del evidence
+        del decision
         return phases[len(results)] if len(results) < len(phases) else None
 
     return Strategy(name, pretrained, next_phase, phases)
@@ -220,14 +305,16 @@ def walk(
 
 def readers(setting: str) -> tuple[str, ...]:
     """Returns the strategies that read a setting; none if all of them do."""
-    if not any(setting in kind.reads for kind in PHASES.values()):
-        return ()
-    return tuple(
-        row.name
-        for row in ROWS
-        if setting not in row.fixed
-        and any(setting in PHASES[kind].reads for kind in row.phases)
-    )
+    found = tuple(row.name for row in ROWS if setting in _readable(row))
+    known = {key for kind in PHASES.values() for key in kind.reads}
+    known |= {key for row in ROWS for key in row.reads}
+    return found if setting in known else ()
+
+
+def _readable(row: Row) -> set[str]:
+    """Returns the settings that not all strategies read, and this row may."""
+    read = {key for kind in row.kinds for key in PHASES[kind].reads}
+    return {*read, *row.reads} - set(row.fixed)
 
 
 def unread(name: str, values: Mapping[str, Any]) -> dict[str, str]:
@@ -237,13 +324,12 @@ def unread(name: str, values: Mapping[str, Any]) -> dict[str, str]:
     them where the head may be solved for.
     """
     row = BY_NAME[name]
+    values = {**values, **row.fixed}
     reasons: dict[str, str] = {}
-    read: set[str] = set()
-    for kind, phase in zip(
-        (PHASES[kind] for kind in row.phases),
-        build(name, values).planned,
-        strict=True,
-    ):
+    read = set(row.reads)
+    free = _readable(row)
+    for kind in (PHASES[kind] for kind in row.kinds):
+        phase = kind.build(values, row)
         skipped: dict[str, str] = {}
         if phase.solver != "adam":
             skipped |= dict.fromkeys(
@@ -253,10 +339,10 @@ def unread(name: str, values: Mapping[str, Any]) -> dict[str, str]:
             skipped["patience"] = "schedule cosine"
         if phase.schedule == "constant" and "schedule" in kind.reads:
             skipped["warmup"] = "schedule constant"
-        free = set(kind.reads) - set(row.fixed)
-        reasons |= {key: skipped[key] for key in free if key in skipped}
-        read |= free - set(skipped)
-    for setting in {key for kind in PHASES.values() for key in kind.reads}:
+        own = free & set(kind.reads)
+        reasons |= {key: skipped[key] for key in own if key in skipped}
+        read |= own - set(skipped)
+    for setting in {key for each in ROWS for key in _readable(each)}:
         reasons.setdefault(
             setting,
             f"strategy {name}; it is a setting of "

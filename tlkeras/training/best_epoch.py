@@ -35,7 +35,8 @@ class BestEpoch(keras.callbacks.Callback):
     """Keeps the best epoch, and ends the phase when it has converged.
 
     moving: the variables of which it keeps those of the best epoch; where no
-    image is there to validate with, that is the last one.
+    image is there to validate with, that is the last one. floor: the score
+    that half of the epochs must not be clearly behind.
 
     Afterwards `best` holds their values and `score` how good they are, both
     None where no epoch came to its end; `stopped` says why the phase ended.
@@ -47,12 +48,14 @@ class BestEpoch(keras.callbacks.Callback):
         feed: "batches.Feed",
         moving: list[keras.Variable],
         progress: progresses.Progress,
+        floor: records.Score | None = None,
     ):
         super().__init__()
         self.phase = phase
         self.feed = feed
         self.moving = moving
         self.progress = progress
+        self.floor = floor
         self.history: list[records.Epoch] = []
         self.score: records.Score | None = None
         self.best: list[np.ndarray] | None = None
@@ -112,6 +115,13 @@ class BestEpoch(keras.callbacks.Callback):
             and epoch + 1 < self.phase.epochs
         ):
             self._stop("patience")
+        half = epoch + 1 == self.phase.epochs // 2
+        if (
+            half
+            and self.floor is not None
+            and records.clearly_worse(self.score, self.floor)
+        ):
+            self._stop("hopeless")
 
     def on_train_end(self, logs=None):
         # Such as Keras' EarlyStopping.

@@ -51,7 +51,8 @@ def save(
     before = {f"{_CHOSEN}{at}": array for at, array in enumerate(chosen)}
     with files.replacing(pathlib.Path(directory, _NAME)) as temporary:
         state = classifiers.state(model)
-        np.savez(temporary, *state, **before, content=json.dumps(content))
+        arrays: dict[str, Any] = {**before, "content": json.dumps(content)}
+        np.savez(temporary, *state, **arrays)
 
 
 def exists(directory: str | os.PathLike) -> bool:

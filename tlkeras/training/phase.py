@@ -55,6 +55,7 @@ def fit(
     first_epoch: int = 0,
     schedule_steps: int = 0,
     l2: float = 0.0,
+    floor: records.Score | None = None,
 ) -> records.PhaseResult:
     """Returns what `phase` came to; `model` then holds its best epoch.
 
@@ -63,6 +64,7 @@ def fit(
     schedule_steps: after which the rate's schedule would end; 0 is the end of
       the phase.
     l2: the penalty on a head that is solved; 0 is that of its layer, or chosen.
+    floor: a phase ends at half of its epochs if it is clearly worse by then.
 
     Without validation images the last epoch counts as the best one.
 
@@ -90,7 +92,7 @@ def fit(
             _source(model, phase, feed, setup) as source,
         ):
             return _train(
-                source, model, phase, setup, momentum, first_epoch, steps
+                source, model, phase, setup, momentum, first_epoch, steps, floor
             )
     finally:
         base.batch_norm = "frozen"
@@ -178,6 +180,7 @@ def _train(
     momentum: float,
     first_epoch: int,
     steps: int,
+    floor: records.Score | None,
 ) -> records.PhaseResult:
     """Trains what learns with Adam, and leaves its best epoch in `model`."""
     began = time.perf_counter() - source.seconds
@@ -196,7 +199,7 @@ def _train(
         live_seconds=source.seconds / max(1, source.views),
     )
     best = best_epoch.BestEpoch(
-        phase, source.feed, variables.moving, setup.progress
+        phase, source.feed, variables.moving, setup.progress, floor
     )
     _run_epochs(source, phase, setup, best, first_epoch)
     if best.stopped == "interrupted":

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from typing import Any
 
 import keras
+import numpy as np
 
 from tlkeras import errors
 from tlkeras import records
@@ -27,38 +27,46 @@ def run(
     feed: "batches.Feed",
     setup: setups.Setup,
     *,
-    evidence: Any = None,
+    decision: strategies.Decision | None = None,
+    head: Sequence[np.ndarray] = (),
     done: Sequence[records.PhaseResult] = (),
     after_phase: Callable[[Results], None] = lambda results: None,
 ) -> Results:
     """Returns what the phases came to; `model` then holds the best of them.
 
-    evidence: the advisor's, for strategies that decide by it.
+    decision: the advisor's, for a strategy that needs one.
+    head: the state of the head at the very beginning, for a phase whose head
+      begins anew; without it, that which `model` has now.
     done: results of phases that an earlier, killed run finished; `model`
       holds their weights.
     after_phase: called with all results so far when a phase has ended.
 
-    A phase that ends no better than the best before it is rolled back. An
-    interrupt ends the strategy. Raises `UserError` where the first phase gives
-    no finite result at all.
+    A phase that ends no better than the best before it is rolled back; one
+    that a decision names only where it is clearly worse. An interrupt ends the
+    strategy. Raises `UserError` where the first phase gives no finite result
+    at all.
     """
     results = tuple(done)
+    head = head or classifiers.state(model.get_layer("head"))
     while not (results and results[-1].stopped == "interrupted"):
-        phase = strategy.next_phase(evidence, results)
+        phase = strategy.next_phase(decision, results)
         if phase is None:
             break
+        best_so_far = best(results)
         before = classifiers.state(model)
+        if phase.fresh_head:
+            classifiers.restore(model.get_layer("head"), head)
         result = one_phase.fit(
             model,
             phase,
             feed,
             setup,
             first_epoch=sum(each.epochs for each in results),
+            floor=best_so_far if strategy.decides else None,
         )
-        best_so_far = best(results)
         if best_so_far is None:
             _check_finite(result)
-        elif records.better(result.score, best_so_far):
+        elif _stands(result.score, best_so_far, strategy):
             won = records.improved(result.score, best_so_far)
             result = dataclasses.replace(result, improved=won)
         else:
@@ -74,6 +82,14 @@ def best(results: Sequence[records.PhaseResult]) -> records.Score | None:
     """Returns the score that the model has after `results`."""
     scores = [each.score for each in results if not each.rolled_back]
     return scores[-1] if scores else None
+
+
+def _stands(
+    score: records.Score, before: records.Score, strategy: strategies.Strategy
+) -> bool:
+    if strategy.decides:
+        return not records.clearly_worse(score, before)
+    return records.better(score, before)
 
 
 def _check_finite(result: records.PhaseResult) -> None:
