@@ -58,10 +58,10 @@ class Line:
 
 # Written by benchmarks/decision.py from benchmarks/recipes.csv.
 LINES: Mapping[str, Line] = {
-    "feature_extraction": Line(0.08, 0.94, -0.05, -0.03, 0.27),
-    "last_stage_high": Line(0.20, 0.97, -0.05, 0.36, 0.32),
-    "fine_tuning_high": Line(0.43, 0.94, -0.08, 0.85, 0.45),
-    "pretrained_init": Line(0.25, 0.97, 0.06, 1.30, 0.48),
+    "feature_extraction": Line(0.08, 0.94, -0.05, -0.04, 0.26),
+    "last_stage_high": Line(0.19, 0.96, -0.04, 0.39, 0.32),
+    "fine_tuning_high": Line(0.42, 0.94, -0.08, 0.88, 0.45),
+    "pretrained_init": Line(0.23, 0.97, 0.05, 1.32, 0.48),
 }
 
 
