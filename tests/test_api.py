@@ -124,8 +124,9 @@ def test_advice_of_an_earlier_run(trained, photos):
     # The run's own head knows the digits.
     assert found.evidence.source.confidence > 0.5
     assert (found.scenario.small, found.scenario.similar) == (True, True)
-    train = trained.report["data"]["images"]["train"]
-    assert found.evidence.size.images == sum(train.values())
+    images = trained.report["data"]["images"]
+    known = sum(map(sum, (images[s].values() for s in ("train", "validation"))))
+    assert found.evidence.size.images == known
     assert found.evidence.size.width == 8
 
 

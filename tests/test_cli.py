@@ -522,7 +522,7 @@ def test_a_flag_without_effect_is_said(places, monkeypatch, capsys):
     assert printed.out.startswith(
         "`head_epochs` has no effect with strategy scratch; it is a setting of "
         "feature_extraction, converged_head, last_stage, fine_tuning, "
-        "fine_tuning_low.\n"
+        "fine_tuning_low, last_stage_high, fine_tuning_high, auto.\n"
     )
 
 

@@ -104,6 +104,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_finished_folds_are_not_trained_again(
     folded, photos, tmp_path, monkeypatch
 ):

@@ -215,7 +215,10 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
     from tlkeras.comparison import candidates
 
-    config, unused = candidates.resolve(values.config, _given(values))
+    # A run has a budget, too; here the flag is that of each candidate.
+    own = {setting.name for setting in commands.COMPARISON}
+    given = {k: v for k, v in _given(values).items() if k not in own}
+    config, unused = candidates.resolve(values.config, given)
     asked = candidates.settings(
         config, values.strategies, values.seeds, values.budget, values.drop
     )

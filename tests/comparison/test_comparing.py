@@ -54,6 +54,7 @@ def test_a_member_is_what_train_makes_of_its_settings(compared, tmp_path):
             ).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_name_typed_after_strategy_trains_that_candidate(
     trained, photos, tmp_path
 ):
@@ -432,6 +433,7 @@ def test_an_interrupted_phase_is_trained_again(
         (("--weights=none",), "leaves nothing to compare"),
         (("--strategies=scratch,nothing",), "Received: 'nothing'"),
         (("--budget=5m",), "`budget` must be auto"),
+        (("--budget=7", "--strategies=scratch,no"), "Received: 'no'"),
         (("--seeds=0",), "`seeds` must be"),
         (("--unfreeze=all",), "is a flag of `tlkeras train`"),
     ],

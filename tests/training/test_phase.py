@@ -632,7 +632,9 @@ class TestCachedActivations:
         assert result.views_cached == 0
 
     @pytest.mark.parametrize("augment", ["none", "flip", "light", "strong"])
-    @pytest.mark.parametrize("epochs", [3, 6])
+    @pytest.mark.parametrize(
+        "epochs", [3, pytest.param(6, marks=pytest.mark.slow)]
+    )
     def test_what_is_kept_decides_nothing(self, tmp_path, augment, epochs):
         def weights(storage: row_store.Storage) -> list[bytes]:
             model = tiny.classifier()

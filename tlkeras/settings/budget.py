@@ -9,7 +9,7 @@ from tlkeras import errors
 # images (arXiv:1912.11370), and for more.
 _FEW_IMAGES = 20_000
 _STEPS = {True: 500, False: 10_000}
-PATTERN = "auto|[1-9][0-9]{0,8}[se]?"
+PATTERN = "auto|[1-9][0-9]{0,17}[se]?"
 FORM = (
     "auto, a number of steps such as 500, of seconds such as 120s, or of "
     "epochs such as 10e"
