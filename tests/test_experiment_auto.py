@@ -46,6 +46,7 @@ def test_what_is_decided_is_trained_and_reported(
     advised = done.report["advice"]
     assert advised["strategy"] == name
     assert advised["reasons"]
+    assert "unless it is clearly worse" in done.report["selection_metric"]
     options = [each["strategy"] for each in advised["options"]]
     assert options == list(decision.LINES)
     phases = [

@@ -12,6 +12,8 @@ from tlkeras import records
 from tlkeras.advisor import decision as decisions
 from tlkeras.data import dataset as datasets
 
+_UNLESS = "; a step that evidence names is kept unless it is clearly worse"
+
 
 def build(
     *,
@@ -53,7 +55,7 @@ def build(
         "image_size": image_size,
         "selection_metric": (
             "validation accuracy, on a tie lower cross-entropy, then the "
-            "earlier epoch"
+            "earlier epoch" + _UNLESS * (decision is not None)
         ),
         "data": {
             "name": dataset.name,
