@@ -103,7 +103,7 @@ def clearly_worse(score: Score, than: Score) -> bool:
 
     The standard error is that of two shares of as many images. A step that
     evidence speaks for is judged by it: kept only where it is `better`, on 25
-    and 75 validation images, it was 0.7 points worse on average
+    and 75 validation images, it was 0.5 points worse on average
     (benchmarks/decision.md).
     """
     if not math.isfinite(score.cross_entropy):

@@ -58,10 +58,10 @@ class Line:
 
 # Written by benchmarks/decision.py from benchmarks/recipes.csv.
 LINES: Mapping[str, Line] = {
-    "feature_extraction": Line(0.08, 0.94, -0.05, -0.04, 0.26),
-    "last_stage_high": Line(0.19, 0.96, -0.04, 0.39, 0.32),
-    "fine_tuning_high": Line(0.42, 0.94, -0.08, 0.88, 0.45),
-    "pretrained_init": Line(0.23, 0.97, 0.05, 1.32, 0.48),
+    "feature_extraction": Line(0.05, 0.92, -0.01, -0.02, 0.26),
+    "last_stage_high": Line(0.18, 0.95, -0.02, 0.53, 0.32),
+    "fine_tuning_high": Line(0.39, 0.91, -0.04, 1.09, 0.44),
+    "pretrained_init": Line(0.24, 0.96, 0.07, 1.42, 0.46),
 }
 
 
