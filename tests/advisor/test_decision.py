@@ -65,11 +65,11 @@ def test_an_expected_accuracy_is_a_share_in_its_interval(
 def test_nothing_cheaper_is_nearly_as_good_as_what_is_chosen(accuracies):
     chosen = decision.choose(accuracies)
     best = max(accuracies.values())
-    assert accuracies[chosen] >= best - 0.005
+    assert accuracies[chosen] >= best - 0.01
     for name, each in accuracies.items():
         if name == chosen:
             break
-        assert each < best - 0.005
+        assert each < best - 0.01
 
 
 def test_classes_that_the_features_tell_apart_need_no_more_than_a_head():
