@@ -107,8 +107,33 @@ PHASES = (
 )
 
 
+# Files whose tests take minutes together, the longest first.
+LONG = (
+    "test_cli.py",
+    "test_comparing.py",
+    "test_phase.py",
+    "test_notebooks.py",
+    "test_experiment.py",
+    "test_experiment_final_fit.py",
+    "test_cross_validation.py",
+    "test_evaluate.py",
+    "test_jax.py",
+    "test_experiment_auto.py",
+    "test_placement.py",
+    "test_fuzz.py",
+    "test_weights.py",
+    "test_saved_model.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests of `QUICK`."""
+    """Marks the tests of `QUICK`; those of `LONG` files come first."""
+    # One long file at the end would leave the other worker without work.
+    items.sort(
+        key=lambda item: (
+            LONG.index(item.path.name) if item.path.name in LONG else len(LONG)
+        )
+    )
     beginnings = tuple(f"tests/{beginning}" for beginning in QUICK)
     for item in items:
         other = NOT_QUICK & {mark.name for mark in item.iter_markers()}
