@@ -2,9 +2,11 @@
 
 import concurrent.futures
 import errno
+import gc
 import os
 import pathlib
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -106,6 +108,17 @@ def test_a_directory_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(errors.UserError, match="file has no room .*exists"):
         row_files.Rows(1, (1,), np.uint8, directory=tmp_path / "file")
+
+
+def test_forgotten_in_a_circle_the_file_is_closed_without_a_warning(tmp_path):
+    rows = row_files.Rows(2, (4,), np.uint8, directory=tmp_path)
+    file = rows.file
+    rows.itself = rows
+    del rows
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gc.collect()
+    assert file.closed
 
 
 def resident() -> int:

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import tempfile
+import weakref
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class Rows:
         try:
             os.makedirs(directory, exist_ok=True)
             self.file = tempfile.TemporaryFile(dir=os.fspath(directory))
+            weakref.finalize(self, self.file.close)
             if hasattr(os, "posix_fallocate") and total:
                 os.posix_fallocate(self.file.fileno(), 0, total)
             elif shutil.disk_usage(directory).free < total:  # macOS

@@ -6,6 +6,7 @@ import socket
 import tempfile
 import urllib.parse
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,6 +68,7 @@ def open(
         start, size = spans[index]
         return os.pread(blob.fileno(), size, start)
 
+    weakref.finalize(read, blob.close)
     used = {example.label for example in examples}
     labels = tuple(dict.fromkeys(name for name in names if name in used))
     return Source(f"tfds:{place}", labels, tuple(examples), read)
