@@ -11,6 +11,7 @@ from typing import Any
 
 import tlkeras
 from tlkeras import cli
+from tlkeras.settings import commands
 from tlkeras.settings import setting as setting_rules
 from tlkeras.settings import strategies
 
@@ -37,7 +38,8 @@ are first used. All settings are explained on [their page](settings.md).
 def settings_page() -> str:
     """Returns the page of all settings, as Markdown."""
     shared = {setting.name for setting in cli._COMMANDS["train"].settings}
-    sections = [_SETTINGS]
+    sections = [_SETTINGS, "## All commands\n\n"]
+    sections += [_entry("all", setting) for setting in commands.COMMON]
     for name, command in cli._COMMANDS.items():
         sections.append(f"## tlkeras {name}\n\n{command.summary}\n\n")
         usage = f"tlkeras {name} {command.usage}".strip()

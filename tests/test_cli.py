@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,9 @@ from tlkeras import files
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras.backbones import catalog
+from tlkeras.settings import commands
 from tlkeras.settings import config as configs
+from tlkeras.settings import groups
 from tlkeras.training import checkpoint
 from tlkeras.training import phase as one_phase
 
@@ -58,7 +61,9 @@ MISTAKES = {
     "flag": ("train --bach_size=3", "Did you mean batch_size?"),
     "other flag": ("train --model=x", "`--model` is a flag of `tlkeras eval"),
     "flag without value": ("train --data", "Missing value for flag --data"),
-    "argument": ("train photos", "unexpected argument 'photos'"),
+    "argument": ("train a b", "unexpected argument 'b'"),
+    "data twice": ("train --data=a b", "unexpected argument 'b'"),
+    "shell": ("completion fish", "completion for bash. Received: 'fish'"),
     "value": ("train --batch_size=x", "`batch_size` must be a whole number"),
     "range": ("train --dropout=2", "`dropout` must be a number, in [0, 0.95]"),
     "choice": ("train --head=mpl", "Did you mean mlp?"),
@@ -68,7 +73,9 @@ MISTAKES = {
         "train --data=folder:/nowhere",
         "/nowhere, which does not",
     ),
-    "kind of data": ("train --data={photos}", "Did you mean folder:{photos}?"),
+    "kind of data": ("train foldr:{photos} {small}", "Did you mean folder?"),
+    "path alone": ("train /nowhere {small}", "`data` folder:PATH must be"),
+    "table alone": ("train /nowhere.csv {small}", "No such file"),
     "one class": ("train --data=folder:{one} {small}", "at least 2 classes"),
     "small class": ("train --data=folder:{few} {small}", "class 'b' must have"),
     "empty class": ("train --data=folder:{empty} {small}", "holds no image"),
@@ -462,18 +469,63 @@ def test_help_of_every_command(command, word, capsys):
     assert cli.main([command, word]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith(f"tlkeras {command}")
-    for name in cli._COMMANDS[command].flags():
-        assert f"  --{name}=" in printed.out
+    for setting in commands.COMMON:
+        assert f"  --{setting.name}=" in printed.out
     assert printed.err == ""
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["help"], ["-h"]])
+def test_everyday_flags_come_first_and_the_rest_when_asked(capsys):
+    cli.main(["train", "--help"])
+    short = capsys.readouterr().out
+    cli.main(["help", "train", "--helpfull"])
+    full = capsys.readouterr().out
+    titles = re.findall(r"^(\w[\w ]*):$", short, re.M)
+    assert titles == [group.title for group in groups.GROUPS]
+    assert "--data=" in short and "--num_processes=" not in short
+    assert short.endswith("`tlkeras train --helpfull` lists all flags.\n")
+    for name in cli._COMMANDS["train"].flags():
+        assert f"  --{name}=" in full
+    assert len(short.splitlines()) < 100
+
+
+@pytest.mark.parametrize("words", [["--help"], ["help"], ["-h"]])
 def test_help_lists_the_commands(words, capsys):
     assert cli.main(words) == 0
     printed = capsys.readouterr()
     for command in COMMANDS:
         assert f"\n  {command} " in printed.out
     assert printed.err == ""
+
+
+def test_alone_it_names_the_commands_that_matter(capsys):
+    assert cli.main([]) == 0
+    named = re.findall(r"^  ([a-z]+)  ", capsys.readouterr().out, re.M)
+    assert named == list(cli._FIRST) and len(named) == 5
+
+
+def test_bash_completes_commands_flags_and_words(capsys, tmp_path):
+    assert cli.main(["completion", "bash"]) == 0
+    script = tmp_path / "script"
+    script.write_text(capsys.readouterr().out)
+    ask = (
+        'source "$0"; COMP_LINE=$1 COMP_POINT=${#1} COMP_CWORD=$2; '
+        'COMP_WORDS=($1); _tlkeras; echo "${COMPREPLY[*]}"'
+    )
+    for line, word, wanted in (
+        ("tlkeras tr", 1, "train"),
+        ("tlkeras predict --mod", 2, "--model="),
+        ("tlkeras train --head=", 3, "linear mlp"),
+        ("tlkeras train --head=m", 4, "mlp"),
+        ("tlkeras train --data=", 3, ""),
+        ("tlkeras train ph", 2, ""),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", ask, script, line, str(word)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (done.stdout, done.stderr) == (f"{wanted}\n", ""), line
 
 
 def test_version_and_backbones(tlkeras_process, tmp_path):

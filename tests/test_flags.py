@@ -6,6 +6,7 @@ from tlkeras import errors
 from tlkeras import flags as command_flags
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
+from tlkeras.settings import groups
 
 
 def parse(*words: str) -> flags.FlagValues:
@@ -20,6 +21,27 @@ def test_every_setting_is_a_flag_with_its_default_and_help():
         assert f"--{name}=" in text
         assert setting.rule.help
     assert set(values) == {*configs.settings(), "config", "workdir"}
+
+
+def test_every_flag_stands_under_one_heading():
+    listed = [
+        name
+        for group in groups.GROUPS
+        for name in (*group.everyday, *group.others)
+    ]
+    assert len(listed) == len(set(listed))
+    there = {
+        name for command in cli._COMMANDS.values() for name in command.flags()
+    }
+    assert set(listed) == there
+
+
+def test_synonyms_lead_to_flags_that_there_are():
+    there = {
+        name for command in cli._COMMANDS.values() for name in command.flags()
+    }
+    for meant in groups.SYNONYMS.values():
+        assert set(meant) <= there
 
 
 @pytest.mark.parametrize("command", cli._COMMANDS)
@@ -42,6 +64,10 @@ def test_help_fits_a_terminal(command):
         (["--notensorboard"], "tensorboard", False),
         (["--tensorboard=false"], "tensorboard", False),
         (["--data=csv:a=b.csv"], "data", "csv:a=b.csv"),
+        (["--batch-size=8"], "batch_size", 8),
+        (["--image-size", "64"], "image_size", 64),
+        (["--no-tensorboard"], "tensorboard", False),
+        (["--data=my-photos"], "data", "my-photos"),
     ],
 )
 def test_a_flag_is_a_checked_value(words, name, value):
@@ -68,9 +94,12 @@ def test_a_flag_that_says_the_default_is_present_all_the_same(tmp_path):
         (["--notensorboard=1"], "does not take an argument"),
         (["--nobatch_size"], "unknown flag `--nobatch_size`"),
         (["--bach_size=3"], "`--bach_size`. Did you mean batch_size?"),
-        (["--batch=3"], "unknown flag `--batch`"),
+        (["--batch=3"], r"`--batch`. Did you mean --batch_size\?"),
         (["--model=x"], "a flag of `tlkeras evaluate`, not of `tlkeras train`"),
-        (["--helpfull"], "unknown flag `--helpfull`"),
+        (["--lr=1"], "`--lr`. Did you mean --finetune_learning_rate, --head"),
+        (["--model=x"], r"not of `tlkeras train`\. Did you mean --backbone\?"),
+        (["--arch=x"], r"Did you mean --backbone\?"),
+        (["--bs=3"], r"Did you mean --batch_size\?"),
         (["--flagfile=x"], "unknown flag `--flagfile`"),
         (["--flagfile"], "unknown flag `--flagfile`"),
         (["-undefok=foo", "--foo=3"], "unknown flag `--undefok`"),

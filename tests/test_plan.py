@@ -92,7 +92,6 @@ def test_two_runs_never_get_one_directory(tmp_path, monkeypatch):
     [
         ({"data": ""}, "`data` must be folder:PATH.*Received: nothing"),
         ({"data": "folder:/nowhere"}, "/nowhere, which does not exist"),
-        ({"data": "/tmp"}, "Did you mean folder:/tmp"),
         ({"data": "builtin:digits[3]"}, "at least 2 classes. Received: 1"),
         ({"backbone": "MobilNetV2"}, "Did you mean MobileNetV2"),
         ({"image_size": 7}, "at least 8 pixels for SmallResNet. Received: 7"),

@@ -10,12 +10,14 @@ import pathlib
 import signal
 import sys
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
 from absl import flags
 
+from tlkeras import completion
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import flags as command_flags
@@ -38,9 +40,19 @@ classifier that can be served.
 
 {commands}
 
-`tlkeras COMMAND --help` lists the flags of a command. To begin with:
+{rest}"""
+_FIRST = ("check", "train", "predict", "compare", "export")
+_MORE_COMMANDS = """\
+A folder PHOTOS with one folder for each class is enough to begin with:
+  tlkeras train PHOTOS
+
+`tlkeras --help` lists all commands."""
+_MORE_FLAGS = """\
+`tlkeras COMMAND --help` lists the everyday flags of a command, --helpfull all.
+To begin with:
   tlkeras demo
-  tlkeras train --data=folder:PATH"""
+  tlkeras train PHOTOS"""
+_HELPS = ("--help", "-help", "-h", "--helpfull", "-helpfull")
 
 # With these absl reads flags from a file, and ignores unknown ones.
 _ABSL_FLAGS = ("flagfile", "undefok")
@@ -48,17 +60,25 @@ _ABSL_FLAGS = ("flagfile", "undefok")
 
 @dataclasses.dataclass(frozen=True)
 class _Command:
-    """One command: how it is called, its flags, and what it runs."""
+    """One command: how it is called, its flags, and what it runs.
+
+    takes: what stands without a flag: the data, or any words.
+    """
 
     usage: str
     summary: str
     settings: tuple[setting_rules.Setting, ...]
     run: Callable[[flags.FlagValues, list[str]], int]
-    takes_paths: bool = False
+    takes: str = "data"
+
+    @property
+    def all_settings(self) -> tuple[setting_rules.Setting, ...]:
+        """Its settings, and those of all commands."""
+        return (*self.settings, *commands.COMMON)
 
     def flags(self) -> flags.FlagValues:
         """Returns the flags, all at their defaults."""
-        return command_flags.make(self.settings)
+        return command_flags.make(self.all_settings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,10 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Another thread of a program that calls this cannot handle signals.
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGTERM, _interrupt)
-    # TensorFlow reads this when it is imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for name in ("absl", "tensorflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    if "--verbose" not in arguments:
+        # TensorFlow reads this when it is imported.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        for name in ("absl", "tensorflow"):
+            logging.getLogger(name).setLevel(logging.ERROR)
     # File names and labels may hold what the terminal cannot show.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -128,13 +149,13 @@ def _check_surroundings() -> str:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    helps = ("--help", "-help", "-h", "help")
-    if not arguments or arguments[0] in helps:
-        lines = [
-            f"  {name:<10} {command.summary}"
-            for name, command in _COMMANDS.items()
-        ]
-        print(_HELP.format(commands="\n".join(lines)))
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    if not arguments:
+        print(_overview(_FIRST, _MORE_COMMANDS))
+        return 0
+    if arguments[0] in _HELPS:
+        print(_overview(_COMMANDS, _MORE_FLAGS))
         return 0
     if arguments[0] == "--version":
         print(f"tlkeras {importlib.metadata.version('tlkeras')}")
@@ -146,22 +167,44 @@ def _dispatch(arguments: list[str]) -> int:
             f"commands are {', '.join(_COMMANDS)}."
         )
     command = _COMMANDS[name]
-    if any(each in helps[:3] for each in rest):
+    asked = [word for word in rest if word in _HELPS]
+    if asked:
+        full = asked[0].endswith("full")
+        described = command_flags.describe(command.flags(), full=full)
         print(f"tlkeras {name} {command.usage}\n\n{command.summary}\n")
-        print(command_flags.describe(command.flags()))
+        print(described)
+        if described != command_flags.describe(command.flags()):
+            print(f"\n`tlkeras {name} --helpfull` lists all flags.")
         return 0
     values, positional = _parse(name, rest)
-    if positional and not command.takes_paths:
-        raise errors.UserError(
-            f"unexpected argument {positional[0]!r}. Settings are given as "
-            "--name=value."
-        )
+    if command.takes == "data":
+        _take_data(values, positional)
+    if values.verbose:
+        return command.run(values, positional)
     with native_messages.filtered():
         return command.run(values, positional)
 
 
+def _overview(names: Iterable[str], rest: str) -> str:
+    """Returns the commands `names` with a line each, and what is said after."""
+    lines = [f"  {name:<10} {_COMMANDS[name].summary}" for name in names]
+    return _HELP.format(commands="\n".join(lines), rest=rest)
+
+
+def _take_data(values: flags.FlagValues, positional: list[str]) -> None:
+    """Takes one word without a flag as `--data`."""
+    if positional and "data" in values and not values["data"].present:
+        values["data"].parse(positional.pop(0))
+    if positional:
+        raise errors.UserError(
+            f"unexpected argument {positional[0]!r}. Settings are given as "
+            "--name=value."
+        )
+
+
 def _parse(name: str, rest: list[str]) -> tuple[flags.FlagValues, list[str]]:
     values = _COMMANDS[name].flags()
+    rest = command_flags.underscores(rest)
     try:
         for word in rest:
             flag = word.partition("=")[0]
@@ -170,15 +213,17 @@ def _parse(name: str, rest: list[str]) -> tuple[flags.FlagValues, list[str]]:
         return values, values([name, *rest])[1:]
     except flags.UnrecognizedFlagError as error:
         flag = error.flagname
+        meant = command_flags.synonym(flag, set(values))
         for other, command in _COMMANDS.items():
             if flag in command.flags():
                 raise errors.UserError(
                     f"`--{flag}` is a flag of `tlkeras {other}`, not of "
-                    f"`tlkeras {name}`."
+                    f"`tlkeras {name}`.{meant}"
                 ) from None
+        meant = meant or errors.nearest(flag, values)
         raise errors.UserError(
-            f"unknown flag `--{flag}`.{errors.nearest(flag, values)} "
-            f"`tlkeras {name} --help` lists all."
+            f"unknown flag `--{flag}`.{meant} `tlkeras {name} --helpfull` "
+            "lists all."
         ) from None
     except (flags.Error, ValueError) as error:
         # absl wraps what a parser raises.
@@ -199,7 +244,7 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
 
     config = configuration(values)
-    progress = _progress(config.strategy_phases().planned)
+    progress = _progress(values, config.strategy_phases().planned)
     with native_messages.silenced():
         plan = plans.make(config, values.workdir, progress=progress)
         from tlkeras import cross_validation
@@ -207,7 +252,14 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
     for sentence in configs.unused(config, _given(values)):
         progress.say(sentence)
     train = cross_validation.run if config.folds else experiment.run
+    if values.verbose:
+        from tlkeras.machine import devices
+
+        print(f"{configs.to_toml(plan.config)}\n{devices.versions()}\n")
     run = train(plan, progress=progress)
+    if values.quiet and run.report:
+        progress.console.quiet = False
+        experiment.say_result(run.report, run.directory, progress)
     return 130 if run.report.get("interrupted") else 0
 
 
@@ -222,7 +274,7 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
     asked = candidates.settings(
         config, values.strategies, values.seeds, values.budget, values.drop
     )
-    progress = _progress(brief=True)
+    progress = _progress(values, brief=True)
     with native_messages.silenced():
         plan = plans.make(
             config, values.workdir, comparison=True, progress=progress
@@ -253,7 +305,9 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     with native_messages.silenced():
         from tlkeras.report import terminal
         from tlkeras.scoring import predicting
-    prediction = predicting.predict(values.model, paths, progress=_progress())
+    prediction = predicting.predict(
+        values.model, paths, progress=_progress(values)
+    )
     if table:
         predicting.write(
             table,
@@ -275,7 +329,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
     table = _output_file(values, "csv")
     metrics = _output_file(values, "json")
     cache_dir = files.cache_directory(values.cache_dir)
-    progress = _progress()
+    progress = _progress(values)
     with native_messages.silenced():
         source = sources.open(
             sources.absolute(values.data),
@@ -348,7 +402,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
     )
     _, size = plans.image_size(values.backbone, values.image_size)
     cache_dir = files.cache_directory(values.cache_dir)
-    progress = _progress()
+    progress = _progress(values)
     with native_messages.silenced():
         source = sources.open(
             sources.absolute(values.data),
@@ -397,7 +451,7 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
 
     config = configs.build(_given(values))
     written = _output_file(values, "json")
-    progress = _progress()
+    progress = _progress(values)
     with native_messages.silenced():
         from tlkeras.advisor import subject as subjects
         from tlkeras.backbones import locate
@@ -450,6 +504,16 @@ def _cache(values: flags.FlagValues, positional: list[str]) -> int:
     return 0
 
 
+def _completion(values: flags.FlagValues, positional: list[str]) -> int:
+    if positional != ["bash"]:
+        raise errors.UserError(
+            f"there is completion for bash. Received: {' '.join(positional)!r}."
+        )
+    settings = {name: row.all_settings for name, row in _COMMANDS.items()}
+    print(completion.script(settings))
+    return 0
+
+
 def _demo(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
 
@@ -457,7 +521,7 @@ def _demo(values: flags.FlagValues, positional: list[str]) -> int:
     plans.check_outside_runs(directory, "workdir")
     with native_messages.silenced():
         from tlkeras import demo
-    demo.run(directory, progress=_progress())
+    demo.run(directory, progress=_progress(values))
     return 0
 
 
@@ -467,12 +531,17 @@ def _output_file(values: flags.FlagValues, name: str) -> pathlib.Path | None:
 
 
 def _progress(
-    planned: tuple[records.Phase, ...] = (), *, brief: bool = False
+    values: flags.FlagValues,
+    planned: tuple[records.Phase, ...] = (),
+    *,
+    brief: bool = False,
 ) -> "progresses.Progress":
     # rich takes a tenth of a second to import.
     from tlkeras import progress as progresses
 
-    return progresses.Progress(planned, brief=brief)
+    return progresses.Progress(
+        planned, quiet=values.quiet, brief=brief and not values.verbose
+    )
 
 
 def _say(line: str) -> None:
@@ -486,19 +555,19 @@ def _fail(message: str, status: int) -> int:
 
 _COMMANDS = {
     "train": _Command(
-        "--data=... [--config=FILE] [--SETTING=VALUE ...]",
+        "DATA [--config=FILE] [--SETTING=VALUE ...]",
         "Trains a classifier and writes the run's directory.",
         commands.TRAIN,
         _train,
     ),
     "compare": _Command(
-        "--data=... [--strategies=...] [--seeds=3] [--budget=...]",
+        "DATA [--strategies=...] [--seeds=3] [--budget=...]",
         "Compares several strategies on one data set, with one budget.",
         commands.COMPARE,
         _compare,
     ),
     "evaluate": _Command(
-        "--model=RUN --data=...",
+        "--model=RUN DATA",
         "Scores a model on labelled images.",
         commands.EVALUATE,
         _evaluate,
@@ -508,16 +577,16 @@ _COMMANDS = {
         "Labels image files, folders or globs.",
         commands.PREDICT,
         _predict,
-        takes_paths=True,
+        takes="words",
     ),
     "check": _Command(
-        "--data=... [--json=FILE] [--fix=FILE]",
+        "DATA [--json=FILE] [--fix=FILE]",
         "Looks for what is wrong with labelled images; status 1 if there is.",
         commands.CHECK,
         _check,
     ),
     "advise": _Command(
-        "--data=... [--backbone=...] [--evidence_only] [--json=FILE]",
+        "DATA [--backbone=...] [--evidence_only] [--json=FILE]",
         "Measures what speaks for which strategy, without training.",
         commands.ADVISE,
         _advise,
@@ -535,6 +604,13 @@ _COMMANDS = {
         _cache,
     ),
     "backbones": _Command("", "Lists the networks.", (), _backbones),
+    "completion": _Command(
+        "bash",
+        'Completes words in a shell: eval "$(tlkeras completion bash)".',
+        (),
+        _completion,
+        takes="words",
+    ),
     "demo": _Command(
         "[--workdir=DIRECTORY]",
         "Shows what transfer is worth, on digits, without a network.",

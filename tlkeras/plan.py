@@ -177,7 +177,7 @@ def check_places(data: str, **places: str) -> dict[str, pathlib.Path]:
             f"are. Received: data = {data!r}."
         )
     if not places["html"]:
-        name = f"{_stamp()}-{_data_name(data)}-check.html"
+        name = f"{_stamp()}-{_data_name(sources.absolute(data))}-check.html"
         places["html"] = str(pathlib.Path("runs", name))
     return {
         setting: files.check_file(path, setting)

@@ -63,16 +63,29 @@ def found(source: sources.Source) -> set[tuple[str, str, str]]:
 class TestName:
     @pytest.mark.parametrize(
         "name",
-        ["", "folder", "folder:", "photos", "zip:a.zip", "csv:", "tfds:", ":"],
+        ["", "folder:", "zip:a.zip", "csv:", "tfds:", ":"],
     )
     def test_unknown_kind(self, name):
         assert "folder:PATH, csv:PATH, tfds:NAME" in refused(name)
 
-    def test_guesses(self, tmp_path):
-        fill(tmp_path, "table.csv")
-        assert f"Did you mean folder:{tmp_path}?" in refused(str(tmp_path))
-        table = tmp_path / "table.csv"
-        assert f"Did you mean csv:{table}?" in refused(str(table))
+    def test_a_path_alone_is_a_folder_or_a_table(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        fill(tmp_path, "photos/a/1.png", "photos/b/1.png", "odd.csv/1.png")
+        pathlib.Path("labels").write_text("path,label\nphotos/a/1.png,a\n")
+        for name, wanted in (
+            ("photos/", f"folder:{tmp_path}/photos"),
+            ("nowhere", f"folder:{tmp_path}/nowhere"),
+            ("nowhere.csv", f"csv:{tmp_path}/nowhere.csv"),
+            ("labels", f"csv:{tmp_path}/labels"),
+            ("odd.csv", f"folder:{tmp_path}/odd.csv"),
+        ):
+            assert sources.absolute(name) == wanted
+            assert sources.file_place(name) == name
+        assert sources.open("photos", progress=QUIET).labels == ("a", "b")
+        assert sources.open("labels", progress=QUIET).labels == ("a",)
+        assert "nowhere, which does not exist" in refused("nowhere")
+
+    def test_guesses(self):
         assert "Did you mean folder?" in refused("foldr:photos")
 
     def test_absolute(self, tmp_path, monkeypatch):
@@ -81,7 +94,7 @@ class TestName:
         assert sources.absolute("folder:a") == f"folder:{tmp_path}/a"
         assert sources.absolute("csv:~/a.csv") == "csv:/home/somebody/a.csv"
         assert sources.absolute("folder:~nobody-here/a").endswith("here/a")
-        for name in ("tfds:a/b", "builtin:digits", "", "photos"):
+        for name in ("tfds:a/b", "builtin:digits", "", "zip:a"):
             assert sources.absolute(name) == name
             assert sources.file_place(name) == ""
         assert sources.file_place("csv:a/b.csv") == "a/b.csv"

@@ -41,6 +41,16 @@ ONE_PROCESS = ("coordinator", "num_processes", "process_id")
 # All candidates of a comparison share one split.
 ONE_SPLIT = ("folds",)
 
+# What every command has.
+COMMON = (
+    _switch("quiet", "print the result alone"),
+    _switch(
+        "verbose",
+        "print more: settings and versions, each epoch of each training, "
+        "TensorFlow's own messages",
+    ),
+)
+
 _CONFIG = _text(
     "config",
     "a TOML file of settings, or the name of a recipe; flags overrule it",

@@ -6,7 +6,6 @@ that a mistake in a path is told at once.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable
 
 from tlkeras import errors
@@ -25,20 +24,31 @@ class Kind:
 
     name: what stands before the colon. syntax: for help and errors. open:
     (place, data_dir, progress) -> source. are_files: whether the images are
-    files on disk, and the place is a path. fits: whether a name without a
-    kind may have meant this one.
+    files on disk, and the place is a path. means: whether a path without a
+    kind before it means this one.
     """
 
     name: str
     syntax: str
     open: Callable[..., Source]
     are_files: bool = False
-    fits: Callable[[str], bool] = lambda path: False
+    means: Callable[[str], bool] = lambda path: False
+
+
+def _is_table(path: str) -> bool:
+    place = listing.path(path)
+    return place.is_file() or (path.endswith(".csv") and not place.is_dir())
 
 
 KINDS = (
-    Kind("folder", "folder:PATH", folder.open, True, os.path.isdir),
-    Kind("csv", "csv:PATH", csv_file.open, True, os.path.isfile),
+    Kind(
+        "folder",
+        "folder:PATH",
+        folder.open,
+        True,
+        lambda path: not _is_table(path),
+    ),
+    Kind("csv", "csv:PATH", csv_file.open, True, _is_table),
     Kind("tfds", "tfds:NAME[/CONFIG]", tfds.open),
     Kind("builtin", "builtin:digits[CLASSES]", builtin.open),
 )
@@ -60,22 +70,19 @@ def open(
     guess = errors.nearest(
         name.partition(":")[0], [kind.name for kind in KINDS]
     )
-    for kind in KINDS:
-        if kind.fits(os.path.expanduser(name)):
-            guess = f" Did you mean {kind.name}:{name}?"
     *first, last = [kind.syntax for kind in KINDS]
     raise errors.UserError(
-        f"`data` must be {', '.join(first)} or {last}. Received: "
-        f"{name or 'nothing'}.{guess}"
+        f"`data` must be {', '.join(first)} or {last}; of a PATH, folder: and "
+        f"csv: may be left out. Received: {name or 'nothing'}.{guess}"
     )
 
 
 def absolute(name: str) -> str:
-    """Returns the name of a source with its path made absolute."""
-    place = file_place(name)
-    if not place:
+    """Returns the name of a source with its kind, and an absolute path."""
+    kind, place = _find(name)
+    if kind is None or not kind.are_files:
         return name
-    return f"{name.partition(':')[0]}:{listing.path(place)}"
+    return f"{kind.name}:{listing.path(place)}"
 
 
 def file_place(name: str) -> str:
@@ -88,9 +95,11 @@ def file_place(name: str) -> str:
 
 
 def _find(name: str) -> tuple[Kind | None, str]:
-    """Returns the kind of a source and what stands behind the colon."""
-    word, _, place = name.partition(":")
+    """Returns the kind of a source, and the place behind it."""
+    word, colon, place = name.partition(":")
     for kind in KINDS:
-        if kind.name == word and place:
+        if colon and kind.name == word and place:
             return kind, place
+        if name and not colon and kind.means(name):
+            return kind, name
     return None, ""
