@@ -36,6 +36,7 @@ COMMANDS = {
     ],
     "evaluate": ["--model={run}", "--data=folder:{data}"],
     "predict": ["--model={run}", "{data}"],
+    "explain": ["--model={run}", "{data}"],
     "check": ["--data=folder:{data}"],
     "advise": [
         *("--data=folder:{data}", "--backbone=SmallResNet"),

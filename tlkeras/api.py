@@ -6,6 +6,7 @@ import os
 import textwrap
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
@@ -24,6 +25,7 @@ from tlkeras.advisor import subject as subjects
 from tlkeras.comparison import candidates
 from tlkeras.comparison import comparing
 from tlkeras.models import saving
+from tlkeras.scoring import explaining
 from tlkeras.scoring import predicting
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
@@ -75,25 +77,17 @@ class Classifier:
             >>> answer["label"]
             'null'
         """
-        if isinstance(images, np.ndarray) and images.ndim == 4:
-            given: Sequence[Any] = list(images)
-        else:
-            given = images if isinstance(images, list | tuple) else [images]
+        given = _listed(images)
         if not given:
             return []
-        if all(isinstance(image, str | os.PathLike) for image in given):
+        if _are_paths(given):
             names = plans.find_images(given)
             probabilities = self._of_files(names)
         else:
             names = [f"array {index}" for index in range(len(given))]
-            # One by one: many photographs need not be decoded at once.
-            arrays = (
-                predicting.pillow_pixels(self.saved, image)
-                if isinstance(image, PIL.Image.Image)
-                else image
-                for image in given
+            probabilities = predicting.predict_arrays(
+                self.saved, self._arrays(given)
             )
-            probabilities = predicting.predict_arrays(self.saved, arrays)
         return [
             {
                 "image": name,
@@ -109,6 +103,73 @@ class Classifier:
             )
         ]
 
+    def explain(
+        self, images: Image | Sequence[Image], label: str = ""
+    ) -> list[dict[str, Any]]:
+        """Returns where on each image the evidence for a class lies.
+
+        images: as for `predict`. label: the class; '' is the answer to each.
+
+        Beside the answer each has the class `explained`, the `map` [h, w] of
+        the evidence for it, the `method` of the map, and a Pillow `picture` of
+        the image as the model sees it, in grey, with the map on it in colour.
+
+        Raises `UserError` as `predict` does, for a class that the model does
+        not know, and for a network without maps.
+
+        Example:
+            >>> import tlkeras
+            >>> classifier = tlkeras.load("runs/photos")
+            >>> (found,) = classifier.explain("photo.png")
+            >>> found["explained"], found["method"], found["map"].ndim
+            ('null', 'class activation map', 2)
+            >>> found["picture"].save("where.png")
+        """
+        given = _listed(images)
+        explaining.check_label(self.saved, label)
+        names = [f"array {index}" for index in range(len(given))]
+        failed: list[tuple[str, str]] = []
+        if given and _are_paths(given):
+            names = plans.find_images(given)
+            found = list(
+                explaining.explain_files(
+                    self.saved,
+                    names,
+                    label=label,
+                    failed=failed,
+                    progress=progresses.Progress(quiet=True),
+                )
+            )
+        else:
+            squares = predicting.squares_of(self.saved, self._arrays(given))
+            found = explaining.explain_squares(
+                self.saved, list(squares), label=label
+            )
+        for path, reason in failed:
+            raise errors.UserError(f"{path}: {reason}.")
+        return [
+            {
+                "image": names[each.index],
+                "label": each.label,
+                "score": each.score,
+                "explained": each.explained,
+                "map": each.values,
+                "method": each.method,
+                "picture": PIL.Image.fromarray(
+                    explaining.overlay(each.square, each.values)
+                ),
+            }
+            for each in found
+        ]
+
+    def _arrays(self, given: Sequence[Any]) -> Iterator[np.ndarray]:
+        """Yields pictures one by one: many need not be decoded at once."""
+        for image in given:
+            if isinstance(image, PIL.Image.Image):
+                yield predicting.pillow_pixels(self.saved, image)
+            else:
+                yield image
+
     def _of_files(self, paths: Sequence[str]) -> np.ndarray:
         prediction = predicting.predict_files(
             self.saved, paths, progress=progresses.Progress(quiet=True)
@@ -116,6 +177,17 @@ class Classifier:
         for path, reason in prediction.failed:
             raise errors.UserError(f"{path}: {reason}.")
         return prediction.probabilities
+
+
+def _listed(images: Image | Sequence[Image]) -> Sequence[Any]:
+    """Returns what was given as one image or several as a list."""
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        return list(images)
+    return images if isinstance(images, list | tuple) else [images]
+
+
+def _are_paths(given: Sequence[Any]) -> bool:
+    return all(isinstance(image, str | os.PathLike) for image in given)
 
 
 def _lists(

@@ -322,6 +322,36 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     return 2 if prediction.failed else 0
 
 
+def _explain(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras import plan as plans
+
+    model = plans.check_model(values.model)
+    paths = plans.find_images(positional)
+    directory = plans.new_directory(values.output, "output")
+    read = (
+        *plans.image_folders(positional, paths),
+        *plans.data_of_model(model),
+    )
+    plans.check_outside(directory, read, "output")
+    with native_messages.silenced():
+        from tlkeras.models import saving
+        from tlkeras.report import explained
+        from tlkeras.scoring import explaining
+    failed: list[tuple[str, str]] = []
+    explanations = explaining.explain_files(
+        saving.load(model),
+        paths,
+        label=values.label,
+        failed=failed,
+        progress=_progress(values),
+    )
+    images = explained.write(directory, explanations, paths, model=values.model)
+    _say(f"{images:,} pictures: {directory / explained.PAGE}")
+    for path, reason in failed:
+        _fail(f"{path}: {reason}", 2)
+    return 2 if failed else 0
+
+
 def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
 
@@ -577,6 +607,13 @@ _COMMANDS = {
         "Labels image files, folders or globs.",
         commands.PREDICT,
         _predict,
+        takes="words",
+    ),
+    "explain": _Command(
+        "--model=RUN --output=DIRECTORY PATHS...",
+        "Draws on photographs where a model sees the evidence.",
+        commands.EXPLAIN,
+        _explain,
         takes="words",
     ),
     "check": _Command(

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tlkeras import files
 from tlkeras import plan as plans
@@ -21,8 +20,8 @@ from tlkeras.data import dataset as datasets
 from tlkeras.export import saved_model
 from tlkeras.machine import devices
 from tlkeras.models import saving
-from tlkeras.models import task as tasks
 from tlkeras.report import page
+from tlkeras.report import pictures
 from tlkeras.report import summary
 from tlkeras.scoring import predicting
 from tlkeras.scoring import used_images
@@ -52,8 +51,6 @@ _WRITTEN = (
     "tensorboard/*/",
     "tensorboard/",
 )
-# How many mistakes are shown.
-_MISTAKES = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,42 +223,20 @@ def _write_page(
     report: Mapping[str, Any],
 ) -> None:
     """Writes report.html, which shows what `report` says."""
+    mistakes, right = pictures.choose(
+        outcome.classifier, outcome.probabilities["test"], data
+    )
     config_path = shlex.quote(str(plan.directory / "config.toml"))
     html = page.render(
         report,
         history=_history(outcome),
-        mistakes=_mistakes(
-            outcome.probabilities["test"], data, outcome.classifier.task
-        ),
+        mistakes=mistakes,
+        right=right,
         command=f"tlkeras train --config={config_path} --workdir=NEW",
         configuration=configs.to_toml(plan.config),
         environment=devices.environment(),
     )
     files.write_text(plan.directory / "report.html", html)
-
-
-def _mistakes(
-    probabilities: np.ndarray, data: datasets.Dataset, task: tasks.Task
-) -> list[dict[str, Any]]:
-    """Returns the test images that were answered worst, worst first."""
-    positions = data.positions("test")
-    targets = data.targets[positions]
-    answers, scores = task.answers(probabilities)
-    wrong = np.flatnonzero(~task.right(answers, targets))
-    likelihood = probabilities[wrong, targets[wrong]]
-    worst = wrong[np.argsort(likelihood, kind="stable")][:_MISTAKES]
-    return [
-        {
-            "path": data.paths[positions[index]],
-            "true_label": data.labels[targets[index]],
-            "label": data.labels[answers[index]],
-            "score": float(scores[index]),
-            "png": tf.io.encode_png(
-                data.images.rows(data.rows[positions[index : index + 1]])[0]
-            ).numpy(),
-        }
-        for index in worst
-    ]
 
 
 def _history(outcome: Outcome) -> list[records.Epoch]:

@@ -204,6 +204,23 @@ def unfreeze(base: bases.Base | keras.Model, what: str = "all") -> str:
     return snapped
 
 
+def below(model: keras.Model, cut: graph.Cut | None) -> keras.Model:
+    """Returns what of `model` is below `cut`, images -> the tensors there.
+
+    cut: None is the end of the base. It shares the model's weights.
+    """
+    base = bases.of(model)
+    if cut is None:
+        return keras.Model(model.input, base.output)
+    lower = bases.Base(
+        graph.split(base.network, cut)[0],
+        backbone=base.backbone,
+        scaling=base.scaling,
+        name="below",
+    )
+    return keras.Model(model.input, lower(model.input))
+
+
 def above(model: keras.Model, cut: graph.Cut | None) -> keras.Model:
     """Returns what of `model` is above `cut`, with its weights.
 

@@ -25,6 +25,7 @@ def render(
     *,
     history: Sequence[records.Epoch],
     mistakes: Sequence[Mapping[str, Any]],
+    right: Sequence[Mapping[str, Any]] = (),
     command: str,
     configuration: str,
     environment: Mapping[str, str],
@@ -32,9 +33,10 @@ def render(
     """Returns the page of a run.
 
     `report` is what report.json holds; `mistakes` are the worst answers,
-    worst first, each with `path`, `true_label`, `label`, `score` [0, 1] and
-    its picture `png`; `command` makes the run again; `configuration` is its
-    TOML.
+    worst first, and `right` some right ones, each with `path`, `true_label`,
+    `label`, `score` [0, 1], its picture `png`, and `maps` of the evidence, as
+    `pictures.choose` returns them; `command` makes the run again;
+    `configuration` is its TOML.
     """
     template = templates.load(
         "page.html",
@@ -65,6 +67,7 @@ def render(
             plots.reliability(test["reliability"]) if test else ""
         ),
         mistakes=mistakes,
+        right=right,
         command=command,
         configuration=configuration,
         environment=environment,

@@ -87,6 +87,41 @@ def predict_encoded(
     unreadable.
     """
 
+    indices: list[int] = []
+    failed: list[tuple[str, str]] = []
+    probabilities = [predict_squares(classifier, [])]
+    progress.begin("predicting", len(paths))
+    try:
+        for batch, squares in decoded(
+            classifier, paths, read, failed=failed, progress=progress
+        ):
+            indices += batch
+            probabilities.append(predict_squares(classifier, squares))
+    finally:
+        progress.end()
+    return Prediction(
+        classifier.labels,
+        np.array(indices, np.int64),
+        tuple(paths[index] for index in indices),
+        np.concatenate(probabilities),
+        tuple(failed),
+    )
+
+
+def decoded(
+    classifier: saving.TrainedModel,
+    paths: Sequence[str],
+    read: Callable[[int], bytes],
+    *,
+    failed: list[tuple[str, str]],
+    progress: progresses.Progress,
+) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+    """Yields indices [b] and pictures [b], as the model takes them, in batches.
+
+    read: as of `predict_encoded`. failed: takes (path, reason) of those that
+    cannot be read or decoded.
+    """
+
     def square(index: int) -> np.ndarray | str:
         encoded = b""
         try:
@@ -97,34 +132,21 @@ def predict_encoded(
                 error, encoded, classifier.shape.max_pixels
             )
 
-    indices: list[int] = []
-    failed: list[tuple[str, str]] = []
-    logits = [_predict(classifier, [])]
-    progress.begin("predicting", len(paths))
-    try:
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            for start in range(0, len(paths), _BATCH):
-                batch = range(start, min(start + _BATCH, len(paths)))
-                squares: list[np.ndarray] = []
-                for index, decoded in zip(
-                    batch, pool.map(square, batch), strict=True
-                ):
-                    if isinstance(decoded, str):
-                        failed.append((paths[index], decoded))
-                    else:
-                        indices.append(index)
-                        squares.append(decoded)
-                logits.append(_predict(classifier, squares))
-                progress.advance(len(batch))
-    finally:
-        progress.end()
-    return Prediction(
-        classifier.labels,
-        np.array(indices, np.int64),
-        tuple(paths[index] for index in indices),
-        classifier.task.probabilities(np.concatenate(logits)),
-        tuple(failed),
-    )
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for start in range(0, len(paths), _BATCH):
+            batch = range(start, min(start + _BATCH, len(paths)))
+            indices: list[int] = []
+            squares: list[np.ndarray] = []
+            for index, found in zip(
+                batch, pool.map(square, batch), strict=True
+            ):
+                if isinstance(found, str):
+                    failed.append((paths[index], found))
+                else:
+                    indices.append(index)
+                    squares.append(found)
+            yield indices, squares
+            progress.advance(len(batch))
 
 
 def predict_arrays(
@@ -134,7 +156,24 @@ def predict_arrays(
 
     Raises `UserError` for an array that is not uint8, or of another shape.
     """
-    squares: list[np.ndarray] = []
+    squares = list(squares_of(classifier, arrays))
+    batches = [
+        squares[start : start + _BATCH]
+        for start in range(0, len(squares), _BATCH)
+    ]
+    return np.concatenate(
+        [predict_squares(classifier, batch) for batch in ([], *batches)]
+    )
+
+
+def squares_of(
+    classifier: saving.TrainedModel, arrays: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Yields images [h, w, 3] as the model takes them.
+
+    Raises `UserError` for an array that is not uint8, or of another shape.
+    """
+    count = 0
     # Not by `enumerate`, which holds an image until it has the next one.
     for array in arrays:
         array = np.asarray(array)
@@ -142,23 +181,15 @@ def predict_arrays(
         if array.dtype != np.uint8 or not rgb:
             raise errors.UserError(
                 "an image must be uint8 [height, width, 3], RGB in 0..255. "
-                f"Received: image {len(squares)} of type {array.dtype} and "
+                f"Received: image {count} of type {array.dtype} and "
                 f"shape {list(array.shape)}."
             )
         square = decode.resize(
             tf.constant(array), classifier.shape.size, classifier.shape.resize
         )
-        squares.append(square.numpy())
+        count += 1
         del array
-    batches = [
-        squares[start : start + _BATCH]
-        for start in range(0, len(squares), _BATCH)
-    ]
-    return classifier.task.probabilities(
-        np.concatenate(
-            [_predict(classifier, batch) for batch in ([], *batches)]
-        )
-    )
+        yield square.numpy()
 
 
 def predict_batches(
@@ -234,16 +265,17 @@ def _sixteen_bits(image: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.fromarray(values.astype(np.uint16))
 
 
-def _predict(
+def predict_squares(
     classifier: saving.TrainedModel, squares: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Returns the logits [n, k] of one batch, be it empty."""
-    if not squares:
-        return np.zeros([0, len(classifier.labels)], np.float32)
-    # `predict` costs 50 ms a call, be the batch ever so small.
-    return classifier.model.predict_on_batch(
-        np.stack(squares).astype(np.float32)
-    )
+    """Returns the probabilities [n, k] of one batch, be it empty."""
+    logits = np.zeros([0, len(classifier.labels)], np.float32)
+    if squares:
+        # `predict` costs 50 ms a call, be the batch ever so small.
+        logits = classifier.model.predict_on_batch(
+            np.stack(squares).astype(np.float32)
+        )
+    return classifier.task.probabilities(logits)
 
 
 def write(

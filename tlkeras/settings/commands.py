@@ -145,6 +145,11 @@ EVALUATE = (
     _text("json", "a JSON file to write, with the metrics"),
 )
 PREDICT = (_MODEL, *_CSV)
+EXPLAIN = (
+    _MODEL,
+    _text("output", "a new directory for the pictures and a page of them"),
+    _text("label", "the class to explain; empty is the answer to each picture"),
+)
 CHECK = (
     *_run(
         "data", "data_dir", "backbone", "image_size", "max_pixels", "cache_dir"

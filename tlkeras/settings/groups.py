@@ -70,6 +70,7 @@ GROUPS = (
             "fix",
             "output",
             "format",
+            "label",
         ),
         ("probabilities", "tensorboard"),
     ),

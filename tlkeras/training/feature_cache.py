@@ -21,6 +21,7 @@ from tlkeras.backbones import base as bases
 from tlkeras.data import augment
 from tlkeras.data import batches
 from tlkeras.machine import devices
+from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
 from tlkeras.training import row_store
 
@@ -228,7 +229,7 @@ def _rows(
     work: _Work, indices: Sequence[int]
 ) -> Generator[np.ndarray, None, None]:
     """Computes the rows at `indices`, which ascend, in blocks [n, size]."""
-    forward = _forward(_network(work))
+    forward = _forward(classifiers.below(work.model, work.cut))
     wanted = np.array(indices)
     count = len(work.views.train_hashes)
     parts = [
@@ -309,20 +310,6 @@ def _run(forward: _Forward, images: tf.Tensor) -> np.ndarray:
     )
 
 
-def _network(work: _Work) -> keras.Model:
-    """Returns the frozen part: images -> the tensors at the cut."""
-    base = bases.of(work.model)
-    if work.cut is None:
-        return keras.Model(work.model.input, base.output)
-    below = bases.Base(
-        graph.split(base.network, work.cut)[0],
-        backbone=base.backbone,
-        scaling=base.scaling,
-        name="below",
-    )
-    return keras.Model(work.model.input, below(work.model.input))
-
-
 def _description(work: _Work) -> str:
     """Returns all that a row depends on, but for the image and its view."""
     base = bases.of(work.model)
@@ -351,7 +338,7 @@ def _description(work: _Work) -> str:
 
 def _seconds(work: _Work) -> tuple[float, float]:
     """Returns what a batch takes to be computed, and to be read [seconds]."""
-    network = _network(work)
+    network = classifiers.below(work.model, work.cut)
     last = network.outputs[-1]
     axes = tuple(range(1, len(last.shape)))
     # Compiled as in training, with a number an image as all that comes back.
