@@ -321,18 +321,12 @@ def learn(
     notes = untrained.notes
     if placement.kind != "none":
         notes += (placement.text(batch_size),)
-    delivered_from = used_images.learned_splits(trained.final)
     return run_directory.Outcome(
         classifier,
         trained.results,
         probabilities,
         {
-            split: _quality(
-                probabilities[split],
-                data,
-                split,
-                ("train",) if split in before else delivered_from,
-            )
+            split: _quality(probabilities[split], data, split)
             for split in ("validation", "test")
         },
         notes,
@@ -725,16 +719,13 @@ def _quality(
     probabilities: np.ndarray,
     data: datasets.Dataset,
     split: str,
-    learned: Sequence[str],
 ) -> dict[str, Any]:
-    """Returns the metrics of a split, for a model that learned from others."""
-    commonest = np.bincount(_part(data, learned).targets).argmax()
+    """Returns the metrics of a split."""
     positions = data.positions(split)
     return metrics.compute(
         probabilities,
         data.targets[positions],
         data.labels,
-        majority_label_of_training=int(commonest),
         groups=[data.groups[position] for position in positions],
     )
 

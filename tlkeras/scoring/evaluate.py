@@ -75,7 +75,6 @@ def evaluate(
         prediction.probabilities,
         np.array([targets[label] for label in true_labels]),
         labels,
-        majority_label_of_training=_commonest(data, labels),
         groups=[groups[index] for index in scored],
         task=classifier.task,
     )
@@ -133,15 +132,6 @@ def _labelled_data(
             )
         ),
     )
-
-
-def _commonest(
-    data: scored_images.LabelledData, labels: Sequence[str]
-) -> int | None:
-    """Returns the class that is the baseline in the report of the run."""
-    if not data.trained_on_it or data.used is None:
-        return None
-    return int(np.argmax([data.used.training[label] for label in labels]))
 
 
 def _config(model: str | os.PathLike) -> configs.Config | None:

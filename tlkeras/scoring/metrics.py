@@ -48,7 +48,6 @@ def compute(
     targets: np.ndarray,
     labels: Sequence[str],
     *,
-    majority_label_of_training: int | None = None,
     groups: Sequence[str] | None = None,
     task: tasks.Task = tasks.SINGLE_LABEL,
 ) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def compute(
     equal for images that belong together; `balanced_accuracy` is the mean
     recall of the classes that occur; `macro_f1` the mean F1 of those
     that occur or are answered; `majority` the accuracy of always answering
-    `majority_label_of_training`, or the commonest class of these images;
+    the commonest class of these images;
     `top5` is there for more than 5 classes; `cross_entropy` is in nats.
     `expected_calibration_error` is the mean of |accuracy - confidence| over
     15 bins of equal width of the highest score, weighted by their images
@@ -77,11 +76,7 @@ def compute(
     correct = task.right(answers, truth)
     share = intervals.share(correct, groups)
     occurring = np.bincount(truth, minlength=classes)
-    commonest = (
-        int(occurring.argmax())
-        if majority_label_of_training is None
-        else majority_label_of_training
-    )
+    commonest = int(occurring.argmax())
     per_class = _per_class(truth, answers, labels)
     if classes > MANY_CLASSES:
         per_class = [row for row in per_class if row["f1"] is not None]
@@ -121,9 +116,8 @@ def compute(
             truth, answers, labels=range(classes)
         ).tolist()
     result["reliability"] = reliability
-    where = "training" if majority_label_of_training is not None else "these"
     result["warnings"] = [
-        *_baseline_warnings(result, labels[commonest], where),
+        *_baseline_warnings(result, labels[commonest]),
         *_size_warnings(accuracy),
         *_absent_warnings(labels, occurring),
     ]
@@ -236,9 +230,7 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-def _baseline_warnings(
-    result: Mapping[str, Any], commonest: str, where: str
-) -> list[str]:
+def _baseline_warnings(result: Mapping[str, Any], commonest: str) -> list[str]:
     accuracy, majority = result["accuracy"], result["majority"]
     if accuracy["low"] > majority:
         return []
@@ -246,7 +238,7 @@ def _baseline_warnings(
     return [
         f"The accuracy of {_percent(accuracy['value'])} (95 % interval "
         f"{_interval(accuracy)}) does not{surely} beat always answering "
-        f"'{commonest}', the commonest class of {where} images: "
+        f"'{commonest}', the commonest class of these images: "
         f"{_percent(majority)}."
     ]
 

@@ -4,7 +4,6 @@ A picture is known by its pixels, whatever its file is called and wherever it
 stands.
 """
 
-import collections
 import csv
 import dataclasses
 import io
@@ -17,7 +16,6 @@ from tlkeras import errors
 from tlkeras import files
 from tlkeras import records
 from tlkeras.data import dataset as datasets
-from tlkeras.data import sources
 
 _FILE = "images.csv"
 _HEADER = ("path", "label", "split", "pixels", "learned")
@@ -35,13 +33,12 @@ class UsedImages:
 
     splits: train, validation, test or unused, by the hash of the pixels.
     paths: the same by the image's path. learned: the hashes of those that
-    taught the model. training: how many images of each label did.
+    taught the model.
     """
 
     splits: Mapping[str, str]
     paths: Mapping[str, str]
     learned: frozenset[str]
-    training: Mapping[str, int]
 
     def known(self, pixels: str) -> bool:
         """Tells whether a picture taught the model, or chose its epochs."""
@@ -112,5 +109,4 @@ def read(model: str | os.PathLike) -> UsedImages | None:
         splits,
         {row[0]: row[2] for row in rows[1:]},
         frozenset(row[3] for row in learned),
-        collections.Counter(sources.normal_form(row[1]) for row in learned),
     )
