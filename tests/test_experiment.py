@@ -1,6 +1,7 @@
 import contextlib
 import csv
 import errno
+import html
 import json
 import os
 import shutil
@@ -117,8 +118,14 @@ def test_the_report_has_the_keys_of_the_contract(trained):
         "strategy",
         "selection_metric",
         "advice",
+        "next_steps",
         "seconds",
     }
+    # A few dozen digits are too few to choose by, and all can be folded.
+    assert "few_to_choose" in [step["rule"] for step in report["next_steps"]]
+    page = (trained.directory / "report.html").read_text(encoding="utf-8")
+    for step in report["next_steps"]:
+        assert html.escape(step["command"]) in page
     assert [phase["name"] for phase in report["phases"]] == ["head", "whole"]
     for phase in report["phases"]:
         assert set(phase) >= {

@@ -762,6 +762,10 @@ def say_result(
         progress.say(f"  {warning}")
     if report["interrupted"]:
         progress.say("interrupted: this is the best so far")
+    if report["next_steps"]:
+        progress.say("what to try next:")
+    for step in report["next_steps"]:
+        progress.say(f"  {step['reason']}: {step['command']}")
     progress.say(
         f"{report['seconds']:.0f} s in all; report: {directory}/report.html"
     )

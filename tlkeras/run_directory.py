@@ -20,6 +20,7 @@ from tlkeras.data import dataset as datasets
 from tlkeras.export import saved_model
 from tlkeras.machine import devices
 from tlkeras.models import saving
+from tlkeras.report import next_steps
 from tlkeras.report import page
 from tlkeras.report import pictures
 from tlkeras.report import summary
@@ -51,6 +52,8 @@ _WRITTEN = (
     "tensorboard/*/",
     "tensorboard/",
 )
+# A label to which the model gives less than this is worth a look.
+_DOUBTFUL = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,10 +169,15 @@ def write(
         final=outcome.final,
         folds=outcome.folds,
         decision=outcome.decision,
+        given_splits=any(example.split for example in plan.source.examples),
+        doubtful_labels=_doubtful_labels(data, outcome),
     )
     report["scoring_images_per_second"] = outcome.scoring_speed
     _write_tables(plan.directory, data, outcome)
     if export is not None:
+        report["next_steps"] = next_steps.find(
+            report, plan.config, str(plan.directory / "config.toml")
+        )
         _write_page(plan, data, outcome, report)
     files.write_json(plan.directory / _REPORT, report)
     checkpoint.remove(plan.directory)
@@ -237,6 +245,19 @@ def _write_page(
         environment=devices.environment(),
     )
     files.write_text(plan.directory / "report.html", html)
+
+
+def _doubtful_labels(data: datasets.Dataset, outcome: Outcome) -> int:
+    """Returns how many labels the model finds next to impossible.
+
+    Of the images that it did not learn from.
+    """
+    count = 0
+    for split, probabilities in outcome.probabilities.items():
+        targets = data.targets[data.positions(split)]
+        chances = probabilities[np.arange(len(targets)), targets]
+        count += int((chances < _DOUBTFUL).sum())
+    return count
 
 
 def _history(outcome: Outcome) -> list[records.Epoch]:

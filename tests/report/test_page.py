@@ -150,6 +150,7 @@ def report(labels=FIVE, phases=None, **changes):
         "image_size": 160,
         "selection_metric": "validation accuracy",
         "advice": None,
+        "next_steps": [],
         "interrupted": False,
         "final_fit": None,
         "folds": None,
@@ -157,6 +158,10 @@ def report(labels=FIVE, phases=None, **changes):
         "images_per_second": 412.7,
         "notes": ["The rate was forced."],
     } | changes
+
+
+def step(text: str) -> dict[str, str]:
+    return {"rule": "fit", "reason": text, "command": f"tlkeras {text}"}
 
 
 def decided(text: str) -> dict[str, object]:
@@ -212,8 +217,10 @@ def test_every_fact_of_the_report_appears():
             ),
         ],
         advice=decided("Enough images. Near."),
+        next_steps=[step("Overfitting <much>")],
     )
     text = seen(render(of))
+    assert "What to try next Overfitting <much>.tlkeras Overfitting" in text
     test = of["test"]
     for share in (
         test["accuracy"]["value"],

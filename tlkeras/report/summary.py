@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tlkeras import records
 from tlkeras.advisor import decision as decisions
 from tlkeras.data import dataset as datasets
@@ -30,13 +32,18 @@ def build(
     final: records.FinalFit | None = None,
     folds: Sequence[Mapping[str, Any]] = (),
     decision: decisions.Decision | None = None,
+    given_splits: bool = False,
+    doubtful_labels: int = 0,
 ) -> dict[str, Any]:
     """Returns the content of report.json.
 
     quality: the metrics of the splits test and validation. seconds: of the
     whole run. final: the final fit, None without one. folds: what is said of
     each fold of cross-validation, whose answers together `quality` is of.
-    decision: what the advisor decided, where it was asked.
+    decision: what the advisor decided, where it was asked. given_splits:
+    whether the source divides the images itself. doubtful_labels: images to
+    whose label the model gives hardly a chance, without having learned from
+    them.
     """
     images = datasets.counts(dataset)
     if folds:
@@ -68,6 +75,10 @@ def build(
                 ).most_common()
             ),
             "duplicates": dataclasses.asdict(dataset.duplicates),
+            "given_splits": given_splits,
+            "doubtful_labels": doubtful_labels,
+            # Of the median picture, the shorter one [pixels].
+            "side": float(np.median(dataset.sizes.min(axis=1))),
             "notes": list(dataset.notes),
         },
         "phases": [phase(result) for result in results],
@@ -101,6 +112,7 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,
         "trainable_parameters": result.trainable_parameters,
+        "training_accuracy": _training_accuracy(result),
         "validation_accuracy": _finite(result.score.accuracy),
         "validation_cross_entropy": _finite(result.score.cross_entropy),
         "improved": result.improved,
@@ -114,6 +126,14 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
         "l2": result.l2,
         "settings": dataclasses.asdict(result.phase),
     }
+
+
+def _training_accuracy(result: records.PhaseResult) -> float | None:
+    """Returns that of the best epoch, on images as they were changed for it."""
+    for row in result.history:
+        if row.epoch == result.best_epoch:
+            return _finite(row.accuracy)
+    return None
 
 
 def _folds(
