@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from tlkeras.backbones import catalog
-from tlkeras.backbones import torchvision as mapping
+from tlkeras.backbones import torch_weights as mapping
 
 GOLDEN = pathlib.Path(__file__).with_name("torchvision_logits.json")
 SEED = 5
@@ -50,7 +50,7 @@ def draw(made: keras.Model, name: str) -> dict[str, np.ndarray]:
     shapes = {variable.path: variable.shape for variable in made.weights}
     drawn = {}
     for entry in mapping.table(name):
-        shape = mapping.torch_shape(tuple(shapes[entry.keras]))
+        shape = mapping.torch_shape(entry, tuple(shapes[entry.keras]))
         noise = generator.random(shape, np.float32)
         kind = entry.keras.rpartition("/")[2]
         if kind in ("gamma", "moving_variance"):

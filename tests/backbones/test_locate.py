@@ -1,5 +1,7 @@
 """What a setting stands for is known before anything is opened."""
 
+import sys
+
 import pytest
 
 from tlkeras import errors
@@ -18,6 +20,7 @@ def place(tmp_path):
         "c.keras",
         "d.pth",
         "e.onnx",
+        "f.safetensors",
     ):
         (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
@@ -37,12 +40,14 @@ class TestWeights:
         found = locate.weights(str(place / "run"))
         assert found == place / "run" / "model.keras"
 
-    def test_files_of_torch(self, place, monkeypatch):
-        monkeypatch.setattr(locate, "_has_torch", lambda: True)
+    def test_files_of_tensors(self, place, monkeypatch):
         assert locate.weights(str(place / "d.pth")) == place / "d.pth"
-        monkeypatch.setattr(locate, "_has_torch", lambda: False)
-        with pytest.raises(errors.UserError, match=r"pip install torch"):
-            locate.weights(str(place / "d.pth"))
+        found = locate.weights(str(place / "f.safetensors"))
+        assert found == place / "f.safetensors"
+        monkeypatch.setattr(locate, "_is_installed", lambda module: False)
+        assert locate.weights(str(place / "d.pth")) == place / "d.pth"
+        with pytest.raises(errors.UserError, match="pip install safetensors"):
+            locate.weights(str(place / "f.safetensors"))
 
     def test_the_home_directory(self, place, monkeypatch):
         monkeypatch.setenv("HOME", str(place))
@@ -53,7 +58,7 @@ class TestWeights:
         [
             ("no.h5", "no.h5, which does not exist"),
             ("empty", "empty, which holds no model.keras"),
-            ("e.onnx", "kind .h5, .weights.h5, .keras or .*: .*e.onnx"),
+            ("e.onnx", "kind .h5, .weights.h5, .keras, .*: .*e.onnx"),
         ],
     )
     def test_tells_what_is_wrong(self, place, name, message):
@@ -64,19 +69,22 @@ class TestWeights:
 class TestImagenet:
     """Whether the weights can be had, known before anything is built."""
 
-    @pytest.mark.parametrize("torch", [True, False])
-    def test_is_there(self, monkeypatch, torch):
-        monkeypatch.setattr(locate, "_has_torch", lambda: torch)
-        locate.check_imagenet(catalog.find("MobileNetV2"))
-        locate.check_imagenet(catalog.find("SqueezeNet1_1-keras"))
+    @pytest.mark.parametrize(
+        "name", ["MobileNetV2", "SqueezeNet1_1-keras", "SqueezeNet1_0"]
+    )
+    def test_is_there(self, name):
+        locate.check_imagenet(catalog.find(name))
 
-    def test_in_a_file_of_torch(self, monkeypatch):
-        row = catalog.find("SqueezeNet1_0")
-        monkeypatch.setattr(locate, "_has_torch", lambda: True)
-        locate.check_imagenet(row)
-        monkeypatch.setattr(locate, "_has_torch", lambda: False)
-        with pytest.raises(errors.UserError, match="of SqueezeNet1_0 are torc"):
+    def test_in_a_package(self, tmp_path, monkeypatch):
+        row = catalog.find("EfficientNetLite1")
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        with pytest.raises(errors.UserError, match=r"tlkeras\[weights\]"):
             locate.check_imagenet(row)
+        path = tmp_path / row.origin.removeprefix("package:")
+        path.parent.mkdir(parents=True)
+        path.touch()
+        locate.check_imagenet(row)
+        assert locate.package_file(row) == path
 
     def test_is_not_there(self):
         with pytest.raises(errors.UserError, match="no ImageNet weights for S"):

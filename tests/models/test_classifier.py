@@ -9,8 +9,8 @@ import tiny
 
 from tlkeras import errors
 from tlkeras.backbones import base as bases
-from tlkeras.backbones import locate
-from tlkeras.backbones import torchvision
+from tlkeras.backbones import tensor_files
+from tlkeras.backbones import torch_weights
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 from tlkeras.models import classifier as classifiers
@@ -347,17 +347,16 @@ class TestSeeds:
     @pytest.mark.parametrize("feature_extract", [True, False])
     def test_as_the_tutorial_calls_it(self, monkeypatch, feature_extract):
         # SqueezeNet 1.0 with the weights that torchvision has of it, here ones.
-        monkeypatch.setattr(locate, "_has_torch", lambda: True)
         monkeypatch.setattr(
             weights, "_fetch", lambda row: pathlib.Path("x.pth")
         )
-        monkeypatch.setattr(torchvision, "read", lambda path: path)
+        monkeypatch.setattr(tensor_files, "read", lambda path: path)
 
         def assign(made, name, found, source):
             assert name == "SqueezeNet1_0" and found == pathlib.Path("x.pth")
             made.set_weights([np.ones(each.shape) for each in made.weights])
 
-        monkeypatch.setattr(torchvision, "assign", assign)
+        monkeypatch.setattr(torch_weights, "assign", assign)
         model = classifiers.initialize_model(
             7, feature_extract, True, backbone="squeezenet1_0"
         )
@@ -370,13 +369,6 @@ class TestSeeds:
         head = model.get_layer("head")
         kernel, bias = head.trainable_variables
         assert (kernel.shape, bias.shape) == ((512, 7), (7,))
-
-    def test_without_torch_says_what_it_needs(self, monkeypatch):
-        monkeypatch.setattr(locate, "_has_torch", lambda: False)
-        with pytest.raises(errors.UserError, match="pip install torch"):
-            classifiers.initialize_model(
-                7, True, True, backbone="squeezenet1_0"
-            )
 
     def test_set_parameter_requires_grad(self, small):
         classifiers.unfreeze(small)

