@@ -121,6 +121,14 @@ MISTAKES = {
         "predict --model={run} {photos}/null nowhere/*.jpg",
         "no image to predict at nowhere/*.jpg",
     ),
+    "sorted into what is read": (
+        "predict --model={run} --sort_into={photos}/new {photos}",
+        "`sort_into` must not be in {photos}, which is read",
+    ),
+    "sorted among others": (
+        "predict --model={run} --sort_into={photos} {csv}",
+        "`sort_into` {photos} is not empty",
+    ),
     "csv a directory": (
         "predict --model={run} --csv={photos} {photos}",
         "`csv` must be a file",
@@ -666,7 +674,9 @@ USE = """
 import sys
 from tlkeras import cli
 for words in (
-    ["predict", "--model=run", "--csv=out/a.csv", "some", "*.jpg", "text.png"],
+    ["predict", "--model=run", "--csv=out/a.csv", "--sort_into=sorted",
+     "--top=2", "some", "*.jpg", "text.png"],
+    ["predict", "--model=run", "text.png"],
     ["evaluate", "--model=run", "--data=folder:photos", "--csv=b.csv",
      "--json=b.json"],
     ["export", "--model=run", "--output=served"],
@@ -697,16 +707,22 @@ def test_predict_evaluate_and_export_make_no_noise(trained, photos, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.stderr == "tlkeras: text.png: not an image\n"
-    predicted, scored, exported, rest = done.stdout.split("status ")
+    left_out = "files are no images that can be read and are left out, first"
+    assert done.stderr == (
+        f"tlkeras: 1 of 6 {left_out} text.png: not an image\n"
+        f"tlkeras: 1 of 1 {left_out} text.png: not an image\n"
+    )
+    predicted, none, scored, exported, rest = done.stdout.split("status ")
     # The others were done.
     lines = predicted.splitlines()
-    assert lines[0].split() == ["image", "label", "score"]
+    assert lines[0].split() == ["image", *["label", "score"], "label", "2"] + [
+        *["score", "2"]
+    ]
     names = [f"some/{path.name}" for path in some] + ["photo.jpg"]
     names.insert(3, latin)
     shown = [name.replace("\udce9", r"\udce9") for name in names]
     assert [line.split()[0] for line in lines[1:]] == shown
-    assert scored.startswith("2\n")
+    assert (none, scored[:2]) == ("0\n", "2\n")
     with open(
         tmp_path / "out" / "a.csv",
         newline="",
@@ -719,8 +735,13 @@ def test_predict_evaluate_and_export_make_no_noise(trained, photos, tmp_path):
         "path",
         "label",
         "score",
+        *("label_2", "score_2"),
         *(f"p_{label}" for label in LABELS),
     ]
+    for row in rows:
+        assert (tmp_path / "sorted" / row["label"]).is_dir()
+    copies = [path.name for path in (tmp_path / "sorted").glob("*/*")]
+    assert sorted(copies) == sorted(os.path.basename(name) for name in names)
     accuracy = json.loads((tmp_path / "b.json").read_text())["quality"]
     assert accuracy["accuracy"] == trained.report["test"]["accuracy"]
     assert "its test split is scored" in scored
@@ -738,6 +759,7 @@ def test_predict_evaluate_and_export_make_no_noise(trained, photos, tmp_path):
         "b.csv",
         "b.json",
         "served",
+        "sorted",
     }
     assert not tree(temporary)
 

@@ -24,8 +24,10 @@ PRINTABLE = (
     "print(errors.printable(",
     "print(_table(",
     "print(words.render(",
-    "print(_HELP.",
-    "print(command_flags.describe(",
+    "print(_overview(",
+    "print(described)",
+    "print(completion.script(",
+    "print(f'\\n`tlkeras {name} --helpfull` lists all flags.')",
     "print(f\"tlkeras {importlib.metadata.version('tlkeras')}\")",
     "print(f'tlkeras {name} {command.usage}\\n\\n{command.summary}\\n')",
     'print("\\nNotes; what Keras\' constructors ask for, tlkeras sees to:\\n")',
@@ -101,7 +103,7 @@ def test_check_shows_names_and_does_not_send_them(tmp_path, capsys):
     assert status == 1
     told = capsys.readouterr()
     lines = told.out + told.err
-    assert "classes that cannot be split are left out: a" in lines
+    assert "--fix would leave out 1 class" in lines
     assert SHOWN in lines
     assert not errors._CONTROLS.search(lines.replace("\n", ""))
 

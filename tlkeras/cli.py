@@ -255,7 +255,10 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
     if values.verbose:
         from tlkeras.machine import devices
 
-        print(f"{configs.to_toml(plan.config)}\n{devices.versions()}\n")
+        for line in configs.to_toml(plan.config).splitlines():
+            progress.say(line)
+        for name, version in devices.versions().items():
+            progress.say(f"{name} {version}")
     run = train(plan, progress=progress)
     if values.quiet and run.report:
         progress.console.quiet = False
@@ -294,17 +297,19 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     model = plans.check_model(values.model)
     paths = plans.find_images(positional)
     table = _output_file(values, "csv")
-    plans.check_outputs(
-        [model, *paths],
-        folders=(
-            *plans.image_folders(positional, paths),
-            *plans.data_of_model(model),
-        ),
-        csv=table,
+    folders = (
+        *plans.image_folders(positional, paths),
+        *plans.data_of_model(model),
     )
+    plans.check_outputs([model, *paths], folders=folders, csv=table)
+    sorted_into = None
+    if values.sort_into:
+        sorted_into = plans.new_directory(values.sort_into, "sort_into")
+        plans.check_outside(sorted_into, folders, "sort_into")
     with native_messages.silenced():
         from tlkeras.report import terminal
         from tlkeras.scoring import predicting
+        from tlkeras.scoring import sorting
     prediction = predicting.predict(
         values.model, paths, progress=_progress(values)
     )
@@ -315,11 +320,19 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
             prediction.probabilities,
             prediction.labels,
             all_classes=values.probabilities == "all",
+            top=values.top,
         )
-    terminal.predictions(prediction, values.csv)
-    for path, reason in prediction.failed:
-        _fail(f"{path}: {reason}", 2)
-    return 2 if prediction.failed else 0
+    if sorted_into:
+        sorting.copy(prediction, sorted_into)
+    terminal.predictions(prediction, values.csv, top=values.top)
+    if not prediction.failed:
+        return 0
+    path, reason = prediction.failed[0]
+    return _fail(
+        f"{len(prediction.failed)} of {len(paths)} files are no images that "
+        f"can be read and are left out, first {path}: {reason}",
+        0 if prediction.paths else 2,
+    )
 
 
 def _explain(values: flags.FlagValues, positional: list[str]) -> int:
@@ -464,11 +477,6 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
         files.write_json(places["json"], audit.to_json(found))
     if "fix" in places:
         images = fixes.write(found.source.examples, found.remedy, places["fix"])
-        if found.remedy.classes:
-            _say(
-                "classes that cannot be split are left out: "
-                f"{', '.join(found.remedy.classes)}"
-            )
         _say(
             f"{images:,} of {len(found.facts):,} images: "
             f"--data=csv:{places['fix']}"
@@ -603,7 +611,7 @@ _COMMANDS = {
         _evaluate,
     ),
     "predict": _Command(
-        "--model=RUN [--csv=FILE] PATHS...",
+        "--model=RUN [--csv=FILE] [--sort_into=DIR] PATHS...",
         "Labels image files, folders or globs.",
         commands.PREDICT,
         _predict,

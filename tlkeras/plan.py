@@ -113,6 +113,11 @@ def _make(
         config.data, data_dir=config.data_dir, progress=progress
     )
     check_sizes(source, config)
+    if source.loose:
+        progress.say(
+            f"{len(source.loose)} pictures beside the folders of classes "
+            f"belong to none and are left out: {errors.few(source.loose)}"
+        )
     cache_dir = files.cache_directory(config.cache_dir)
     if group.is_main:
         data = data_folders(source)

@@ -578,10 +578,24 @@ class TestWhatFixLeavesOut:
         )
         assert checkup.remedy.classes == ("single", "tiny")
         assert labels == {"a", "b"}
-        (finding,) = (
-            finding for finding in checkup.findings if finding.name == "too_few"
+        findings = {each.name: each for each in checkup.findings}
+        assert "2 classes cannot have an image" in findings["too_few"].text
+        assert findings["lost_class"].decision
+        assert findings["lost_class"].title == "--fix would leave out 2 classes"
+        assert "split: single (of 1), tiny (of 2). Add" in (
+            findings["lost_class"].text
         )
-        assert "--fix=FILE leaves out" in finding.text
+
+    def test_a_class_of_which_all_is_doubtful(self, tmp_path):
+        same = {f"{label}/same.png": png(7) for label in ("a", "c")}
+        checkup, labels = self.left(
+            tmp_path, {**clean("a", 100), **clean("b", 200), **same}
+        )
+        assert labels == {"a", "b"}
+        (text,) = (
+            each.text for each in checkup.findings if each.name == "lost_class"
+        )
+        assert "split: c (of 1)." in text
 
     def test_a_class_that_becomes_tiny(self, tmp_path):
         """Three images could be split, but two of them are one."""
@@ -597,6 +611,8 @@ class TestWhatFixLeavesOut:
         )
         assert checkup.remedy.classes == ("c",)
         assert labels == {"a", "b"}
+        names = [finding.name for finding in checkup.findings]
+        assert "lost_class" in names and "too_few" not in names
 
     def test_classes_without_training_images(self, tmp_path):
         _, labels = self.left(

@@ -201,8 +201,21 @@ class TestFolder:
         }
 
     def test_empty_class(self, tmp_path):
-        fill(tmp_path, "a/1.png", "b/.DS_Store")
-        assert "b holds no image" in refused(f"folder:{tmp_path}")
+        fill(tmp_path, "a/1.png", "b/.DS_Store", "c/1.png")
+        source = opened(f"folder:{tmp_path}")
+        assert source.empty == (f"{tmp_path}/b",)
+        with pytest.raises(errors.UserError, match="b holds no image"):
+            sources.check_classes(source)
+        (tmp_path / "empty" / "a").mkdir(parents=True)
+        assert "a holds no image, nor" in refused(f"folder:{tmp_path}/empty")
+
+    def test_pictures_in_no_class(self, tmp_path):
+        fill(tmp_path, "train/a/1.png", "test/a/2.png", "0.JPG", "read.me")
+        fill(tmp_path, "train/5.webp", "train/a/deep/6.png")
+        assert opened(f"folder:{tmp_path}").loose == (
+            f"{tmp_path}/0.JPG",
+            f"{tmp_path}/train/5.webp",
+        )
 
     def test_no_folder(self, tmp_path):
         missing = tmp_path / "missing"

@@ -14,6 +14,7 @@ from tlkeras import errors
 from tlkeras import progress
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
+from tlkeras.scoring import sorting
 
 QUIET = progress.Progress(quiet=True)
 
@@ -188,6 +189,51 @@ def test_predictions_of_many_classes_are_the_five_highest(tmp_path):
         for rank, index in enumerate(order[1:5], 2):
             assert row[f"label_{rank}"] == labels[index]
             assert row[f"score_{rank}"] == whole[f"p_{labels[index]}"]
+
+
+def test_as_many_of_the_most_probable_as_asked_for(tmp_path):
+    shares = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+    predicting.write(
+        tmp_path / "a.csv", {"path": ["x", "y"]}, shares, "abc", top=2
+    )
+    rows = table(tmp_path / "a.csv")
+    assert [row["label_2"] for row in rows] == ["c", "c"]
+    assert [row["label"] for row in rows] == ["b", "a"]
+    assert "label_3" not in rows[0] and rows[0]["p_a"] == "0.2"
+    # More than there are is all.
+    predicting.write(
+        tmp_path / "b.csv", {"path": ["x", "y"]}, shares, "abc", top=9
+    )
+    assert table(tmp_path / "b.csv")[0]["label_3"] == "a"
+
+
+def test_pictures_are_copied_by_label(tmp_path):
+    paths = []
+    for place, content in (("1", b"first"), ("2", b"second"), ("3", b"third")):
+        (tmp_path / place).mkdir()
+        path = tmp_path / place / "a.jpg"
+        path.write_bytes(content)
+        paths.append(str(path))
+    prediction = predicting.Prediction(
+        ("../up", ".", "cat"),
+        np.arange(3),
+        tuple(paths),
+        np.eye(3)[[0, 1, 0]],
+        (("text.txt", "not an image"),),
+    )
+    sorting.copy(prediction, tmp_path / "sorted")
+    assert {
+        str(path.relative_to(tmp_path / "sorted")): path.read_bytes()
+        for path in (tmp_path / "sorted").rglob("*.jpg")
+    } == {
+        "%2E.%2Fup/a.jpg": b"first",
+        "%2E.%2Fup/a-2.jpg": b"third",
+        "%2E/a.jpg": b"second",
+    }
+    os.unlink(paths[1])
+    with pytest.raises(errors.UserError, match="2/a.jpg cannot be copied"):
+        sorting.copy(prediction, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_predictions_of_lengths_that_differ_are_refused(tmp_path):

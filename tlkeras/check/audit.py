@@ -69,10 +69,7 @@ def check(
     )
     alike = _alike(facts, equal, progress)
     scanned = checks.Scanned(source, tuple(facts), equal, alike, image_size)
-    remedy = fixes.find(
-        source.examples, facts, equal, [group.images for group in alike]
-    )
-    return Checkup(source, scanned.facts, checks.run(scanned), remedy)
+    return Checkup(source, scanned.facts, checks.run(scanned), scanned.remedy)
 
 
 def to_json(checkup: Checkup) -> dict[str, Any]:

@@ -66,6 +66,16 @@ class Scanned:
         )
         return {label: count[label] for label in self.source.labels}
 
+    @functools.cached_property
+    def remedy(self) -> fixes.Remedy:
+        """What the data set would be without what is doubtful."""
+        return fixes.find(
+            self.source.examples,
+            self.facts,
+            self.equal,
+            [group.images for group in self.alike],
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Match:
@@ -203,7 +213,8 @@ def _alike(scanned: Scanned, relation: str) -> Match | None:
 def _too_few(scanned: Scanned) -> Match | None:
     examples = [scanned.source.examples[i] for i in scanned.readable]
     try:
-        sources.check_classes(scanned.source)
+        # Of empty folders there is a check of its own.
+        sources.check_classes(dataclasses.replace(scanned.source, empty=()))
         for label, images in scanned.class_sizes.items():
             if not images:
                 raise errors.UserError(
@@ -218,10 +229,27 @@ def _too_few(scanned: Scanned) -> Match | None:
         )
     except errors.UserError as error:
         sentence = str(error)
-        if isinstance(error, splits.CannotSplit):
-            sentence += " --fix=FILE leaves out what cannot be split."
         return Match(values={"error": sentence[:1].upper() + sentence[1:]})
     return None
+
+
+def _listed(paths: Sequence[str], one: str, many: str) -> Match | None:
+    """Returns the match of files or folders that are no images of a class."""
+    if not paths:
+        return None
+    what = one if len(paths) == 1 else f"{len(paths):,} {many}"
+    return Match(values={"what": what, "names": errors.few(paths)})
+
+
+def _lost(scanned: Scanned) -> Match | None:
+    examples, left_out = scanned.source.examples, scanned.remedy.left_out
+    kept = {each.label for i, each in enumerate(examples) if i not in left_out}
+    classes = [label for label in scanned.source.labels if label not in kept]
+    if not classes:
+        return None
+    names = [f"{each} (of {scanned.class_sizes[each]:,})" for each in classes]
+    what = "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
+    return Match(values={"what": what, "names": errors.few(names)})
 
 
 def _few(scanned: Scanned) -> Match | None:
@@ -382,6 +410,33 @@ CHECKS = (
         "There is nothing to see in them. Scans of 12 bits in files of 16 "
         "look so, too: nothing is stretched, so save them brighter.",
         _images(_constant),
+    ),
+    Check(
+        "empty_class",
+        True,
+        "{what}",
+        "{names}: training stops there. Fill or remove them.",
+        lambda scanned: _listed(
+            scanned.source.empty,
+            "1 class folder without an image",
+            "class folders without an image",
+        ),
+    ),
+    Check(
+        "loose",
+        True,
+        "{what} beside the folders of classes",
+        "{names}: they belong to no class, and nothing reads them. Move them "
+        "into one, or away.",
+        lambda scanned: _listed(scanned.source.loose, "1 picture", "pictures"),
+    ),
+    Check(
+        "lost_class",
+        True,
+        "--fix would leave out {what}",
+        "Without what is doubtful it has no images, or too few to be split: "
+        "{names}. Add images, or decide about those by hand.",
+        _lost,
     ),
     Check("too_few", True, "The data cannot be split", "{error}", _too_few),
     Check(

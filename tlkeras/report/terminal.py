@@ -101,25 +101,29 @@ def backbones() -> None:
     show(("family", "note"), list(notes.items()))
 
 
-def predictions(prediction: "predicting.Prediction", table: str = "") -> None:
-    """Prints label and score of the first 50 images, if there are any."""
+def predictions(
+    prediction: "predicting.Prediction", table: str = "", *, top: int = 1
+) -> None:
+    """Prints the `top` labels and scores of the first 50 images, if any."""
     if not prediction.paths:
         return
-    answers = tasks.SINGLE_LABEL.answers(prediction.probabilities[:_SHOWN])
-    show(
-        ("image", "label", "score"),
-        [
-            (path, prediction.labels[answer], _percent(score))
-            for path, answer, score in zip(
-                prediction.paths[:_SHOWN], *answers, strict=True
-            )
-        ],
-        right=("score",),
-    )
+    from tlkeras.scoring import predicting
+
+    rows: list[tuple[str, ...]] = []
+    for index, path in enumerate(prediction.paths[:_SHOWN]):
+        best = predicting.best(prediction, index, top, tasks.SINGLE_LABEL)
+        rows.append((path, *_answers(best)))
+    ranks = ("", *(f" {rank}" for rank in range(2, len(rows[0]) // 2 + 1)))
+    header = [f"{word}{rank}" for rank in ranks for word in ("label", "score")]
+    show(("image", *header), rows, right=header[1::2])
     more = len(prediction.paths) - _SHOWN
     if more > 0:
         where = f"{table} has" if table else "--csv=FILE writes"
         _say(f"... and {more} more; {where} them all")
+
+
+def _answers(best: Sequence[tuple[str, float]]) -> list[str]:
+    return [word for label, score in best for word in (label, _percent(score))]
 
 
 def scores(found: "evaluation.Evaluation") -> None:

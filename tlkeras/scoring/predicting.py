@@ -286,6 +286,7 @@ def write(
     *,
     task: tasks.Task = tasks.SINGLE_LABEL,
     all_classes: bool = False,
+    top: int = 1,
 ) -> None:
     """Writes predictions as CSV, whole or not at all.
 
@@ -293,7 +294,8 @@ def write(
     entry for each image of `probabilities` [n, k]. `label` and `score` follow,
     and the probability of every class as `p_<class>`. With more than 100
     classes the next most probable ones stand in their place, as `label_2`,
-    `score_2` and so on, unless `all_classes`.
+    `score_2` and so on, unless `all_classes`; `top` asks for so many of them
+    whatever their number.
 
     Probabilities carry nine significant digits, which is what a float32 needs
     to be read back. Raises ValueError where the lengths differ.
@@ -308,11 +310,11 @@ def write(
             )
     every = all_classes or len(labels) <= metrics.MANY_CLASSES
     header = [*columns, "label", "score"]
+    top = min(max(top, 1 if every else _TOP), len(labels))
+    for rank in range(2, top + 1):
+        header += [f"label_{rank}", f"score_{rank}"]
     if every:
         header += [f"p_{label}" for label in labels]
-    else:
-        for rank in range(2, _TOP + 1):
-            header += [f"label_{rank}", f"score_{rank}"]
 
     def rows() -> Iterator[list[Any]]:
         # One row at a time: 50,000 images of 1,000 classes would take
@@ -321,15 +323,39 @@ def write(
             shares = scores[index].astype(np.float64)
             (answer,), (score,) = task.answers(shares[None])
             row = [*image, labels[answer], _rounded(score)]
+            for other in _others(shares, answer, top):
+                row += [labels[other], _rounded(shares[other])]
             if every:
                 row += map(_rounded, shares)
-            else:
-                order = np.argsort(-shares, kind="stable")
-                for other in order[order != answer][: _TOP - 1]:
-                    row += [labels[other], _rounded(shares[other])]
             yield row
 
     files.write_csv(path, header, rows())
+
+
+def best(
+    prediction: Prediction, index: int, top: int, task: tasks.Task
+) -> list[tuple[str, float]]:
+    """Returns the `top` most probable labels of an image, and their scores.
+
+    The first is its answer.
+    """
+    shares = prediction.probabilities[index].astype(np.float64)
+    (answer,), (score,) = task.answers(shares[None])
+    return [
+        (prediction.labels[answer], float(score)),
+        *(
+            (prediction.labels[other], float(shares[other]))
+            for other in _others(shares, answer, top)
+        ),
+    ]
+
+
+def _others(shares: np.ndarray, answer: int, top: int) -> np.ndarray:
+    """Returns the most probable classes beside the answer, `top` with it."""
+    if top == 1:
+        return np.array([], np.int64)
+    order = np.argsort(-shares, kind="stable")
+    return order[order != answer][: top - 1]
 
 
 def _rounded(probability: float) -> float:

@@ -144,7 +144,15 @@ EVALUATE = (
     *_CSV,
     _text("json", "a JSON file to write, with the metrics"),
 )
-PREDICT = (_MODEL, *_CSV)
+PREDICT = (
+    _MODEL,
+    *_CSV,
+    _number("top", "how many of the most probable classes to show", 1, 1, 1000),
+    _text(
+        "sort_into",
+        "a new directory for copies of the images, in a folder for each label",
+    ),
+)
 EXPLAIN = (
     _MODEL,
     _text("output", "a new directory for the pictures and a page of them"),

@@ -65,6 +65,9 @@ GROUPS = (
         (
             "workdir",
             "csv",
+            "top",
+            "label",
+            "sort_into",
             "json",
             "html",
             "fix",
@@ -127,5 +130,8 @@ SYNONYMS = {
     "output_dir": ("workdir", "output"),
     "save_dir": ("workdir", "output"),
     "resume": ("workdir",),
+    "k": ("top",),
+    "topk": ("top",),
+    "top_k": ("top",),
     "random_state": ("seed",),
 }

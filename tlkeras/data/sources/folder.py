@@ -1,5 +1,6 @@
 """`folder:PATH`: one folder a class, or splits above such folders."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -32,20 +33,32 @@ def open(
             f"class. Received: {root}, which holds no folder."
         )
     classes = [("", folder) for folder in folders]
+    above = [root]
     if _are_splits(folders):
+        above += folders
         classes = _split_folders(root, folders, left_out)
+    images = {folder: _images(folder, left_out) for _, folder in classes}
     examples = [
         Example(str(path), normal_form(folder.name), split)
         for split, folder in classes
-        for path in _images(folder, left_out)
+        for path in images[folder]
     ]
+    if not examples:
+        raise errors.UserError(
+            f"class folder {folders[0]} holds no image, nor does another. "
+            "Fill them."
+        )
     say_ways((folder.name for _, folder in classes), progress)
     if left_out:
         progress.say(
             "folders that systems make are left out: "
             f"{', '.join(sorted(left_out))}"
         )
-    return listing.source(f"folder:{root}", examples)
+    return dataclasses.replace(
+        listing.source(f"folder:{root}", examples),
+        empty=tuple(str(folder) for folder in images if not images[folder]),
+        loose=tuple(path for each in above for path in listing.pictures(each)),
+    )
 
 
 def _images(folder: pathlib.Path, left_out: set[str]) -> list[pathlib.Path]:
@@ -56,11 +69,7 @@ def _images(folder: pathlib.Path, left_out: set[str]) -> list[pathlib.Path]:
             "Rename it."
         )
     paths = listing.files(folder, left_out)
-    if not paths:
-        raise errors.UserError(
-            f"class folder {folder} holds no image. Fill it or remove it."
-        )
-    if all(path.parent != folder for path in paths):
+    if paths and all(path.parent != folder for path in paths):
         # One level too high, folders of years would pass for classes.
         below = [path.name for path in listing.folders(folder)[:3]]
         raise errors.UserError(

@@ -11,6 +11,11 @@ from tlkeras.data.sources.source import Example
 from tlkeras.data.sources.source import Source
 from tlkeras.data.sources.source import Stamp
 
+# By what a file in the place of a class is taken for a picture.
+_PICTURES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif"),
+    *(".webp", ".tif", ".tiff", ".heic", ".heif", ".avif"),
+)
 # What systems leave behind, in lower case. Hidden ones are left out, too.
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 _SYSTEM_FOLDERS = (
@@ -81,6 +86,15 @@ def folders(
 ) -> list[pathlib.Path]:
     """Returns the folders among `entries`."""
     return [path for path in entries(folder, left_out) if os.path.isdir(path)]
+
+
+def pictures(folder: pathlib.Path) -> list[str]:
+    """Returns the files right in `folder` whose name is that of a picture."""
+    return [
+        str(path)
+        for path in entries(folder)
+        if path.suffix.lower() in _PICTURES and not os.path.isdir(path)
+    ]
 
 
 def source(name: str, examples: Sequence[Example]) -> Source:

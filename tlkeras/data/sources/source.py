@@ -62,6 +62,8 @@ class Source:
     read: index -> the encoded image's bytes; `OSError` if that fails.
     stamp: index -> the file's stamp; None where the images are no files, or
       this one cannot be found.
+    empty: folders of classes that hold no image. loose: pictures that stand
+      beside such folders, and so in no class.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Source:
     examples: tuple[Example, ...]
     read: Callable[[int], bytes]
     stamp: Callable[[int], Stamp | None] = lambda index: None
+    empty: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
 
 
 def normal_form(name: str) -> str:
@@ -106,7 +110,14 @@ def is_label(text: str) -> bool:
 
 
 def check_classes(source: Source) -> None:
-    """Raises `UserError` unless there are two classes or more, with names."""
+    """Raises `UserError` unless there are two classes or more, with names.
+
+    And images in each.
+    """
+    for folder in source.empty:
+        raise errors.UserError(
+            f"class folder {folder} holds no image. Fill it or remove it."
+        )
     if len(source.labels) < 2:
         raise errors.UserError(
             "a classifier needs at least 2 classes. Received: "
