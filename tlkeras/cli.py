@@ -325,14 +325,7 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     if sorted_into:
         sorting.copy(prediction, sorted_into)
     terminal.predictions(prediction, values.csv, top=values.top)
-    if not prediction.failed:
-        return 0
-    path, reason = prediction.failed[0]
-    return _fail(
-        f"{len(prediction.failed)} of {len(paths)} files are no images that "
-        f"can be read and are left out, first {path}: {reason}",
-        0 if prediction.paths else 2,
-    )
+    return _left_out(prediction.failed, paths)
 
 
 def _explain(values: flags.FlagValues, positional: list[str]) -> int:
@@ -360,9 +353,7 @@ def _explain(values: flags.FlagValues, positional: list[str]) -> int:
     )
     images = explained.write(directory, explanations, paths, model=values.model)
     _say(f"{images:,} pictures: {directory / explained.PAGE}")
-    for path, reason in failed:
-        _fail(f"{path}: {reason}", 2)
-    return 2 if failed else 0
+    return _left_out(failed, paths)
 
 
 def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
@@ -579,6 +570,18 @@ def _progress(
 
     return progresses.Progress(
         planned, quiet=values.quiet, brief=brief and not values.verbose
+    )
+
+
+def _left_out(failed: Sequence[tuple[str, str]], paths: Sequence[str]) -> int:
+    """Says how many files are no images; the status is 2 if none is one."""
+    if not failed:
+        return 0
+    path, reason = failed[0]
+    return _fail(
+        f"{len(failed)} of {len(paths)} files are no images that can be read "
+        f"and are left out, first {path}: {reason}",
+        2 if len(failed) == len(paths) else 0,
     )
 
 

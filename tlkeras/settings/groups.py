@@ -66,7 +66,6 @@ GROUPS = (
             "workdir",
             "csv",
             "top",
-            "label",
             "sort_into",
             "json",
             "html",
