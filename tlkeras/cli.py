@@ -107,6 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except errors.UserError as error:
         return _fail(str(error), 2)
+    except PermissionError as error:
+        # Whatever was asked of a file: below a closed folder not even whether
+        # it is there can be told.
+        return _fail(f"no permission for {error.filename}.", 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
