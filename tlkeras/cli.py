@@ -183,6 +183,9 @@ def _dispatch(arguments: list[str]) -> int:
     values, positional = _parse(name, rest)
     if command.takes == "data":
         _take_data(values, positional)
+    if command.settings:
+        for line in processes.overruled():
+            print(errors.printable(f"tlkeras: {line}"), file=sys.stderr)
     if values.verbose:
         return command.run(values, positional)
     with native_messages.filtered():

@@ -222,6 +222,20 @@ def test_keras_json_is_named_where_it_chose_the_backend(
         processes.check_backend()
 
 
+def test_what_keras_json_asks_for_in_vain_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    path = tmp_path / "keras.json"
+    path.write_text(
+        json.dumps({"image_data_format": "channels_first", "epsilon": 1e-7})
+    )
+    assert processes.overruled() == [
+        f"`image_data_format` is channels_last here; {path} says channels_first"
+    ]
+    for content in ("[1", "[1]", "{}"):
+        path.write_text(content)
+        assert processes.overruled() == []
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", "7"])
 def test_a_keras_json_without_a_backend_chooses_none(
     monkeypatch, tmp_path, content

@@ -10,6 +10,7 @@ import keras
 
 from tlkeras import errors
 from tlkeras.machine import keras_private
+from tlkeras.machine import processes
 
 
 def precision(setting: str) -> str:
@@ -35,14 +36,9 @@ def kind() -> str:
 
 
 def set_conventions() -> None:
-    """Sets what the networks here need of Keras, whatever keras.json says.
-
-    That file is shared by all tools of a user. With channels_first another
-    network would be built, or none.
-    """
-    keras.config.set_image_data_format("channels_last")
-    keras.config.set_floatx("float32")
-    keras.config.set_epsilon(1e-7)
+    """Sets `processes.CONVENTIONS`."""
+    for name, value in processes.CONVENTIONS.items():
+        getattr(keras.config, f"set_{name}")(value)
 
 
 def has_accelerator() -> bool:

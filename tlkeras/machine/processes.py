@@ -32,6 +32,14 @@ _PARTING = 30
 _MESSAGE = 1000
 # What JAX asks the launchers that it knows, if nobody has given it.
 _AUTO = "auto"
+# What the networks here need of Keras, whatever keras.json says: that file is
+# shared by all tools of a user, and with channels_first another network would
+# be built, or none.
+CONVENTIONS: Mapping[str, str | float] = {
+    "image_data_format": "channels_last",
+    "floatx": "float32",
+    "epsilon": 1e-7,
+}
 # Of keras.json [bytes].
 _LARGEST_SETTINGS = 1 << 20
 _BY_HAND = (
@@ -177,6 +185,19 @@ def _backend() -> tuple[str, str]:
         name = json.loads(path.read_text())["backend"]
         return str(name), f"`backend` in {path}"
     return "tensorflow", "Keras' backend"
+
+
+def overruled() -> list[str]:
+    """Returns what keras.json asks for and is not done, one line each."""
+    path = _settings_of_keras()
+    found: dict[str, object] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        found = dict(json.loads(path.read_text()))
+    return [
+        f"`{name}` is {wanted} here; {path} says {found[name]}"
+        for name, wanted in CONVENTIONS.items()
+        if found.get(name, wanted) != wanted
+    ]
 
 
 def _settings_of_keras() -> pathlib.Path:

@@ -20,7 +20,9 @@ def open(
     """Returns the source of the images below the folder `place`."""
     root = listing.path(place)
     if not os.path.isdir(root):
-        what = "is no folder" if pathlib.Path(root).exists() else "does not exist"
+        what = (
+            "is no folder" if pathlib.Path(root).exists() else "does not exist"
+        )
         raise errors.UserError(
             f"`data` folder:PATH must be a folder. Received: {root}, which "
             f"{what}."
