@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 # Public name: (module, name there).
 _PUBLIC = {
-    "Classifier": ("tlkeras.api", "Classifier"),
+    "Classifier": ("tlkeras.inference", "Classifier"),
     "Run": ("tlkeras.experiment", "Run"),
     "UserError": ("tlkeras.errors", "UserError"),
     "advise": ("tlkeras.api", "advise"),
@@ -32,13 +32,13 @@ _PUBLIC = {
 __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
-    from tlkeras.api import Classifier as Classifier
     from tlkeras.api import advise as advise
     from tlkeras.api import compare as compare
     from tlkeras.api import load as load
     from tlkeras.api import train as train
     from tlkeras.errors import UserError as UserError
     from tlkeras.experiment import Run as Run
+    from tlkeras.inference import Classifier as Classifier
     from tlkeras.models.classifier import build_classifier as build_classifier
     from tlkeras.models.classifier import freeze as freeze
     from tlkeras.models.classifier import initialize_model as initialize_model
@@ -57,6 +57,9 @@ def __getattr__(name: str) -> object:
         # Keras would raise an error of its own.
         importlib.import_module("tlkeras.machine.processes").check_backend()
     module, attribute = _PUBLIC[name]
+    if module not in ("tlkeras.api", "tlkeras.errors"):
+        # Functions of the API may connect processes before.
+        importlib.import_module("tlkeras.machine.processes").take_devices()
     value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value

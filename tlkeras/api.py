@@ -1,193 +1,34 @@
-"""The way in from Python: train in one call, load a run, predict."""
+"""The way in from Python: train in one call, compare, advise, load."""
 
-import dataclasses
 import inspect
 import os
 import textwrap
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import TypeVar
 
 import keras
-import numpy as np
-import PIL.Image
 
-from tlkeras import cross_validation
 from tlkeras import errors
-from tlkeras import experiment
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
-from tlkeras.advisor import advice as advices
-from tlkeras.advisor import subject as subjects
 from tlkeras.comparison import candidates
-from tlkeras.comparison import comparing
-from tlkeras.models import saving
-from tlkeras.scoring import explaining
-from tlkeras.scoring import predicting
+from tlkeras.machine import processes
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
 
-# What `Classifier.predict` takes one of.
-Image = str | os.PathLike | np.ndarray | PIL.Image.Image
+# Imported in the functions, because JAX takes its devices before TensorFlow.
+if TYPE_CHECKING:
+    from tlkeras import experiment
+    from tlkeras import inference
+    from tlkeras.advisor import advice as advices
+    from tlkeras.comparison import comparing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-@dataclasses.dataclass(frozen=True)
-class Classifier:
-    """A trained classifier, as `tlkeras.load` returns it.
-
-    model: images [n, size, size, 3], float32 in 0..255 -> logits [n, k].
-    labels: the k classes, in the order of the logits.
-
-    Example:
-        >>> import tlkeras
-        >>> classifier = tlkeras.load("runs/photos")
-        >>> classifier.labels
-        ('null', 'zwölf', '二')
-    """
-
-    model: keras.Model
-    labels: tuple[str, ...]
-    saved: saving.TrainedModel = dataclasses.field(repr=False)
-
-    def predict(self, images: Image | Sequence[Image]) -> list[dict[str, Any]]:
-        """Returns label, score and probabilities [k] of each image.
-
-        images: one or several paths, globs or folders; or one or several
-          pictures: arrays [h, w, 3], uint8, or Pillow images; or one array
-          [n, h, w, 3]. A Pillow image is turned as its EXIF says, and answered
-          as the file that it came from.
-
-        Raises `UserError` for a path or a picture that is no image.
-
-        Example:
-            >>> import PIL.Image
-            >>> import tlkeras
-            >>> classifier = tlkeras.load("runs/photos")
-            >>> (answer,) = classifier.predict("photo.png")
-            >>> answer["label"], len(answer["probabilities"])
-            ('null', 3)
-            >>> picture = PIL.Image.open("photo.png")
-            >>> (answer,) = classifier.predict(picture)
-            >>> answer["label"]
-            'null'
-        """
-        given = _listed(images)
-        if not given:
-            return []
-        if _are_paths(given):
-            names = plans.find_images(given)
-            probabilities = self._of_files(names)
-        else:
-            names = [f"array {index}" for index in range(len(given))]
-            probabilities = predicting.predict_arrays(
-                self.saved, self._arrays(given)
-            )
-        return [
-            {
-                "image": name,
-                "label": self.labels[answer],
-                "score": float(score),
-                "probabilities": scores,
-            }
-            for name, answer, score, scores in zip(
-                names,
-                *self.saved.task.answers(probabilities),
-                probabilities,
-                strict=True,
-            )
-        ]
-
-    def explain(
-        self, images: Image | Sequence[Image], label: str = ""
-    ) -> list[dict[str, Any]]:
-        """Returns where on each image the evidence for a class lies.
-
-        images: as for `predict`. label: the class; '' is the answer to each.
-
-        Beside the answer each has the class `explained`, the `map` [h, w] of
-        the evidence for it, the `method` of the map, and a Pillow `picture` of
-        the image as the model sees it, in grey, with the map on it in colour.
-
-        Raises `UserError` as `predict` does, for a class that the model does
-        not know, and for a network without maps.
-
-        Example:
-            >>> import tlkeras
-            >>> classifier = tlkeras.load("runs/photos")
-            >>> (found,) = classifier.explain("photo.png")
-            >>> found["explained"], found["method"], found["map"].ndim
-            ('null', 'class activation map', 2)
-            >>> found["picture"].save("where.png")
-        """
-        given = _listed(images)
-        explaining.check_label(self.saved, label)
-        names = [f"array {index}" for index in range(len(given))]
-        failed: list[tuple[str, str]] = []
-        if given and _are_paths(given):
-            names = plans.find_images(given)
-            found = list(
-                explaining.explain_files(
-                    self.saved,
-                    names,
-                    label=label,
-                    failed=failed,
-                    progress=progresses.Progress(quiet=True),
-                )
-            )
-        else:
-            squares = predicting.squares_of(self.saved, self._arrays(given))
-            found = explaining.explain_squares(
-                self.saved, list(squares), label=label
-            )
-        for path, reason in failed:
-            raise errors.UserError(f"{path}: {reason}.")
-        return [
-            {
-                "image": names[each.index],
-                "label": each.label,
-                "score": each.score,
-                "explained": each.explained,
-                "map": each.values,
-                "method": each.method,
-                "picture": PIL.Image.fromarray(
-                    explaining.overlay(each.square, each.values)
-                ),
-            }
-            for each in found
-        ]
-
-    def _arrays(self, given: Sequence[Any]) -> Iterator[np.ndarray]:
-        """Yields pictures one by one: many need not be decoded at once."""
-        for image in given:
-            if isinstance(image, PIL.Image.Image):
-                yield predicting.pillow_pixels(self.saved, image)
-            else:
-                yield image
-
-    def _of_files(self, paths: Sequence[str]) -> np.ndarray:
-        prediction = predicting.predict_files(
-            self.saved, paths, progress=progresses.Progress(quiet=True)
-        )
-        for path, reason in prediction.failed:
-            raise errors.UserError(f"{path}: {reason}.")
-        return prediction.probabilities
-
-
-def _listed(images: Image | Sequence[Image]) -> Sequence[Any]:
-    """Returns what was given as one image or several as a list."""
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        return list(images)
-    return images if isinstance(images, list | tuple) else [images]
-
-
-def _are_paths(given: Sequence[Any]) -> bool:
-    return all(isinstance(image, str | os.PathLike) for image in given)
 
 
 def _lists(
@@ -226,7 +67,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     quiet: bool = False,
     **settings: Any,
-) -> experiment.Run:
+) -> "experiment.Run":
     """Trains a classifier and returns the run.
 
     data: `folder:PATH`, `csv:PATH`, `tfds:NAME` or `builtin:digits`.
@@ -265,6 +106,10 @@ def train(
     for sentence in configs.unused(built, given):
         progress.say(sentence)
     plan = plans.make(built, workdir, progress=progress)
+
+    from tlkeras import cross_validation
+    from tlkeras import experiment
+
     run = cross_validation.run if built.folds else experiment.run
     return run(plan, callbacks=callbacks, progress=progress)
 
@@ -281,7 +126,7 @@ def compare(
     config: str | os.PathLike = "",
     quiet: bool = False,
     **settings: Any,
-) -> comparing.Result:
+) -> "comparing.Result":
     """Compares strategies on one data set and returns the comparison.
 
     strategies: their names, or `all`.
@@ -317,6 +162,9 @@ def compare(
     for sentence in unused:
         progress.say(sentence)
     plan = plans.make(built, workdir, comparison=True, progress=progress)
+
+    from tlkeras.comparison import comparing
+
     return comparing.run(plan, asked, progress=progress)
 
 
@@ -327,7 +175,7 @@ def advise(
     max_images: int = 1000,
     quiet: bool = False,
     **settings: Any,
-) -> advices.Advice:
+) -> "advices.Advice":
     """Returns what speaks for which strategy, without training.
 
     data: as for `train`, and split as there; only training images are used.
@@ -359,6 +207,11 @@ def advise(
     setting_rules.check(commands.MAX_IMAGES, max_images, "")
     progress = progresses.Progress(quiet=quiet)
     config = configs.build({**settings, "data": data})
+    processes.take_devices()
+
+    from tlkeras.advisor import advice as advices
+    from tlkeras.advisor import subject as subjects
+
     return advices.give(
         subjects.make(config, progress=progress),
         max_images=max_images,
@@ -366,7 +219,7 @@ def advise(
     )
 
 
-def load(path: str | os.PathLike) -> Classifier:
+def load(path: str | os.PathLike) -> "inference.Classifier":
     """Returns the classifier of a run directory or a model.keras.
 
     Raises `UserError` where there is none.
@@ -376,5 +229,10 @@ def load(path: str | os.PathLike) -> Classifier:
         >>> tlkeras.load("runs/photos").model.output_shape
         (None, 3)
     """
+    processes.take_devices()
+
+    from tlkeras import inference
+    from tlkeras.models import saving
+
     saved = saving.load(path)
-    return Classifier(saved.model, saved.labels, saved)
+    return inference.Classifier(saved.model, saved.labels, saved)

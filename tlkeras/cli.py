@@ -17,7 +17,6 @@ from typing import Any
 
 from absl import flags
 
-from tlkeras import completion
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import flags as command_flags
@@ -28,6 +27,7 @@ from tlkeras.machine import keras_private
 from tlkeras.machine import native_messages
 from tlkeras.machine import processes
 from tlkeras.settings import commands
+from tlkeras.settings import completion
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
 
@@ -63,6 +63,8 @@ class _Command:
     """One command: how it is called, its flags, and what it runs.
 
     takes: what stands without a flag: the data, or any words.
+    computes: whether Keras computes in it, in one process; where there may be
+      several, they take the devices when they have found each other.
     """
 
     usage: str
@@ -70,6 +72,7 @@ class _Command:
     settings: tuple[setting_rules.Setting, ...]
     run: Callable[[flags.FlagValues, list[str]], int]
     takes: str = "data"
+    computes: bool = False
 
     @property
     def all_settings(self) -> tuple[setting_rules.Setting, ...]:
@@ -186,6 +189,8 @@ def _dispatch(arguments: list[str]) -> int:
     if command.settings:
         for line in processes.overruled():
             print(errors.printable(f"tlkeras: {line}"), file=sys.stderr)
+    if command.computes:
+        processes.take_devices()
     if values.verbose:
         return command.run(values, positional)
     with native_messages.filtered():
@@ -619,6 +624,7 @@ _COMMANDS = {
         "Scores a model on labelled images.",
         commands.EVALUATE,
         _evaluate,
+        computes=True,
     ),
     "predict": _Command(
         "--model=RUN [--csv=FILE] [--sort_into=DIR] PATHS...",
@@ -626,6 +632,7 @@ _COMMANDS = {
         commands.PREDICT,
         _predict,
         takes="words",
+        computes=True,
     ),
     "explain": _Command(
         "--model=RUN --output=DIRECTORY PATHS...",
@@ -633,6 +640,7 @@ _COMMANDS = {
         commands.EXPLAIN,
         _explain,
         takes="words",
+        computes=True,
     ),
     "check": _Command(
         "DATA [--json=FILE] [--fix=FILE]",
@@ -645,12 +653,14 @@ _COMMANDS = {
         "Measures what speaks for which strategy, without training.",
         commands.ADVISE,
         _advise,
+        computes=True,
     ),
     "export": _Command(
         "--model=RUN --output=DIRECTORY",
         "Writes a model for serving.",
         commands.export(formats.NAMES),
         _export,
+        computes=True,
     ),
     "cache": _Command(
         "[--clear]",
@@ -671,5 +681,6 @@ _COMMANDS = {
         "Shows what transfer is worth, on digits, without a network.",
         commands.DEMO,
         _demo,
+        computes=True,
     ),
 }

@@ -82,3 +82,51 @@ def test_another_tools_keras_json_changes_nothing(tmp_path, setting):
     assert done.stdout.split("\n")[-2] == (
         "304240 float32 channels_last 1e-07 ['float32']"
     )
+
+
+@pytest.fixture
+def beside_a_gpu(monkeypatch, tmp_path):
+    """As if the driver knew a GPU, and the CPU computed."""
+    (tmp_path / "0000:00:01.0").mkdir()
+    monkeypatch.setattr(devices, "_NVIDIA", f"{tmp_path}/*")
+    monkeypatch.setattr(devices, "kind", lambda: "cpu")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+
+
+def test_a_gpu_that_is_not_used_is_told_with_the_reason(
+    beside_a_gpu, monkeypatch
+):
+    said = "There is an NVIDIA GPU, and the CPU computes: "
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(devices, "_PLUGINS", ("no_such_plugin",))
+    assert devices.unused_gpu() == (
+        f"{said}JAX has no plug-in for CUDA: pip install 'jax[cuda12]'."
+    )
+    monkeypatch.setattr(devices, "_PLUGINS", ("json",))
+    assert "'import jax; jax.devices(\"cuda\")' says why" in (
+        devices.unused_gpu()
+    )
+    monkeypatch.setattr(devices.processes, "take_devices", lambda: True)
+    assert "TensorFlow was imported first" in devices.unused_gpu()
+
+
+def test_a_gpu_that_somebody_hid_is_not_spoken_of(beside_a_gpu, monkeypatch):
+    assert devices.unused_gpu()
+    for name, value in (
+        ("CUDA_VISIBLE_DEVICES", ""),
+        ("CUDA_VISIBLE_DEVICES", "-1"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert devices.unused_gpu() == ""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert devices.unused_gpu() == ""
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    assert devices.unused_gpu()
+
+
+def test_without_a_gpu_nothing_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "_NVIDIA", f"{tmp_path}/*")
+    assert devices.unused_gpu() == ""

@@ -7,6 +7,7 @@ import sys
 import types
 
 import pytest
+from conftest import environment
 
 from tlkeras import errors
 from tlkeras import plan
@@ -246,3 +247,73 @@ def test_a_keras_json_without_a_backend_chooses_none(
     (tmp_path / "keras.json").write_text(content)
     assert processes.backend() == "tensorflow"
     processes.check_backend()
+
+
+# Ends at the first import of TensorFlow, and says whether JAX was ready.
+WATCHED = """
+import os, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            from tlkeras.machine import processes
+            print(processes.take_devices.cache_info().currsize, flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Finder())
+import tlkeras
+from tlkeras import cli
+"""
+SMALL = "backbone='SmallResNet', image_size=16, strategy='scratch'"
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        f"tlkeras.train('builtin:digits', {SMALL}, workdir='run')",
+        "tlkeras.Run",
+        *(
+            pytest.param(door, marks=pytest.mark.slow)
+            for door in (
+                "cli.main(['predict', '--model=' + RUN, 'photo.png'])",
+                "tlkeras.load(RUN)",
+                "tlkeras.compare('builtin:digits', backbone='SmallResNet', "
+                "image_size=16, weights=RUN)",
+                "tlkeras.advise('builtin:digits', backbone='SmallResNet')",
+                "cli.main(['advise', '--data=builtin:digits'])",
+                "cli.main(['evaluate', '--model=' + RUN, "
+                "'--data=builtin:digits'])",
+                "cli.main(['export', '--model=' + RUN, '--output=out'])",
+                "cli.main(['demo', '--workdir=demo'])",
+                "cli.main(['train', '--data=builtin:digits', "
+                "'--strategy=scratch', '--backbone=SmallResNet'])",
+            )
+        ),
+    ],
+)
+def test_jax_takes_its_devices_before_tensorflow_is_imported(
+    door, trained, tmp_path
+):
+    pytest.importorskip("jax", reason="JAX is not installed")
+    (tmp_path / "photo.png").touch()
+    program = f"RUN = {str(trained.directory)!r}\n{WATCHED}{door}"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(KERAS_BACKEND="jax"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1:] == ["1"], done.stderr
+
+
+def test_jax_that_finds_no_device_is_one_line(monkeypatch):
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    monkeypatch.setattr(processes, "backend", lambda: "jax")
+
+    def devices():
+        raise RuntimeError("Unable to initialize backend 'cuda': \n no GPU")
+
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(errors.UserError, match="no device: Unable .*: no GPU"):
+        processes.take_devices.__wrapped__()

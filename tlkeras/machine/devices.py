@@ -2,7 +2,10 @@
 
 import contextlib
 import functools
+import glob
 import importlib.metadata
+import importlib.util
+import os
 import platform
 from collections.abc import Iterator
 
@@ -11,6 +14,10 @@ import keras
 from tlkeras import errors
 from tlkeras.machine import keras_private
 from tlkeras.machine import processes
+
+# One for each GPU that the driver knows.
+_NVIDIA = "/proc/driver/nvidia/gpus/*"
+_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 
 
 def precision(setting: str) -> str:
@@ -44,6 +51,41 @@ def set_conventions() -> None:
 def has_accelerator() -> bool:
     """Tells whether there is a GPU or a TPU."""
     return kind() != "cpu"
+
+
+def unused_gpu() -> str:
+    """Returns why an NVIDIA GPU that nobody hid is not used, '' if none is."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if kind() != "cpu" or hidden or not glob.glob(_NVIDIA):
+        return ""
+    if keras.backend.backend() == "jax":
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        if asked and not {"cuda", "gpu"} & set(asked.split(",")):
+            return ""
+        why = (
+            "JAX's plug-in for CUDA does not start; python -c 'import jax; "
+            'jax.devices("cuda")\' says why'
+        )
+        if processes.take_devices():
+            why = (
+                "TensorFlow was imported first, whose stubs of CUDA JAX then "
+                "finds: import it after tlkeras, or call jax.devices() before"
+            )
+        elif not any(map(importlib.util.find_spec, _PLUGINS)):
+            why = "JAX has no plug-in for CUDA: pip install 'jax[cuda12]'"
+    else:
+        import tensorflow as tf
+
+        if tf.config.list_physical_devices("GPU"):
+            # There, and not visible: whoever called TensorFlow hid it.
+            return ""
+        why = (
+            "TensorFlow does not find the libraries of CUDA: pip install "
+            "'tensorflow[and-cuda]'"
+        )
+        if not tf.sysconfig.get_build_info().get("is_cuda_build"):
+            why = "this TensorFlow was built without CUDA"
+    return f"There is an NVIDIA GPU, and the CPU computes: {why}."
 
 
 @functools.cache

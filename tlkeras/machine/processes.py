@@ -7,6 +7,7 @@ TensorFlow's MultiWorkerMirroredStrategy fails with Keras 3 (keras issue
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -148,6 +149,31 @@ def backend() -> str:
     return _backend()[0]
 
 
+@functools.cache
+def take_devices() -> bool:
+    """Lets JAX take its devices, if Keras computes on it, before TensorFlow.
+
+    TensorFlow's wheel (2.21) carries stubs of CUDA. Imported first, JAX's
+    plug-in (0.11) finds them instead of CUDA, and JAX computes on the CPU; the
+    other way round both work.
+
+    Returns whether TensorFlow came first. Processes that belong together must
+    have found each other before. Raises `UserError` where JAX has no device.
+    """
+    if backend() != "jax":
+        return False
+    late = "tensorflow" in sys.modules
+    import jax
+
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise errors.UserError(
+            f"JAX finds no device: {' '.join(str(error).split())}"
+        ) from None
+    return late
+
+
 def check_backend() -> str:
     """Returns what chose the backend, in words.
 
@@ -229,8 +255,11 @@ def join(
                     f"`{name}` needs `coordinator`, the address of the first "
                     f"process. Received: {name} = {value} without it."
                 )
+        take_devices()
         return SINGLE
-    return _connect(*_resolve(coordinator, num_processes, process_id))
+    group = _connect(*_resolve(coordinator, num_processes, process_id))
+    take_devices()
+    return group
 
 
 def _check(distribute: str, coordinator: str) -> None:

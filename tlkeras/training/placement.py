@@ -104,13 +104,15 @@ class Placement:
     def text(self, batch_size: int) -> str:
         """Returns a sentence on the devices and what they share."""
         if self.kind == "none":
-            return f"Computed on {self.names[0]}{self.why}."
+            missed = devices.unused_gpu()
+            line = f"Computed on {self.names[0]}{self.why}."
+            return f"{line} {missed}" if missed else line
         hosts = ""
         if self.group.processes > 1:
             hosts = f" of {self.group.processes} processes"
-        devices = "devices" if self.devices > 1 else "device"
+        noun = "devices" if self.devices > 1 else "device"
         return (
-            f"Computed on {self.devices} {devices}{hosts} ({self.kind}"
+            f"Computed on {self.devices} {noun}{hosts} ({self.kind}"
             f"{self.why}): a step's {batch_size} images are those of all "
             "together, and learning rates are not scaled."
         )
