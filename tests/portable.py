@@ -157,6 +157,74 @@ def placement(phases: list[str], **places: Any) -> dict[str, Any]:
     }
 
 
+def layer_rates(decay: float) -> dict[str, Any]:
+    """Compares rates by depth with an optimizer for each variable.
+
+    `optimizers`: the largest difference after steps along drawn gradients.
+    `moves`: by layer, how far one step of a real phase goes, in how far it
+    goes at one rate for all.
+    """
+    import keras
+    import tiny
+
+    from tlkeras import records
+    from tlkeras.training import layer_rates as rates
+    from tlkeras.training import phase as one_phase
+    from tlkeras.training import setup as setups
+
+    generator = np.random.default_rng(0)
+    scales = (decay**2, decay, 1.0)
+    together, alone = (
+        [
+            keras.Variable(np.ones((2, size)), name=f"v{size}")
+            for size in (3, 4, 5)
+        ]
+        for _ in range(2)
+    )
+    schedule = keras.optimizers.schedules.CosineDecay
+    one = rates.LayerwiseAdam(schedule(1e-2, 9), scales=scales)
+    one.build(together)
+    several = [
+        keras.optimizers.Adam(schedule(1e-2 * scale, 9)) for scale in scales
+    ]
+    for _ in range(7):
+        gradients = [generator.normal(size=each.shape) for each in together]
+        gradients = [keras.ops.cast(each, "float32") for each in gradients]
+        one.apply(gradients, together)
+        for optimizer, gradient, variable in zip(
+            several, gradients, alone, strict=True
+        ):
+            optimizer.apply([gradient], [variable])
+    difference = max(
+        float(np.abs(np.asarray(a) - np.asarray(b)).max())
+        for a, b in zip(together, alone, strict=True)
+    )
+
+    def moved(layer_decay: float) -> dict[str, np.ndarray]:
+        model = tiny.classifier(dropout=0.0)
+        # The gradients of a base behind a head of zeros are zero.
+        head = model.get_layer("head").trainable_variables[0]
+        head.assign(np.random.default_rng(1).normal(size=head.shape))
+        before = {each.path: np.array(each) for each in model.variables}
+        phase = records.Phase("test", "all", 1, 1e-2, layer_decay=layer_decay)
+        feed = tiny.feed(8)
+        one_phase.fit(model, phase, feed, setups.Setup(tiny.QUIET))
+        return {
+            each.path: np.array(each) - before[each.path]
+            for each in model.variables
+        }
+
+    plain, scaled = moved(1.0), moved(decay)
+    return {
+        "optimizers": difference,
+        "moves": {
+            path: float(np.abs(scaled[path]).sum() / np.abs(move).sum())
+            for path, move in plain.items()
+            if path.endswith(("kernel", "beta")) and np.abs(move).sum()
+        },
+    }
+
+
 def phase(images: int, changes: dict[str, Any], where: Any) -> dict[str, Any]:
     """Returns what a phase of two epochs on `images` images comes to."""
     import keras
@@ -222,9 +290,12 @@ def main(function: str, devices: str, arguments: str) -> None:
         )
     values = json.loads(arguments)
     with contextlib.redirect_stdout(sys.stderr):
-        found = {"runs": runs, "smoke": smoke, "placement": placement}[
-            function
-        ](**values)
+        found = {
+            "runs": runs,
+            "smoke": smoke,
+            "placement": placement,
+            "layer_rates": layer_rates,
+        }[function](**values)
     print(json.dumps(found))
 
 

@@ -113,7 +113,7 @@ class Progress:
         self.spent: list[float] = []
         self.say(
             f"phase {phase.name}: {trainable_parameters:,} parameters learn "
-            f"(base: {phase.unfreeze}) at {phase.learning_rate:g} "
+            f"(base: {phase.unfreeze}) at {_phase_rate(phase)} "
             f"({phase.schedule}), {_epochs(phase.epochs)} of {steps} steps at "
             f"most{_cached_text(views_cached, cached_at)}"
         )
@@ -249,6 +249,12 @@ def duration(seconds: float) -> str:
 
 def _cost(phase: records.Phase) -> float:
     return 1.0 if phase.unfreeze == "none" else _TRAINED_BASE
+
+
+def _phase_rate(phase: records.Phase) -> str:
+    if phase.layer_decay == 1:
+        return f"{phase.learning_rate:g}"
+    return f"{phase.learning_rate:g}, times {phase.layer_decay:g} a block down"
 
 
 def _cached_text(views: int, layer: str) -> str:

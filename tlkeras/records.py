@@ -24,6 +24,8 @@ class Phase:
     solver: `adam` trains; `logistic` solves a linear head on a frozen base,
       and reads none of the four above.
     fresh_head: whether the head begins anew, whatever it has learned before.
+    layer_decay: what the rate is multiplied by from each block of the base to
+      the one below, in (0, 1]; 1 is one rate for all.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Phase:
     patience: int = 5
     solver: str = "adam"
     fresh_head: bool = False
+    layer_decay: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

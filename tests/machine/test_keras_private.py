@@ -221,3 +221,14 @@ def test_an_error_inside_a_data_set():
     with pytest.raises(errors.UserError, match=r"^image 1 is gone\.$"):
         with batches.user_errors():
             list(data)
+
+
+def test_the_place_of_a_variable_in_an_optimizer():
+    variables = [keras.Variable(np.zeros(3)) for _ in range(3)]
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(variables)
+    for place, variable in enumerate(variables):
+        assert keras_private.variable_index(optimizer, variable) == place
+        # As TensorFlow's optimizers get it.
+        found = keras_private.variable_index(optimizer, variable.value)
+        assert found == place

@@ -64,6 +64,18 @@ def node(tensor: "keras.KerasTensor") -> Any:
         ) from error
 
 
+def variable_index(
+    optimizer: "keras.optimizers.Optimizer", variable: Any
+) -> int:
+    """Returns the place of a variable among those of a built optimizer.
+
+    `update_step` is given Keras' variables on JAX and TensorFlow's own on
+    TensorFlow; no public name tells which is which. Without the private one
+    training with layer-wise rates ends in an AttributeError.
+    """
+    return optimizer._get_variable_index(variable)
+
+
 def build_for_fit(model: "keras.Model", batch: Any) -> None:
     """Makes the variables that `fit` makes in its first step.
 

@@ -33,6 +33,7 @@ AUTO_BATCH = 32
 # Ranges that several settings have.
 _COUNT: dict[str, Any] = {"low": 1, "high": 100000}
 _RATE: dict[str, Any] = {"low": 0.0, "above": True, "high": 10.0}
+_DECAY: dict[str, Any] = {"low": 0.0, "above": True, "high": 1.0}
 _GIGABYTES: dict[str, Any] = {"low": 0.0, "high": 100000.0}
 _SEED: dict[str, Any] = {"low": 0, "high": 2**31 - 1}
 # Whether a base has that many stages, or that layer, is known when it is built.
@@ -172,6 +173,12 @@ class Config:
     )
     warmup: float = _setting(
         0.1, "share of the steps in which cosine warms up", low=0.0, high=0.9
+    )
+    layer_decay: float = _setting(
+        1.0,
+        "what the rate is multiplied by from each block of the base to the one "
+        "below it, where the base learns; 1 is one rate for all",
+        **_DECAY,
     )
     patience: int = _setting(
         5,
@@ -563,6 +570,7 @@ _PHASE_RULES = {
     "warmup": setting_rules.Rule(low=0.0, high=0.9),
     "patience": setting_rules.Rule(**_COUNT),
     "fresh_head": setting_rules.Rule(),
+    "layer_decay": setting_rules.Rule(**_DECAY),
     "solver": setting_rules.Rule(choices=("adam", "logistic")),
 }
 

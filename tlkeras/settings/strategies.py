@@ -115,6 +115,7 @@ def _finetune(values: Mapping[str, Any], row: Row) -> records.Phase:
         schedule=values["schedule"],
         warmup=values["warmup"],
         patience=values["patience"],
+        layer_decay=values["layer_decay"],
     )
 
 
@@ -128,6 +129,7 @@ def _whole(values: Mapping[str, Any], row: Row) -> records.Phase:
         schedule=values["schedule"],
         warmup=values["warmup"],
         patience=values["patience"],
+        layer_decay=values["layer_decay"],
     )
 
 
@@ -168,10 +170,13 @@ PHASES = {
             "schedule",
             "warmup",
             "patience",
+            "layer_decay",
         ),
     ),
     "whole": PhaseKind(
-        _whole, "epochs", ("learning_rate", "schedule", "warmup", "patience")
+        _whole,
+        "epochs",
+        ("learning_rate", "schedule", "warmup", "patience", "layer_decay"),
     ),
 }
 
@@ -187,6 +192,8 @@ ROWS = (
         "everything, from random weights",
         ("whole",),
         pretrained=False,
+        # No layer knows anything yet.
+        fixed={"layer_decay": 1.0},
     ),
     Row("feature_extraction", "the head, on a frozen base", ("head",)),
     Row(

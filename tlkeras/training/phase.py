@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -22,6 +23,7 @@ from tlkeras.models import graph
 from tlkeras.models import task as tasks
 from tlkeras.training import best_epoch
 from tlkeras.training import claims
+from tlkeras.training import layer_rates
 from tlkeras.training import placement as placements
 from tlkeras.training import setup as setups
 from tlkeras.training import solved_head
@@ -136,14 +138,26 @@ def compile(
     steps: int,
     *,
     balanced: bool = False,
+    scales: Mapping[int, float] | None = None,
 ) -> None:
     """Compiles `model` for `phase`, always with a fresh optimizer.
 
     balanced: whether validation images are weighed so that all classes count
-    the same.
+      the same. scales: factors of the rate by the `id` of a variable; 1 for
+      one that is not among them.
     """
+    rate = learning_rate(phase, steps)
+    optimizer = keras.optimizers.Adam(rate)
+    if scales:
+        optimizer = layer_rates.LayerwiseAdam(
+            rate,
+            scales=[
+                scales.get(id(variable), 1.0)
+                for variable in model.trainable_variables
+            ],
+        )
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate(phase, steps)),
+        optimizer=optimizer,
         loss=tasks.SINGLE_LABEL.loss(),
         metrics=tasks.SINGLE_LABEL.metrics(),
         weighted_metrics=(
@@ -153,6 +167,14 @@ def compile(
     # With its state made beforehand, TensorFlow traces the step once and not
     # twice: MobileNetV2's first step takes 8 s of a CPU instead of 15.
     model.optimizer.build(model.trainable_variables)
+
+
+def _rate_scales(
+    model: keras.Model, phase: records.Phase
+) -> dict[int, float] | None:
+    if phase.layer_decay == 1 or phase.unfreeze == "none":
+        return None
+    return layer_rates.scales(model, phase.layer_decay)
 
 
 def evaluate(
@@ -186,7 +208,13 @@ def _train(
     began = time.perf_counter() - source.seconds
     learner, feed = source.learner, source.feed
     with setup.placement.scope():
-        compile(learner, phase, steps, balanced=feed.balanced)
+        compile(
+            learner,
+            phase,
+            steps,
+            balanced=feed.balanced,
+            scales=_rate_scales(model, phase),
+        )
     setup.placement.prepare(learner, source.feed)
     variables = claims.variables(model, phase)
     before = classifiers.state(model)
