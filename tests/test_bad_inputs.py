@@ -22,6 +22,7 @@ KINDS = ("pipe", "device", "holes")
 # Flags whose text is a path that is read, and paths to give; {bad} is none that
 # can be read.
 READ = {
+    "calibration": ("csv:{bad}.csv",),
     "config": ("{bad}.toml",),
     "data": ("csv:{bad}.csv",),
     "model": ("{bad}.keras", "{run}"),
@@ -29,6 +30,7 @@ READ = {
 }
 # Flags whose text is no path, or one where something is written.
 NOT_READ = {
+    "calibration": ("csv:{bad}.csv",),
     "backbone",
     "budget",
     "cache_dir",
@@ -36,6 +38,7 @@ NOT_READ = {
     "csv",
     "data_dir",
     "fix",
+    "format",
     "html",
     "json",
     "output",

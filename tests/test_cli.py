@@ -145,7 +145,7 @@ MISTAKES = {
     ),
     "no output": ("export --model={run}", "`output` must be given"),
     "full output": ("export --model={run} --output={photos}", "is not empty"),
-    "format": ("export --format=onnx", "`format` must be one of saved_model"),
+    "format": ("export --format=tfjs", "`format` must be one of saved_model"),
     "demo": ("demo --workdir={csv}", "is no directory"),
     "advice without data": ("advise", "`data` must be folder:PATH"),
     "advice without a source": (

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from tlkeras import api
-from tlkeras.export import saved_model
+from tlkeras.export import proof
 from tlkeras.models import classifier as classifiers
 
 pytest.importorskip("jax", reason="JAX is not installed")
@@ -96,7 +96,7 @@ def check_export(place: pathlib.Path, photos: pathlib.Path, precision) -> None:
     np.testing.assert_allclose(
         answer["probabilities"][0],
         portable.numbers(run)["probabilities"][0],
-        atol=saved_model._TOLERANCE[precision],
+        atol=proof.TOLERANCE[precision],
     )
 
 

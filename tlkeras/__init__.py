@@ -18,6 +18,8 @@ _PUBLIC = {
     "build_classifier": ("tlkeras.models.classifier", "build_classifier"),
     "compare": ("tlkeras.api", "compare"),
     "cuts": ("tlkeras.models.graph", "block_cuts"),
+    # `tlkeras.export` is the room.
+    "export_model": ("tlkeras.api", "export_model"),
     "freeze": ("tlkeras.models.classifier", "freeze"),
     "initialize_model": ("tlkeras.models.classifier", "initialize_model"),
     "load": ("tlkeras.api", "load"),
@@ -34,6 +36,7 @@ __all__ = sorted(_PUBLIC)
 if TYPE_CHECKING:
     from tlkeras.api import advise as advise
     from tlkeras.api import compare as compare
+    from tlkeras.api import export_model as export_model
     from tlkeras.api import load as load
     from tlkeras.api import train as train
     from tlkeras.errors import UserError as UserError

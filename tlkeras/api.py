@@ -13,9 +13,11 @@ from typing import TypeVar
 import keras
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras.comparison import candidates
+from tlkeras.export import formats
 from tlkeras.machine import processes
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
@@ -216,6 +218,55 @@ def advise(
         subjects.make(config, progress=progress),
         max_images=max_images,
         progress=progress,
+    )
+
+
+def export_model(
+    model: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    format: str | Sequence[str] = "saved_model",
+    data: str = "",
+    calibration: str = "",
+    max_images: int = 1000,
+    max_changed: float = 0.05,
+    quiet: bool = False,
+) -> formats.Exported:
+    """Writes a model for serving, and proves each file in its own runtime.
+
+    model: the directory of a run, or a model.keras.
+    output: a new directory; of several formats each gets a folder in it.
+    format: saved_model, litert, litert_int8, onnx, openvino; one or several.
+    data: labelled images to prove it on; '' takes the run's test images.
+    calibration: images for the ranges of litert_int8; '' takes the run's
+      training images.
+    max_images: of those that it is proved on, at most.
+    max_changed: share of answers that a file may change, in [0, 1].
+    quiet: whether nothing is printed.
+
+    Raises `UserError` where nothing can be written; a format that fails is
+    told in `refused`.
+
+    Example:
+        >>> import tlkeras
+        >>> done = tlkeras.export_model("runs/photos", "served", quiet=True)
+        >>> done.proofs["saved_model"]["changed"], done.refused
+        (0, {})
+    """
+    file = plans.check_model(model)
+    directory = plans.new_directory(output, "output")
+    plans.check_outside(directory, plans.data_of_model(file), "output")
+    processes.take_devices()
+    return formats.export(
+        model,
+        directory,
+        format if isinstance(format, str) else ",".join(format),
+        data=data,
+        calibration=calibration,
+        max_images=max_images,
+        max_changed=max_changed,
+        cache_dir=files.cache_directory(),
+        progress=progresses.Progress(quiet=quiet),
     )
 
 

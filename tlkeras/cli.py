@@ -420,17 +420,42 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
 def _export(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
 
+    formats.parse(values.format)
     model = plans.check_model(values.model)
     directory = plans.new_directory(values.output, "output")
-    plans.check_outside(directory, plans.data_of_model(model), "output")
+    cache_dir = files.cache_directory(values.cache_dir)
+    data = plans.data_of_model(model)
+    given = [
+        sources.file_place(sources.absolute(each))
+        for each in (values.data, values.calibration)
+        if each
+    ]
+    folders = [*data, *filter(os.path.isdir, given)]
+    plans.check_cache(values.cache_dir, folders)
+    plans.check_outside(directory, folders, "output")
+    progress = _progress(values)
     with native_messages.silenced():
-        verified = formats.export(values.model, directory, values.format)
-    _say(
-        f"{values.output}: a SavedModel that answers as the model on "
-        f"{verified.images} photographs (largest difference "
-        f"{verified.largest_difference:.1g})"
+        from tlkeras.export import samples  # noqa: F401
+        from tlkeras.report import terminal
+    found = formats.export(
+        values.model,
+        directory,
+        values.format,
+        data=values.data,
+        data_dir=values.data_dir,
+        calibration=values.calibration,
+        max_images=values.max_images,
+        max_changed=values.max_changed,
+        cache_dir=cache_dir,
+        progress=progress,
     )
-    return 0
+    if found.proofs:
+        terminal.exports(found.proofs)
+        for name, place in found.directories.items():
+            _say(f"{name}: {place}")
+    for name, why in found.refused.items():
+        _fail(f"{name}: {why}", 2)
+    return 2 if found.refused else 0
 
 
 def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
@@ -656,9 +681,9 @@ _COMMANDS = {
         computes=True,
     ),
     "export": _Command(
-        "--model=RUN --output=DIRECTORY",
-        "Writes a model for serving.",
-        commands.export(formats.NAMES),
+        "--model=RUN --output=DIRECTORY [--format=...]",
+        "Writes a model for serving, and proves each file in its own runtime.",
+        commands.EXPORT,
         _export,
         computes=True,
     ),

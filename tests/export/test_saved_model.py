@@ -13,6 +13,7 @@ from conftest import tree
 from tlkeras import api
 from tlkeras import errors
 from tlkeras.data import images as image_stores
+from tlkeras.export import proof
 from tlkeras.export import saved_model
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import saving
@@ -166,7 +167,7 @@ def test_other_labels_are_seen(trained, classifier, samples):
     for labels in (LABELS[::-1], ("a", "b", "c")):
         other = dataclasses.replace(classifier, labels=labels)
         with pytest.raises(
-            saved_model.ExportError, match="the SavedModel answers"
+            proof.ExportError, match="the SavedModel answers"
         ):
             saved_model._verify(other, directory, samples)
 
@@ -177,7 +178,7 @@ def test_other_weights_are_seen(trained, samples):
     kernel.assign(np.full(kernel.shape, 0.5) + np.eye(*kernel.shape))
     directory = trained.directory / "saved_model" / "1"
     with pytest.raises(
-        saved_model.ExportError, match="probabilities differ by"
+        proof.ExportError, match="probabilities differ by"
     ):
         saved_model._verify(other, directory, samples)
 
@@ -223,7 +224,7 @@ def test_an_export_that_answers_otherwise_leaves_nothing(
 
     monkeypatch.setattr(saved_model.decode, "resize", darker)
     with pytest.raises(
-        saved_model.ExportError, match="probabilities differ by"
+        proof.ExportError, match="probabilities differ by"
     ):
         saved_model.write(classifier, tmp_path / "new" / "1", samples=samples)
     assert not tree(tmp_path)

@@ -9,11 +9,10 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,15 +22,10 @@ from tlkeras import files
 from tlkeras.backbones import base as bases
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
+from tlkeras.export import elsewhere
+from tlkeras.export import proof
+from tlkeras.export import samples as all_samples
 from tlkeras.models import saving
-
-# Probabilities of the exported graph and of the live model differ by the
-# order of float32 sums in batches of another size; narrow formats by more.
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 5e-3}
-
-
-class ExportError(RuntimeError):
-    """The exported model does not answer as the live one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +50,23 @@ def write(
     scores are not finite.
 
     samples: encoded images on which both signatures must agree with the live
-    model. Raises `ExportError` if they do not; nothing is then left.
+    model. Raises `proof.ExportError` if they do not; nothing is then left.
     """
     native = keras.backend.backend() == "tensorflow"
     with files.replacing(directory) as temporary:
         (_write if native else _write_elsewhere)(classifier, temporary)
         return _verify(classifier, temporary, samples)
+
+
+def convert(
+    classifier: saving.TrainedModel,
+    directory: pathlib.Path,
+    known: Mapping[str, Any],
+    samples: all_samples.Samples,
+) -> None:
+    """Writes a SavedModel into `directory`, as `write` does."""
+    _write(classifier, directory)
+    _verify(classifier, directory, samples.encoded)
 
 
 def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
@@ -131,38 +136,17 @@ def _missing(images: tf.Tensor) -> tf.Tensor:
 def _write_elsewhere(
     classifier: saving.TrainedModel, directory: pathlib.Path
 ) -> None:
-    """Lets `tlkeras export` write, in a process that computes on TensorFlow.
-
-    Its TensorFlow sees no GPU either: the memory of that is taken.
-    """
-    package = str(pathlib.Path(__file__).parents[2])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Lets a process that computes on TensorFlow write."""
     with tempfile.TemporaryDirectory() as place:
         model = pathlib.Path(place, "model.keras")
         # The command writes into no run, so what it wrote is moved there.
         output = pathlib.Path(place, "saved_model")
         saving.save(model, classifier)
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "tlkeras", "export"),
-                *(f"--model={model}", f"--output={output}"),
-            ],
-            env={
-                **os.environ,
-                "KERAS_BACKEND": "tensorflow",
-                "CUDA_VISIBLE_DEVICES": "",
-                "PYTHONPATH": os.pathsep.join(paths),
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="backslashreplace",
-        )
+        done = elsewhere.export(f"--model={model}", f"--output={output}")
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["it said nothing"]
-            raise ExportError(
+            raise proof.ExportError(
                 "the TensorFlow process that writes the SavedModel ended with "
-                f"status {done.returncode}: {lines[-1]}"
+                f"status {done.returncode}: {elsewhere.last_line(done)}"
             )
         shutil.move(output, directory)
 
@@ -193,10 +177,10 @@ def _verify(
         float(np.abs(answer["probabilities"].numpy() - row).max())
         for answer, row in zip(answers, rows, strict=True)
     )
-    allowed = _TOLERANCE[bases.of(classifier.model).compute_dtype]
+    allowed = proof.TOLERANCE[bases.of(classifier.model).compute_dtype]
     # A comparison with NaN is false.
     if not difference <= allowed:
-        raise ExportError(
+        raise proof.ExportError(
             f"the SavedModel's probabilities differ by {difference:.3g} from "
             f"the model's on {len(samples)} images; {allowed:g} are allowed."
         )
@@ -224,7 +208,7 @@ def _check_words(
     labels: Sequence[str],
     difference: float,
 ) -> None:
-    """Raises `ExportError` unless label and score say what is `expected`.
+    """Raises `proof.ExportError` unless label and score say what is `expected`.
 
     expected: probabilities [n, k]; two classes whose probabilities are closer
       than the difference found may change places.
@@ -235,7 +219,7 @@ def _check_words(
         chosen = dict(zip(labels, row, strict=True)).get(label.decode(), 0.0)
         best = row.max()
         if best - chosen > 2 * difference or abs(best - score) > 2 * difference:
-            raise ExportError(
+            raise proof.ExportError(
                 f"the SavedModel answers {label.decode()} with {score:.3g}; "
                 f"the model answers {labels[row.argmax()]} with {best:.3g}."
             )

@@ -142,3 +142,19 @@ def python_error(error: Exception, name: str) -> str:
     """
     wrapped = re.search(rf"{name}: (.*)\nTraceback", str(error))
     return wrapped[1] if wrapped else ""
+
+
+def freeze_function(function: Any) -> Any:
+    """Returns a concrete function of TensorFlow with constants as variables.
+
+    Public ways write a file, or convert to one format. Where the private name
+    is missing the function comes back as it is; converters then may lose its
+    weights, which the proof of an export sees.
+    """
+    try:
+        from tensorflow.python.framework import convert_to_constants
+
+        freeze = convert_to_constants.convert_variables_to_constants_v2
+    except (ImportError, AttributeError):
+        return function
+    return freeze(function)

@@ -126,6 +126,65 @@ def _answers(best: Sequence[tuple[str, float]]) -> list[str]:
     return [word for label, score in best for word in (label, _percent(score))]
 
 
+def exports(proofs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints how each exported file answers in its own runtime.
+
+    proofs: by format, as model.json has them.
+    """
+    show(
+        (
+            *("format", "images", "changed", "largest difference", "accuracy"),
+            *("95 % interval of the change", "by Pillow", "MB"),
+            *("ms, 1 thread", "ms, all", "runtime"),
+        ),
+        [(name, *_proof_cells(proof)) for name, proof in proofs.items()],
+        right=("images", "changed", "MB", "ms, 1 thread", "ms, all"),
+    )
+    first = next(iter(proofs.values()))
+    _say(
+        f"Proved on {first['images']} {first['source']}; changed: answers "
+        "other than the model's; by Pillow: answers changed, and the largest "
+        "difference, where Pillow decodes and resizes."
+    )
+    for name, proof in proofs.items():
+        unasked = proof["by_itself"]
+        if unasked:
+            _say(
+                f"{name} left to itself: {unasked['changed']} answers changed, "
+                f"largest difference {unasked['largest_difference']:.1g}; "
+                "classify.py asks it for float32."
+            )
+
+
+def _proof_cells(proof: Mapping[str, Any]) -> list[str]:
+    known = proof["live"] is not None
+    pillow = proof["pillow_changed"]
+    spans = {
+        name: "-" if value is None else f"{value:.2f}"
+        for name, value in proof["milliseconds"].items()
+    }
+    return [
+        f"{proof['images']}",
+        f"{proof['changed']}",
+        f"{proof['largest_difference']:.1g}",
+        f"{_percent(proof['live']['value'])} -> "
+        f"{_percent(proof['file']['value'])}"
+        if known
+        else "-",
+        f"{100 * proof['difference']['low']:+.1f} to "
+        f"{100 * proof['difference']['high']:+.1f}"
+        if known
+        else "-",
+        "-"
+        if pillow is None
+        else f"{pillow}, {proof['pillow_difference']:.1g}",
+        f"{proof['bytes'] / 1e6:.1f}",
+        spans["one_thread"],
+        spans["all_threads"],
+        proof["runtime"],
+    ]
+
+
 def scores(found: "evaluation.Evaluation") -> None:
     """Prints how good a model is: in all, and by class."""
     for note in found.notes:

@@ -56,8 +56,8 @@ def evaluate(
     """
     classifier = saving.load(model)
     labels = classifier.labels
-    _check_classes(labels, source)
-    data = _labelled_data(model, classifier, source, cache_dir, progress)
+    check_classes(labels, source)
+    data = labelled_data(model, classifier, source, cache_dir, progress)
     indices, notes = scored_images.choose(data, split)
     notes += _class_notes(source, indices, labels)
     targets = {label: index for index, label in enumerate(labels)}
@@ -94,7 +94,7 @@ def write_metrics(evaluation: Evaluation, path: str | os.PathLike) -> None:
     )
 
 
-def _check_classes(labels: Sequence[str], source: sources.Source) -> None:
+def check_classes(labels: Sequence[str], source: sources.Source) -> None:
     """Raises `UserError` where the data has no class of the model."""
     if not set(labels).isdisjoint(source.labels):
         return
@@ -108,7 +108,7 @@ def _check_classes(labels: Sequence[str], source: sources.Source) -> None:
     )
 
 
-def _labelled_data(
+def labelled_data(
     model: str | os.PathLike,
     classifier: saving.TrainedModel,
     source: sources.Source,
@@ -116,7 +116,7 @@ def _labelled_data(
     progress: progresses.Progress,
 ) -> scored_images.LabelledData:
     """Returns the data with what the run of `model` knows of it."""
-    config = _config(model)
+    config = config_of(model)
     return scored_images.LabelledData(
         source,
         config is not None and _real(config.data) == _real(source.name),
@@ -134,7 +134,7 @@ def _labelled_data(
     )
 
 
-def _config(model: str | os.PathLike) -> configs.Config | None:
+def config_of(model: str | os.PathLike) -> configs.Config | None:
     """Returns the settings of the run that `model` is from, if there are."""
     path = files.expand(model)
     path = path if path.is_dir() else path.parent

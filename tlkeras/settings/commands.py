@@ -168,12 +168,37 @@ CHECK = (
 )
 CACHE = (*_run("cache_dir"), _switch("clear", "remove all that is kept"))
 DEMO = (_text("workdir", "directory for the results", "runs/demo"),)
-
-
-def export(formats: tuple[str, ...]) -> tuple[Setting, ...]:
-    """Returns the settings of `tlkeras export`, which writes `formats`."""
-    return (
-        _MODEL,
-        _text("output", "a new directory to write to"),
-        _word("format", "what to write", formats),
-    )
+EXPORT = (
+    _MODEL,
+    _text("output", "a new directory to write to"),
+    _text(
+        "format",
+        "what to write, with commas: saved_model, litert, litert_int8, onnx, "
+        "openvino; several get a folder each",
+        "saved_model",
+    ),
+    _text(
+        "data",
+        "labelled images to prove it on; empty takes the test images of the "
+        "run",
+    ),
+    *_run("data_dir"),
+    _text(
+        "calibration",
+        "images for the ranges of litert_int8, as a source of images; empty "
+        "takes the training images of the run",
+    ),
+    _number("max_images", "images to prove it on, at most", 1000, 1, 1_000_000),
+    Setting(
+        "max_changed",
+        (float,),
+        0.05,
+        Rule(
+            "a file that answers a larger share of the images otherwise than "
+            "the model is refused",
+            low=0.0,
+            high=1.0,
+        ),
+    ),
+    *_run("cache_dir"),
+)

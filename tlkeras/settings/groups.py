@@ -23,6 +23,7 @@ GROUPS = (
         (
             "data_dir",
             "images_per_class",
+            "calibration",
             "max_images",
             "max_pixels",
             "on_bad_image",
@@ -74,7 +75,7 @@ GROUPS = (
             "format",
             "label",
         ),
-        ("probabilities", "tensorboard"),
+        ("max_changed", "probabilities", "tensorboard"),
     ),
     Group(
         "Machine",

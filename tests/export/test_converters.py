@@ -1,0 +1,212 @@
+"""What converters are given, what they lack, and what they write wrongly."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_formats import installed
+
+from tlkeras.backbones import base as bases
+from tlkeras.data import images as image_stores
+from tlkeras.export import formats
+from tlkeras.export import frozen
+from tlkeras.export import proof
+from tlkeras.export import samples as all_samples
+from tlkeras.models import saving
+
+SIZE = 12
+OTHERS = [name for name in formats.NAMES if name != "saved_model"]
+
+
+def build(block=lambda x: x, *, precision="float32", scaling="tf"):
+    """Returns a small classifier with `block` in its network."""
+    keras.utils.set_random_seed(0)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        pixels = keras.Input([SIZE, SIZE, 3])
+        x = keras.layers.Conv2D(8, 3, padding="same", strides=2)(pixels)
+        x = block(x)
+        features = keras.layers.GlobalAveragePooling2D()(x)
+        base = bases.Base(
+            keras.Model(pixels, features),
+            backbone="SmallResNet",
+            scaling=scaling,
+            name="base",
+        )
+        images = keras.Input([SIZE, SIZE, 3])
+        spread = keras.initializers.RandomNormal(stddev=4)
+        head = keras.layers.Dense(3, kernel_initializer=spread, dtype="float32")
+        model = keras.Model(images, head(base(images)))
+    finally:
+        keras.config.set_dtype_policy(before)
+    return saving.TrainedModel(
+        model, ("a", "b", "c"), image_stores.Shape(SIZE, "stretch")
+    )
+
+
+@pytest.fixture(scope="module")
+def samples():
+    generator = np.random.default_rng(0)
+    squares = generator.integers(0, 256, [24, 1, 1, 3]) + generator.integers(
+        -40, 40, [24, SIZE, SIZE, 3]
+    )
+    squares = squares.clip(0, 255).astype(np.uint8)
+    return all_samples.Samples(
+        "pictures", (), squares, (None,) * 24, calibration=squares
+    )
+
+
+@pytest.fixture
+def export(tmp_path, samples, monkeypatch):
+    """Returns a function that exports a classifier to one format, proved."""
+    monkeypatch.setattr(
+        formats.importlib.import_module("tlkeras.backbones.locate"),
+        "model",
+        lambda path: path,
+    )
+    model = tmp_path / "model.keras"
+    model.write_bytes(b"")
+
+    def run(classifier, name, samples=samples):
+        return formats._one(
+            formats.FORMATS[formats.NAMES.index(installed(name))],
+            *(model, classifier, tmp_path / name, samples, 0.2),
+        )
+
+    return run
+
+
+def gelu(x):
+    x = keras.layers.Activation("gelu")(x)
+    return keras.layers.Dense(8, activation="gelu")(x)
+
+
+def grouped(x):
+    """Returns what ConvNeXt has: Keras hands it to XLA."""
+    return keras.layers.Conv2D(8, 3, groups=8, padding="same")(x)
+
+
+@pytest.mark.parametrize("block", [gelu, grouped])
+@pytest.mark.parametrize("name", ["litert", "onnx", "openvino"])
+def test_exact_gelu_and_grouped_convolutions(export, name, block):
+    proved = export(build(block), name)
+    assert proved["largest_difference"] < 1e-5
+
+
+def test_tf2onnx_by_itself_lacks_exact_gelu(export, monkeypatch):
+    """If it has it one day, `_complement` can go."""
+    installed("onnx")
+    import tf2onnx
+
+    convert = tf2onnx.convert.from_function
+
+    def plain(*arguments, custom_op_handlers, **keywords):
+        return convert(*arguments, **keywords)
+
+    monkeypatch.setattr(tf2onnx.convert, "from_function", plain)
+    with pytest.raises(
+        proof.ExportError, match="ONNX has no operation for Erfc of this"
+    ):
+        export(build(gelu), "onnx")
+
+
+@pytest.mark.parametrize("name", ["litert", "litert_int8"])
+def test_litert_refuses_what_only_tensorflow_computes(export, name):
+    strange = build(lambda x: keras.ops.erfinv(keras.ops.tanh(x) / 2))
+    with pytest.raises(proof.ExportError, match="no operation for Erfinv of"):
+        export(strange, name)
+
+
+@pytest.mark.parametrize("scaling", ["tf", "torch", "caffe", "none"])
+def test_integers_take_pixels_as_they_are(export, scaling, samples):
+    """Also where no calibration image is black or white."""
+    grey = samples.calibration // 4 + 90
+    classifier = build(
+        lambda x: keras.layers.ReLU()(x / 100 if scaling != "tf" else x),
+        scaling=scaling,
+    )
+    narrow = dataclasses.replace(samples, squares=grey, calibration=grey)
+    proved = export(classifier, "litert_int8", narrow)
+    assert proved["largest_difference"] < 0.2
+
+
+@pytest.mark.parametrize("narrow", ["mixed_bfloat16", "mixed_float16"])
+def test_a_model_of_a_gpu_becomes_float32(export, narrow):
+    classifier = build(precision=narrow)
+    assert bases.of(classifier.model).compute_dtype == narrow[6:]
+    function, spec = frozen.function(classifier, batch=1)
+    used = {
+        each.dtype
+        for node in function.get_concrete_function(spec).graph.get_operations()
+        for each in node.outputs
+    }
+    assert tf.float32 in used and not used & {tf.bfloat16, tf.float16}
+    assert export(classifier, "onnx")["changed"] == 0
+
+
+def planted(change):
+    """Returns a `frozen.function` that loses something on the way."""
+    original = frozen.function
+
+    def function(classifier, *, batch):
+        answer, spec = original(classifier, batch=batch)
+
+        @tf.function(input_signature=[spec], autograph=False)
+        def wrong(images):
+            return answer(change(images))
+
+        return wrong, spec
+
+    return function
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda images: images[..., ::-1], "BGR instead of RGB"),
+        (lambda images: 127.5 * (images + 1), "without the network's own"),
+    ],
+    ids=["channels", "scaling"],
+)
+def test_a_converter_that_loses_something_is_caught(
+    export, name, change, said, monkeypatch
+):
+    monkeypatch.setattr(frozen, "function", planted(change))
+    with pytest.raises(proof.ExportError, match=said):
+        export(build(), name)
+
+
+def test_an_invalid_onnx_is_caught(export, monkeypatch):
+    """As tf2onnx and Keras write them, and return normally."""
+    installed("onnx")
+    import onnx
+
+    save = onnx.save
+
+    def invalid(proto, path):
+        proto.graph.node[0].op_type = "Erfc"
+        save(proto, path)
+
+    monkeypatch.setattr(onnx, "save", invalid)
+    with pytest.raises(proof.ExportError, match="does not run what the conv"):
+        export(build(), "onnx")
+
+
+@pytest.mark.parametrize("name", ["litert", "openvino"])
+def test_a_damaged_file_is_caught(export, name, monkeypatch):
+    installed(name)
+    module = formats.importlib.import_module(f"tlkeras.export.{name}")
+    convert = module.convert
+
+    def damaged(classifier, directory, known, samples):
+        convert(classifier, directory, known, samples)
+        for file in directory.iterdir():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+    monkeypatch.setattr(module, "convert", damaged)
+    with pytest.raises(proof.ExportError, match="does not run what the conv"):
+        export(build(), name)

@@ -1,0 +1,120 @@
+"""LiteRT (TensorFlow Lite), in float32 or in integers of 8 bits."""
+
+import pathlib
+import re
+import tempfile
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tlkeras.export import frozen
+from tlkeras.export import litert_metadata
+from tlkeras.export import proof
+from tlkeras.export import samples as all_samples
+from tlkeras.models import saving
+
+
+def convert(
+    classifier: saving.TrainedModel,
+    directory: pathlib.Path,
+    known: Mapping[str, Any],
+    samples: all_samples.Samples,
+) -> None:
+    """Writes model.tflite into `directory`.
+
+    It takes one image, [1, size, size, 3] in 0..255: float32, or uint8 where
+    it computes in integers, whose ranges are chosen by the calibration images
+    of `samples`. known: what the file is to say of itself, its input included.
+
+    Raises `ExportError` for what LiteRT has no operation for.
+    """
+    integers = known["input"]["dtype"] == "uint8"
+    function, spec = frozen.function(classifier, batch=1)
+    if integers:
+        function = _of_pixels(function, spec)
+    with tempfile.TemporaryDirectory() as place:
+        tf.saved_model.save(
+            tf.Module(), place, signatures=function.get_concrete_function(spec)
+        )
+        converter = tf.lite.TFLiteConverter.from_saved_model(place)
+        if integers:
+            _in_integers(converter, samples.calibration)
+        try:
+            converted = converter.convert()
+        except Exception as error:
+            raise proof.ExportError(_why(str(error))) from error
+    file = directory / "model.tflite"
+    file.write_bytes(converted)
+    if integers:
+        _check_pixels(file)
+    litert_metadata.add(file, known)
+
+
+def _of_pixels(function: Any, spec: tf.TensorSpec) -> Any:
+    """Returns the function with its input's range said: that of uint8.
+
+    Else the range would be what the calibration images have, joined with that
+    of what follows, and pixels would not mean themselves.
+    """
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def ranged(images):
+        return function(
+            tf.quantization.fake_quant_with_min_max_args(images, 0, 255)
+        )
+
+    return ranged
+
+
+def _in_integers(
+    converter: tf.lite.TFLiteConverter, calibration: np.ndarray | None
+) -> None:
+    if calibration is None:
+        raise ValueError("`samples` must have images for calibration.")
+    images = calibration.astype(np.float32)
+
+    def representative() -> Iterator[dict[str, np.ndarray]]:
+        for image in images:
+            yield {frozen.INPUT: image[None]}
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    converter.inference_output_type = tf.float32
+
+
+def _check_pixels(file: pathlib.Path) -> None:
+    """Raises `ExportError` unless uint8 pixels go in as they are."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    taken = Interpreter(str(file)).get_input_details()[0]
+    scale, zero = taken["quantization"]
+    if taken["dtype"] != np.uint8 or zero != 0 or abs(scale - 1) > 1e-6:
+        raise proof.ExportError(
+            "the converter wants pixels of type "
+            f"{np.dtype(taken['dtype']).name} as (pixel - {zero}) * {scale:g}, "
+            "and not as they are. Give --calibration other images."
+        )
+
+
+def _why(message: str) -> str:
+    """Returns what a converter's error of many lines comes to."""
+    found = re.findall(r"(?:Flex|Custom) ops: ([\w, ]+)", message)
+    operations = sorted(
+        {
+            each.strip().removeprefix("Flex")
+            for names in found
+            for each in names.split(",")
+        }
+    )
+    if operations:
+        return (
+            f"LiteRT has no operation for {', '.join(operations)} of this "
+            "network. Export to onnx or openvino, or train another network."
+        )
+    line = next(iter(message.strip().splitlines()), "it said nothing")
+    return f"the converter of LiteRT ended with: {line}"
