@@ -30,7 +30,6 @@ READ = {
 }
 # Flags whose text is no path, or one where something is written.
 NOT_READ = {
-    "calibration": ("csv:{bad}.csv",),
     "backbone",
     "budget",
     "cache_dir",

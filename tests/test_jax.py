@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tlkeras import api
 from tlkeras.export import proof
+from tlkeras.export import saved_model
 from tlkeras.models import classifier as classifiers
 
 pytest.importorskip("jax", reason="JAX is not installed")

@@ -422,17 +422,16 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
 
     formats.parse(values.format)
     model = plans.check_model(values.model)
-    directory = plans.new_directory(values.output, "output")
-    cache_dir = files.cache_directory(values.cache_dir)
-    data = plans.data_of_model(model)
     given = [
         sources.file_place(sources.absolute(each))
         for each in (values.data, values.calibration)
         if each
     ]
-    folders = [*data, *filter(os.path.isdir, given)]
-    plans.check_cache(values.cache_dir, folders)
-    plans.check_outside(directory, folders, "output")
+    read = [*plans.data_of_model(model), *filter(os.path.isdir, given)]
+    plans.check_cache(values.cache_dir, read)
+    cache_dir = files.cache_directory(values.cache_dir)
+    directory = plans.new_directory(values.output, "output")
+    plans.check_outside(directory, read, "output")
     progress = _progress(values)
     with native_messages.silenced():
         from tlkeras.export import samples  # noqa: F401

@@ -166,9 +166,7 @@ def test_other_labels_are_seen(trained, classifier, samples):
     directory = trained.directory / "saved_model" / "1"
     for labels in (LABELS[::-1], ("a", "b", "c")):
         other = dataclasses.replace(classifier, labels=labels)
-        with pytest.raises(
-            proof.ExportError, match="the SavedModel answers"
-        ):
+        with pytest.raises(proof.ExportError, match="the SavedModel answers"):
             saved_model._verify(other, directory, samples)
 
 
@@ -177,9 +175,7 @@ def test_other_weights_are_seen(trained, samples):
     kernel = other.model.get_layer("head").weights[0]
     kernel.assign(np.full(kernel.shape, 0.5) + np.eye(*kernel.shape))
     directory = trained.directory / "saved_model" / "1"
-    with pytest.raises(
-        proof.ExportError, match="probabilities differ by"
-    ):
+    with pytest.raises(proof.ExportError, match="probabilities differ by"):
         saved_model._verify(other, directory, samples)
 
 
@@ -223,9 +219,7 @@ def test_an_export_that_answers_otherwise_leaves_nothing(
         return resize(images, size, policy) // 2
 
     monkeypatch.setattr(saved_model.decode, "resize", darker)
-    with pytest.raises(
-        proof.ExportError, match="probabilities differ by"
-    ):
+    with pytest.raises(proof.ExportError, match="probabilities differ by"):
         saved_model.write(classifier, tmp_path / "new" / "1", samples=samples)
     assert not tree(tmp_path)
 

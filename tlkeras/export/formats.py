@@ -180,7 +180,6 @@ def export(
                 classifier,
                 calibration,
                 cache_dir=cache_dir,
-                progress=progress,
             ),
         )
     directories, proofs, refused = {}, {}, {}

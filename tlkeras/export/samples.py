@@ -115,7 +115,6 @@ def calibration(
     data: str,
     *,
     cache_dir: str | os.PathLike,
-    progress: progresses.Progress,
 ) -> np.ndarray:
     """Returns images [n, size, size, 3], uint8, to choose integers by.
 
@@ -123,6 +122,8 @@ def calibration(
 
     Raises `UserError` where there are none.
     """
+    # The run's images were scanned, and that was said.
+    progress = progresses.Progress(quiet=True)
     if data:
         source = sources.open(
             sources.absolute(data), data_dir="", progress=progress
