@@ -488,7 +488,7 @@ def test_images_a_step_are_no_more_than_there_are(
     done = run(settings, tmp_path / "run")
     images = sum(done.report["data"]["images"]["train"].values())
     assert images == 3 * each
-    assert sizes == [batches.even_sizes(images, batch_size)]
+    assert sizes == [batches.equal_sizes(images, batch_size)]
     # What was asked for stays what it was.
     written = configs.resolve(tmp_path / "run" / "config.toml")
     assert written.batch_size == "auto"

@@ -553,6 +553,7 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
 def _cache(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
     from tlkeras.data import facts
+    from tlkeras.machine import compiled
     from tlkeras.report import terminal
     from tlkeras.training import row_store
 
@@ -561,10 +562,16 @@ def _cache(values: flags.FlagValues, positional: list[str]) -> int:
     if values.clear:
         facts.clear(directory)
         row_store.trim(directory / row_store.FOLDER, 0)
+        compiled.clear(directory)
     terminal.kept(
         directory,
-        facts.kept(directory),
-        row_store.kept(directory / row_store.FOLDER),
+        {
+            "scanned images": facts.kept(directory),
+            "files of activations": row_store.kept(
+                directory / row_store.FOLDER
+            ),
+            "compiled programs": compiled.kept(directory),
+        },
     )
     return 0
 

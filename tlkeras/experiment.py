@@ -29,6 +29,7 @@ from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.data import images as image_stores
 from tlkeras.export import saved_model
+from tlkeras.machine import compiled
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
@@ -190,6 +191,7 @@ def build(plan: plans.Plan) -> Untrained:
     config, group = plan.config, plan.group
     group.agree(_settings_digests(plan))
     devices.leave_to_keras()
+    compiled.keep(plan.cache_dir)
     keras.utils.set_random_seed(config.seed)
     placement = placements.start(config.distribute, group)
     if group.processes > 1 and config.weights == "imagenet":
@@ -703,16 +705,19 @@ def _predict(
     progress: progresses.Progress,
 ) -> np.ndarray:
     """Returns the probabilities [n, k] of the images of `split`."""
-    return predicting.predict_batches(
+    rows = data.rows[data.positions(split)]
+    found = predicting.predict_batches(
         classifier,
         batches.evaluation(
             data.images,
-            data.rows[data.positions(split)],
+            rows,
             batch_size=batch_size,
+            full=devices.compiles_each_shape(),
         ),
         what=f"predicting {split}",
         progress=progress,
     )
+    return found[: len(rows)]
 
 
 def _quality(

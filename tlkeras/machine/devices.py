@@ -48,6 +48,11 @@ def set_conventions() -> None:
         getattr(keras.config, f"set_{name}")(value)
 
 
+def compiles_each_shape() -> bool:
+    """Tells whether a network is compiled anew for batches of another size."""
+    return keras.backend.backend() == "jax"
+
+
 def has_accelerator() -> bool:
     """Tells whether there is a GPU or a TPU."""
     return kind() != "cpu"

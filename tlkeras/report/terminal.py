@@ -270,15 +270,15 @@ def _marks(row: Mapping[str, Any]) -> str:
 
 
 def kept(
-    directory: pathlib.Path, scans: tuple[int, int], rows: tuple[int, int]
+    directory: pathlib.Path, things: Mapping[str, tuple[int, int]]
 ) -> None:
     """Prints what is kept between runs: (how many, bytes) of each kind."""
     _say(str(directory))
     show(
         ("kept", "number", "megabytes"),
         [
-            ("scanned images", f"{scans[0]:,}", f"{scans[1] / 1e6:,.1f}"),
-            ("files of activations", f"{rows[0]:,}", f"{rows[1] / 1e6:,.1f}"),
+            (name, f"{number:,}", f"{size / 1e6:,.1f}")
+            for name, (number, size) in things.items()
         ],
         right=("number", "megabytes"),
     )

@@ -22,6 +22,7 @@ from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
+from tlkeras.machine import devices
 from tlkeras.models import saving
 from tlkeras.models import task as tasks
 from tlkeras.scoring import metrics
@@ -271,10 +272,13 @@ def predict_squares(
     """Returns the probabilities [n, k] of one batch, be it empty."""
     logits = np.zeros([0, len(classifier.labels)], np.float32)
     if squares:
+        images = np.stack(squares).astype(np.float32)
+        if devices.compiles_each_shape():
+            # Powers of two are few, and no image waits for a whole batch.
+            count = 1 << (len(squares) - 1).bit_length()
+            images = np.resize(images, [count, *images.shape[1:]])
         # `predict` costs 50 ms a call, be the batch ever so small.
-        logits = classifier.model.predict_on_batch(
-            np.stack(squares).astype(np.float32)
-        )
+        logits = classifier.model.predict_on_batch(images)[: len(squares)]
     return classifier.task.probabilities(logits)
 
 
