@@ -108,21 +108,24 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
         filled = tf.pad(images, [added, added, added, [0, 0]])
         return answer(decode.resize(filled, size, shape.resize), images)
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
-        serve_bytes,
-        input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")],
+    # Keras' ExportArchive would trace all of it twice, as TensorFlow does with
+    # what is no concrete function.
+    served = tf.Module()
+    served.variables_of_model = [each.value for each in model.variables]
+    served.serving_default = tf.function(serve_bytes).get_concrete_function(
+        tf.TensorSpec([None], tf.string, "image_bytes")
     )
-    archive.add_endpoint(
-        "images",
-        serve_images,
-        input_signature=[
-            tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
-        ],
+    served.images = tf.function(serve_images).get_concrete_function(
+        tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
     )
-    archive.write_out(directory, verbose=False)
+    tf.saved_model.save(
+        served,
+        os.fspath(directory),
+        signatures={
+            "serving_default": served.serving_default,
+            "images": served.images,
+        },
+    )
 
 
 def _missing(images: tf.Tensor) -> tf.Tensor:
