@@ -323,7 +323,10 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
         from tlkeras.scoring import predicting
         from tlkeras.scoring import sorting
     prediction = predicting.predict(
-        values.model, paths, progress=_progress(values)
+        values.model,
+        paths,
+        coverage=values.coverage,
+        progress=_progress(values),
     )
     if table:
         predicting.write(
@@ -331,6 +334,7 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
             {"path": prediction.paths},
             prediction.probabilities,
             prediction.labels,
+            after=prediction.columns,
             all_classes=values.probabilities == "all",
             top=values.top,
         )
@@ -397,6 +401,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
         values.model,
         source,
         split=values.split,
+        coverage=values.coverage,
         cache_dir=cache_dir,
         progress=progress,
     )
@@ -409,6 +414,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
             },
             result.prediction.probabilities,
             result.prediction.labels,
+            after=result.prediction.columns,
             all_classes=values.probabilities == "all",
         )
     if metrics:

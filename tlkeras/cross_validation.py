@@ -26,6 +26,7 @@ from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras import run_directory
 from tlkeras.data import dataset as datasets
+from tlkeras.scoring import calibration as calibrations
 from tlkeras.scoring import metrics
 from tlkeras.training import checkpoint
 
@@ -232,6 +233,29 @@ def _deliver(
         callbacks=callbacks,
         progress=progress,
     )
+    calibration = first.report["calibration"]
+    temperature = calibrations.Temperature(
+        calibration["temperature"], calibration["images"], calibration["text"]
+    )
+    scores = np.concatenate(
+        [experiment.true_scores(fold.data, fold.answers) for fold in folds]
+    )
+    batch_size = experiment.images_a_step(plan.config, first.data, 1)
+    classifier = experiment.remembering(
+        plan, classifier, first.data, batch_size, progress
+    )
+    # It has learned from them, too, and of folds nothing else is left.
+    similarities = experiment.predict(
+        classifier, first.data, "validation", batch_size, progress
+    ).similarity
+    classifier = experiment.complete(
+        plan,
+        classifier,
+        # That of the first fold has it already.
+        1.0 if final.kept else temperature.value,
+        scores,
+        similarities,
+    )
     pooled = datasets.pooled(data)
     positions = pooled.positions("test")
     probabilities = {}
@@ -258,6 +282,9 @@ def _deliver(
         first.report["scoring_images_per_second"],
         final=final,
         taught=first.data,
+        trust=experiment.trust(
+            plan, pooled, classifier, temperature, probabilities["test"], None
+        ),
         folds=tuple(
             {
                 "accuracy": fold.report["test"]["accuracy"],

@@ -33,10 +33,14 @@ from tlkeras.machine import compiled
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
+from tlkeras.models import reference as references
 from tlkeras.models import saving
 from tlkeras.models import task as tasks
+from tlkeras.scoring import calibration as calibrations
+from tlkeras.scoring import label_sets
 from tlkeras.scoring import metrics
 from tlkeras.scoring import predicting
+from tlkeras.scoring import unknown
 from tlkeras.scoring import used_images
 from tlkeras.settings import budget as budgets
 from tlkeras.settings import config as configs
@@ -293,20 +297,22 @@ def learn(
     placement = untrained.placement
     progress.detail("scoring and saving")
     batch_size = images_a_step(plan.config, data, placement.devices)
-    probabilities = {}
+    probabilities: dict[str, np.ndarray] = {}
+    similarities: dict[str, np.ndarray | None] = {}
 
     # Of several processes the others are gone by now, so that nothing can be
     # put into the model itself, but into the one that was saved.
     classifier = _saved(plan, untrained, data)
+    classifier = remembering(plan, classifier, data, batch_size, progress)
 
     def score(splits: Sequence[str]) -> float:
         """Scores the classifier as it is; returns images a second."""
         speed = 0.0
         for split in splits:
             began = time.perf_counter()
-            probabilities[split] = _predict(
-                classifier, data, split, batch_size, progress
-            )
+            answers = predict(classifier, data, split, batch_size, progress)
+            probabilities[split] = answers.probabilities
+            similarities[split] = answers.similarity
             # The last split is one that traces nothing.
             speed = len(probabilities[split]) / (time.perf_counter() - began)
         return speed
@@ -320,6 +326,24 @@ def learn(
         classifiers.restore(classifier.model, delivered)
     rest = [split for split in ("validation", "test") if split not in before]
     last = score(rest)
+    if "validation" in before:
+        # Those are of the model that was chosen; its features are others.
+        similarities["validation"] = predict(
+            classifier, data, "validation", batch_size, progress
+        ).similarity
+    if "test" in before:
+        similarities["test"] = None
+    temperature = _temperature(plan, data, trained, probabilities["validation"])
+    for split, given in probabilities.items():
+        probabilities[split] = calibrations.tempered(given, temperature.value)
+    scores = true_scores(data, probabilities)
+    classifier = complete(
+        plan,
+        classifier,
+        temperature.value,
+        scores,
+        similarities["validation"],
+    )
     notes = untrained.notes
     if placement.kind != "none":
         notes += (placement.text(batch_size),)
@@ -336,6 +360,132 @@ def learn(
         earlier,
         trained.final,
         decision=decision,
+        trust=trust(
+            plan,
+            data,
+            classifier,
+            temperature,
+            probabilities["test"],
+            similarities["test"],
+        ),
+        similarities=similarities,
+    )
+
+
+def remembering(
+    plan: plans.Plan,
+    classifier: saving.TrainedModel,
+    data: datasets.Dataset,
+    batch_size: int,
+    progress: progresses.Progress,
+) -> saving.TrainedModel:
+    """Returns a classifier that tells how like its training images one is."""
+    features = np.zeros([0, 0], np.float16)
+    if plan.config.unknown_rate:
+        positions = data.positions("train")
+        chosen = positions[unknown.sample(data.targets[positions])]
+        features = unknown.features(
+            classifier,
+            batches.evaluation(
+                data.images,
+                data.rows[chosen],
+                batch_size=batch_size,
+                full=devices.compiles_each_shape(),
+            ),
+            images=len(chosen),
+            progress=progress,
+        )
+    return dataclasses.replace(
+        classifier,
+        reference=references.Reference(np.zeros(0, np.float32), features),
+    )
+
+
+def complete(
+    plan: plans.Plan,
+    classifier: saving.TrainedModel,
+    temperature: float,
+    scores: np.ndarray,
+    similarities: np.ndarray | None,
+) -> saving.TrainedModel:
+    """Puts a temperature and a reference into a classifier, and saves it.
+
+    scores: of the true class [m], on validation images. similarities: [m] of
+    these, by a classifier that is `remembering`; None by one that is not.
+    """
+    if temperature != 1:
+        classifiers.divide_logits(classifier.model, temperature)
+    least = None
+    if similarities is not None:
+        least = unknown.threshold(similarities, plan.config.unknown_rate)
+    known = classifier.reference
+    features = known.features if known and least is not None else None
+    classifier = dataclasses.replace(
+        classifier,
+        reference=references.Reference(
+            np.sort(scores).astype(np.float32),
+            np.zeros([0, 0], np.float16) if features is None else features,
+            -1.0 if least is None else least,
+        ),
+    )
+    saving.save(plan.directory / "model.keras", classifier)
+    return classifier
+
+
+def true_scores(
+    data: datasets.Dataset, probabilities: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Returns the probabilities of the true class of validation images."""
+    targets = data.targets[data.positions("validation")]
+    return probabilities["validation"][np.arange(len(targets)), targets]
+
+
+def trust(
+    plan: plans.Plan,
+    data: datasets.Dataset,
+    classifier: saving.TrainedModel,
+    temperature: calibrations.Temperature,
+    probabilities: np.ndarray,
+    similarities: np.ndarray | None,
+) -> dict[str, Any]:
+    """Returns how far answers can be trusted, as report.json says it.
+
+    probabilities: [n, k] of the test images. similarities: theirs [n]; None
+    where the model learned from them, or knows of none.
+    """
+    known = classifier.reference
+    if known is None:
+        return {}
+    positions = data.positions("test")
+    targets = data.targets[positions]
+    groups = [data.groups[position] for position in positions]
+    return {
+        "calibration": calibrations.report(
+            temperature, probabilities, targets, groups
+        ),
+        "label_sets": label_sets.measure(
+            probabilities, targets, groups, known.scores, plan.config.coverage
+        ),
+        "unknown": unknown.report(
+            known, plan.config.unknown_rate, similarities, groups
+        ),
+    }
+
+
+def _temperature(
+    plan: plans.Plan,
+    data: datasets.Dataset,
+    trained: Trained,
+    probabilities: np.ndarray,
+) -> calibrations.Temperature:
+    """Returns the temperature for a model with these validation answers."""
+    positions = data.positions("validation")
+    return calibrations.fit(
+        probabilities,
+        data.targets[positions],
+        [data.groups[position] for position in positions],
+        trained.results,
+        wished=plan.config.calibrate == "auto",
     )
 
 
@@ -697,16 +847,16 @@ def _measured_before(trained: Trained) -> tuple[str, ...]:
     return tuple(split for split in ("validation", "test") if split in learned)
 
 
-def _predict(
+def predict(
     classifier: saving.TrainedModel,
     data: datasets.Dataset,
     split: str,
     batch_size: int,
     progress: progresses.Progress,
-) -> np.ndarray:
-    """Returns the probabilities [n, k] of the images of `split`."""
+) -> predicting.Answers:
+    """Returns the answers to the images of `split`."""
     rows = data.rows[data.positions(split)]
-    found = predicting.predict_batches(
+    return predicting.predict_batches(
         classifier,
         batches.evaluation(
             data.images,
@@ -714,10 +864,10 @@ def _predict(
             batch_size=batch_size,
             full=devices.compiles_each_shape(),
         ),
+        images=len(rows),
         what=f"predicting {split}",
         progress=progress,
     )
-    return found[: len(rows)]
 
 
 def _quality(

@@ -42,6 +42,10 @@ class Classifier:
     def predict(self, images: Image | Sequence[Image]) -> list[dict[str, Any]]:
         """Returns label, score and probabilities [k] of each image.
 
+        `known` is False where an image is unlike all that the model learned
+        from, so that none of its classes fits; None where the model was saved
+        without what that takes.
+
         images: one or several paths, globs or folders; or one or several
           pictures: arrays [h, w, 3], uint8, or Pillow images; or one array
           [n, h, w, 3]. A Pillow image is turned as its EXIF says, and answered
@@ -66,23 +70,26 @@ class Classifier:
             return []
         if _are_paths(given):
             names = plans.find_images(given)
-            probabilities = self._of_files(names)
+            answers = self._of_files(names)
         else:
             names = [f"array {index}" for index in range(len(given))]
-            probabilities = predicting.predict_arrays(
-                self.saved, self._arrays(given)
-            )
+            answers = predicting.predict_arrays(self.saved, self._arrays(given))
+        known = [None] * len(names)
+        if answers.known is not None:
+            known = answers.known.tolist()
         return [
             {
                 "image": name,
                 "label": self.labels[answer],
                 "score": float(score),
                 "probabilities": scores,
+                "known": accepted,
             }
-            for name, answer, score, scores in zip(
+            for name, answer, score, scores, accepted in zip(
                 names,
-                *self.saved.task.answers(probabilities),
-                probabilities,
+                *self.saved.task.answers(answers.probabilities),
+                answers.probabilities,
+                known,
                 strict=True,
             )
         ]
@@ -154,13 +161,15 @@ class Classifier:
             else:
                 yield image
 
-    def _of_files(self, paths: Sequence[str]) -> np.ndarray:
+    def _of_files(self, paths: Sequence[str]) -> predicting.Answers:
         prediction = predicting.predict_files(
             self.saved, paths, progress=progresses.Progress(quiet=True)
         )
         for path, reason in prediction.failed:
             raise errors.UserError(f"{path}: {reason}.")
-        return prediction.probabilities
+        return predicting.Answers(
+            prediction.probabilities, prediction.similarity, prediction.known
+        )
 
 
 def _listed(images: Image | Sequence[Image]) -> Sequence[Any]:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,9 @@ class Outcome:
     killed calls finished. final: the final fit, None without one. folds: of
     cross-validation, what is said of each. taught: the images with the splits
     by which the model learned, where those that are scored are others.
-    decision: of the advisor, where it was asked.
+    decision: of the advisor, where it was asked. trust: how far answers can be
+    trusted, by what report.json calls it. similarities: [n] of the images of
+    each split to training images; None where that is not known.
     """
 
     classifier: saving.TrainedModel
@@ -80,6 +83,10 @@ class Outcome:
     folds: tuple[Mapping[str, Any], ...] = ()
     taught: datasets.Dataset | None = None
     decision: decisions.Decision | None = None
+    trust: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    similarities: Mapping[str, np.ndarray | None] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 def ended(directory: pathlib.Path) -> bool:
@@ -172,6 +179,7 @@ def write(
         given_splits=any(example.split for example in plan.source.examples),
         doubtful_labels=_doubtful_labels(data, outcome),
     )
+    report |= outcome.trust
     report["scoring_images_per_second"] = outcome.scoring_speed
     _write_tables(plan.directory, data, outcome)
     if export is not None:
@@ -219,9 +227,23 @@ def _write_tables(
         },
         np.concatenate([outcome.probabilities[split] for split in splits]),
         data.labels,
+        after=_known(outcome, splits),
         task=outcome.classifier.task,
     )
     files.write_json(directory / "environment.json", devices.environment())
+
+
+def _known(outcome: Outcome, splits: Sequence[str]) -> dict[str, list[str]]:
+    """Returns columns on how like training images those of `splits` are."""
+    reference = outcome.classifier.reference
+    found = [outcome.similarities.get(split) for split in splits]
+    there = [each for each in found if each is not None]
+    if reference is None or len(there) < len(found):
+        return {}
+    similarity = np.concatenate(there)
+    if not len(reference.features):
+        return {}
+    return predicting.columns(similarity, similarity >= reference.similarity)
 
 
 def _write_page(

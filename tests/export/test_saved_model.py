@@ -99,7 +99,7 @@ def test_the_images_signature_takes_any_size(trained, classifier):
         answer = served(images=tf.constant(pixels))
         np.testing.assert_allclose(
             answer["probabilities"],
-            predicting.predict_arrays(classifier, pixels),
+            predicting.predict_arrays(classifier, pixels).probabilities,
             atol=1e-5,
         )
         assert answer["label"].dtype == tf.string

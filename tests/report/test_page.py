@@ -20,6 +20,7 @@ from tlkeras.scoring import metrics
 
 FIVE = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 ENVIRONMENT = {"keras": "3.15.1", "device": "CPU <Xeon>"}
+CALIBRATION = {"value": 0.0456, "low": 0.0321, "high": 0.0789, "chance": 0.0234}
 COMMAND = "tlkeras train --data='folder:/photos & more' --seed=7"
 # Elements of HTML that have no end tag.
 VOID = ("meta", "br", "img", "link", "hr", "input")
@@ -157,6 +158,28 @@ def report(labels=FIVE, phases=None, **changes):
         "seconds": 3723.0,
         "images_per_second": 412.7,
         "notes": ["The rate was forced."],
+        "calibration": {
+            "temperature": 1.37,
+            "images": 333,
+            "text": "The logits are divided by 1.37.",
+            "before": CALIBRATION | {"value": 0.1234},
+            "after": CALIBRATION,
+        },
+        "label_sets": {
+            "coverage": 0.95,
+            "fewest": 19,
+            "needed": 0.11,
+            "held": {"value": 0.9412, "low": 0.9123, "high": 0.9678},
+            "labels": 1.39,
+            "single": 0.7654,
+        },
+        "unknown": {
+            "rate": 0.05,
+            "images": 700,
+            "similarity": 0.71,
+            "fewest": 19,
+            "refused": {"value": 0.0612, "low": 0.0412, "high": 0.0881},
+        },
     } | changes
 
 
@@ -191,6 +214,21 @@ def render(of=None, history=None, mistakes=(), **changes):
         "environment": ENVIRONMENT,
     } | changes
     return page.render(report() if of is None else of, **given)
+
+
+def test_how_true_the_scores_are():
+    text = seen(render())
+    for fact in ("12.3 % before", "4.6 % now", "2.3 % by chance"):
+        assert fact in text
+    assert "1.39 labels on average, and one alone in 76.5 %" in text
+    assert "94.1 % of them (95 % interval 91.2 to 96.8 %)" in text
+    assert "6.1 % are refused (95 % interval 4.1 to 8.8 %)" in text
+    few = dict.fromkeys(("needed", "held", "labels", "single"))
+    sets = report()["label_sets"] | few
+    text = seen(render(report(label_sets=sets)))
+    assert "take 19 validation images" in text
+    nothing = report()["unknown"] | {"images": 0, "refused": None}
+    assert "Nothing is refused" in seen(render(report(unknown=nothing)))
 
 
 def seen(text):
@@ -378,6 +416,7 @@ def test_mistakes_are_shown_as_pictures():
             "label": "tulips",
             "score": 0.9 - index / 10,
             "png": picture(index),
+            "maps": [],
         }
         for index in range(3)
     ]
@@ -440,6 +479,7 @@ def test_labels_and_paths_may_be_anything(tmp_path):
             "label": label,
             "score": 0.5,
             "png": picture(),
+            "maps": [],
         }
         for label in EVIL
     ]
@@ -471,6 +511,7 @@ def test_the_page_refers_to_nothing_outside():
             "label": "tulips",
             "score": 0.5,
             "png": picture(),
+            "maps": [],
         }
     ]
     text = render(mistakes=mistakes)

@@ -45,11 +45,11 @@ def test_files_and_arrays_of_any_size_get_the_same_answers(classifier):
     by_bytes = predicting.predict_encoded(
         classifier, ["a"] * 65, encoded.__getitem__, progress=QUIET
     )
-    by_pixels = predicting.predict_arrays(classifier, arrays)
+    by_pixels = predicting.predict_arrays(classifier, arrays).probabilities
     assert by_bytes.indices.tolist() == list(range(65))
     assert by_bytes.probabilities.shape == (65, 3)
     np.testing.assert_array_equal(by_bytes.probabilities, by_pixels)
-    alone = predicting.predict_arrays(classifier, arrays[64:])
+    alone = predicting.predict_arrays(classifier, arrays[64:]).probabilities
     np.testing.assert_allclose(alone, by_pixels[64:], rtol=1e-4, atol=1e-5)
 
 

@@ -26,6 +26,7 @@ from tlkeras.export import elsewhere
 from tlkeras.export import proof
 from tlkeras.export import samples as all_samples
 from tlkeras.models import saving
+from tlkeras.scoring import predicting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,9 @@ def write(
 
     `serving_default(image_bytes [n] string)` and `images(images [n, h, w, 3]
     uint8)` return `probabilities` [n, k], `label` [n] and `score` [n], n = 0
-    included. An undecodable image fails the request, and so does one whose
+    included; and, where the classifier tells pictures that are none of its
+    classes, `similarity` [n] to training images and whether that is `known`
+    [n]. An undecodable image fails the request, and so does one whose
     scores are not finite.
 
     samples: encoded images on which both signatures must agree with the live
@@ -70,13 +73,16 @@ def convert(
 
 
 def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
-    model, labels = classifier.model, tf.constant(classifier.labels)
+    model, labels = classifier.whole, tf.constant(classifier.labels)
+    known = classifier.reference
     shape = classifier.shape
     size = shape.size
     activation = keras.activations.get(classifier.task.activation)
 
     def answer(squares: tf.Tensor, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = model(tf.cast(squares, tf.float32), training=False)
+        logits, *similarity = keras.tree.flatten(
+            model(tf.cast(squares, tf.float32), training=False)
+        )
         probabilities = tf.debugging.check_numerics(
             activation(tf.cast(logits, tf.float32)),
             "the model gives no finite scores for these images",
@@ -86,6 +92,9 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
             "label": tf.gather(labels, tf.argmax(logits, axis=-1)),
             "score": tf.reduce_max(probabilities, axis=-1),
         }
+        if similarity and known is not None:
+            answers["similarity"] = similarity[0]
+            answers["known"] = similarity[0] >= known.similarity
         count = tf.shape(images)[0]
         return {name: values[:count] for name, values in answers.items()}
 
@@ -164,8 +173,8 @@ def _verify(
     decoded = [decoder(sample) for sample in samples]
     squares = np.stack([square.numpy() for _, square in decoded])
     with _exact():
-        logits = classifier.model.predict_on_batch(squares.astype(np.float32))
-    expected = classifier.task.probabilities(logits)
+        live = predicting.predict_squares(classifier, list(squares))
+    expected = live.probabilities
     # Pixels of one request have one size, so each image is one of its own.
     answers = [
         signatures["serving_default"](image_bytes=tf.constant(list(samples)))
@@ -189,7 +198,26 @@ def _verify(
         )
     for answer, row in zip(answers, rows, strict=True):
         _check_words(answer, row, classifier.labels, difference)
+    if live.similarity is not None:
+        _check_similarity(answers, live.similarity, allowed)
     return Verified(len(samples), difference)
+
+
+def _check_similarity(
+    answers: Sequence[Mapping[str, tf.Tensor]],
+    expected: np.ndarray,
+    allowed: float,
+) -> None:
+    """Raises `ExportError` unless the likeness to training images is equal."""
+    for answer, row in zip(
+        answers, [expected, *expected[:, None]], strict=True
+    ):
+        difference = float(np.abs(answer["similarity"].numpy() - row).max())
+        if not difference <= allowed:
+            raise proof.ExportError(
+                f"the SavedModel's similarities differ by {difference:.3g} "
+                f"from the model's; {allowed:g} are allowed."
+            )
 
 
 def _exact() -> contextlib.AbstractContextManager:

@@ -243,6 +243,13 @@ def above(model: keras.Model, cut: graph.Cut | None) -> keras.Model:
     return keras.Model(inputs, head(upper(inputs)))
 
 
+def divide_logits(model: keras.Model, temperature: float) -> None:
+    """Divides all logits of `model` by `temperature`, in its last layer."""
+    last = model.get_layer("head").layers[-1]
+    for variable in (last.kernel, last.bias):
+        variable.assign(to_array(variable) / temperature)
+
+
 def set_parameter_requires_grad(
     model: keras.Model, feature_extracting: bool
 ) -> None:

@@ -1,6 +1,7 @@
 """model.keras with what belongs to it: labels, resize policy, meaning."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 
@@ -14,6 +15,7 @@ from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 from tlkeras.machine import devices
 from tlkeras.models import metadata
+from tlkeras.models import reference as references
 from tlkeras.models import task as tasks
 
 
@@ -25,12 +27,22 @@ class TrainedModel:
     labels: the k classes, in the order of the logits.
     shape: what an image becomes before the model takes it.
     task: what the logits answer.
+    reference: what answers on new images are compared with, if it is known.
     """
 
     model: keras.Model
     labels: tuple[str, ...]
     shape: image_stores.Shape
     task: tasks.Task = tasks.SINGLE_LABEL
+    reference: references.Reference | None = None
+
+    @functools.cached_property
+    def whole(self) -> keras.Model:
+        """Images -> logits [n, k] and, where it is known, similarity [n]."""
+        known = self.reference
+        if known is None or not len(known.features):
+            return self.model
+        return references.with_similarity(self.model, known.features)
 
 
 def save(path: str | os.PathLike, classifier: TrainedModel) -> None:
@@ -54,6 +66,8 @@ def save(path: str | os.PathLike, classifier: TrainedModel) -> None:
                 backbone=bases.of(classifier.model).backbone,
             ),
         )
+        if classifier.reference is not None:
+            references.append(temporary, classifier.reference)
 
 
 def load(path: str | os.PathLike) -> TrainedModel:
@@ -72,6 +86,7 @@ def load(path: str | os.PathLike) -> TrainedModel:
         model,
         known.labels,
         image_stores.Shape(known.image_size, known.resize, known.max_pixels),
+        reference=references.read(path),
     )
 
 

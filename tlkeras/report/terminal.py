@@ -115,7 +115,13 @@ def predictions(
         rows.append((path, *_answers(best)))
     ranks = ("", *(f" {rank}" for rank in range(2, len(rows[0]) // 2 + 1)))
     header = [f"{word}{rank}" for rank in ranks for word in ("label", "score")]
-    show(("image", *header), rows, right=header[1::2])
+    more_columns = prediction.columns
+    # It says to a person what the other says to a program.
+    more_columns.pop("similarity", None)
+    for index, row in enumerate(rows):
+        own = [column[index] for column in more_columns.values()]
+        rows[index] = (*row, *own)
+    show(("image", *header, *more_columns), rows, right=header[1::2])
     more = len(prediction.paths) - _SHOWN
     if more > 0:
         where = f"{table} has" if table else "--csv=FILE writes"
@@ -197,6 +203,15 @@ def scores(found: "evaluation.Evaluation") -> None:
             f"first {path}: {reason}"
         )
     _say(metrics.sentence(found.quality))
+    if "label_sets" in found.quality:
+        _say(sets(found.quality["label_sets"]))
+    if "refused" in found.quality:
+        share = found.quality["refused"]
+        _say(
+            "refused as none of the classes: "
+            f"{_percent(share['value'])} (95 % interval "
+            f"{100 * share['low']:.1f} to {100 * share['high']:.1f})"
+        )
     for warning in found.quality["warnings"]:
         _say(f"  {warning}")
     show(
@@ -210,6 +225,17 @@ def scores(found: "evaluation.Evaluation") -> None:
             for row in found.quality["per_class"]
         ],
         right=("images", "precision", "recall", "F1"),
+    )
+
+
+def sets(found: Mapping[str, Any]) -> str:
+    """Returns in a sentence what sets of labels come to."""
+    held = found["held"]
+    return (
+        f"sets of labels for {100 * found['coverage']:g} %: "
+        f"{found['labels']:.2f} labels on average, the true one in "
+        f"{_percent(held['value'])} (95 % interval "
+        f"{100 * held['low']:.1f} to {100 * held['high']:.1f})"
     )
 
 

@@ -15,6 +15,8 @@ from tlkeras import progress as progresses
 from tlkeras.data import scan as scans
 from tlkeras.data import sources
 from tlkeras.models import saving
+from tlkeras.scoring import intervals
+from tlkeras.scoring import label_sets
 from tlkeras.scoring import metrics
 from tlkeras.scoring import predicting
 from tlkeras.scoring import scored_images
@@ -42,6 +44,7 @@ def evaluate(
     source: sources.Source,
     *,
     split: str = "auto",
+    coverage: float = 0.0,
     cache_dir: str | os.PathLike,
     progress: progresses.Progress,
 ) -> Evaluation:
@@ -49,12 +52,14 @@ def evaluate(
 
     split: `all`, `train`, `validation`, `test`, or `auto`: the test split of
     the data that the run was trained on, and of any other all that the model
-    neither learned from nor was chosen by. cache_dir: where the results of a
+    neither learned from nor was chosen by. coverage: 0 or that of sets of
+    labels, which are then measured. cache_dir: where the results of a
     scan are kept between runs.
 
     Classes are matched by name. Raises `UserError` where none fits.
     """
     classifier = saving.load(model)
+    needed = label_sets.needed_by(classifier, coverage) if coverage else 0.0
     labels = classifier.labels
     check_classes(labels, source)
     data = labelled_data(model, classifier, source, cache_dir, progress)
@@ -71,13 +76,32 @@ def evaluate(
     scored = [known[index] for index in prediction.indices]
     true_labels = tuple(source.examples[index].label for index in scored)
     groups = data.groups()
+    truth = np.array([targets[label] for label in true_labels], np.int64)
+    own_groups = [groups[index] for index in scored]
     quality = metrics.compute(
         prediction.probabilities,
-        np.array([targets[label] for label in true_labels]),
+        truth,
         labels,
-        groups=[groups[index] for index in scored],
+        groups=own_groups,
         task=classifier.task,
     )
+    if needed and classifier.reference is not None:
+        quality["label_sets"] = label_sets.measure(
+            prediction.probabilities,
+            truth,
+            own_groups,
+            classifier.reference.scores,
+            coverage,
+        )
+    accepted = prediction.known
+    if accepted is not None:
+        refused = intervals.share(~accepted, own_groups)
+        quality["refused"] = {
+            "value": refused.value,
+            "low": refused.low,
+            "high": refused.high,
+        }
+    prediction = dataclasses.replace(prediction, needed=needed)
     return Evaluation(prediction, true_labels, quality, tuple(notes))
 
 

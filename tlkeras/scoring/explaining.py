@@ -143,7 +143,7 @@ def explain_squares(
         return []
     labels = classifier.labels
     answers, scores = classifier.task.answers(
-        predicting.predict_squares(classifier, squares)
+        predicting.predict_squares(classifier, squares).probabilities
     )
     classes = [labels.index(label)] * len(answers) if label else answers
     found = explain(classifier.model, np.stack(squares), classes)

@@ -99,6 +99,14 @@ def difference(
     )
 
 
+def members(groups: Sequence[str] | np.ndarray) -> list[np.ndarray]:
+    """Returns the indices of the images of each group."""
+    numbers = _numbers(groups, len(groups))
+    order = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(np.bincount(numbers))[:-1]
+    return np.split(order, ends)
+
+
 def _numbers(
     groups: Sequence[str] | np.ndarray | None, images: int
 ) -> np.ndarray:

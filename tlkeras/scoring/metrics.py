@@ -21,6 +21,7 @@ from tlkeras.scoring import intervals
 
 # Guo et al. use 15 bins; below 200 images the interval is up to 14 points.
 _BINS = 15
+_EDGES = np.arange(_BINS + 1) / _BINS
 _FEW_IMAGES = 200
 # A matrix of 5,000 classes took 2.2 GB, and 151 MB as JSON. With more classes
 # than these, what is reported grows with the images and not with the classes.
@@ -103,10 +104,8 @@ def compute(
     if classes > 5:
         result["top5"] = float((_ranks(scores, truth) < 5).mean())
     result["cross_entropy"] = max(0.0, float(-np.log(likelihood).mean()))
-    result["expected_calibration_error"] = math.fsum(
-        part["n"] * abs(part["accuracy"] - part["confidence"]) / images
-        for part in reliability
-        if part["n"]
+    result["expected_calibration_error"] = calibration_error(
+        confidence, correct
     )
     result["per_class"] = per_class
     result["confused"] = _confused(truth, answers, labels)
@@ -122,6 +121,18 @@ def compute(
         *_absent_warnings(labels, occurring),
     ]
     return result
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Returns the mean of |accuracy - confidence| over bins (Guo et al., 2017).
+
+    confidence: [n] in [0, 1], of the answers that are `correct` [n]. There are
+    15 bins of equal width, weighted by their images.
+    """
+    # Bins hold their upper edge, not their lower one, as in the paper.
+    bins = np.digitize(confidence, _EDGES[1:-1], right=True)
+    gaps = np.bincount(bins, weights=confidence - correct, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def sentence(quality: Mapping[str, Any]) -> str:
@@ -211,13 +222,11 @@ def _ranks(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def _reliability(
     confidence: np.ndarray, correct: np.ndarray
 ) -> list[dict[str, Any]]:
-    edges = np.arange(_BINS + 1) / _BINS
-    # Bins hold their upper edge, not their lower one, as in the paper.
-    bins = np.digitize(confidence, edges[1:-1], right=True)
+    bins = np.digitize(confidence, _EDGES[1:-1], right=True)
     return [
         {
-            "low": float(edges[index]),
-            "high": float(edges[index + 1]),
+            "low": float(_EDGES[index]),
+            "high": float(_EDGES[index + 1]),
             "n": int((bins == index).sum()),
             "confidence": _mean(confidence[bins == index]),
             "accuracy": _mean(correct[bins == index]),

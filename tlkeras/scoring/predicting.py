@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import io
+import itertools
 import os
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ from tlkeras.data import images as image_stores
 from tlkeras.machine import devices
 from tlkeras.models import saving
 from tlkeras.models import task as tasks
+from tlkeras.scoring import label_sets
 from tlkeras.scoring import metrics
 
 _BATCH = 32
@@ -35,12 +37,27 @@ _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 @dataclasses.dataclass(frozen=True)
+class Answers:
+    """What a classifier says of n images.
+
+    probabilities: [n, k]. similarity: [n] to training images, and whether that
+    is enough to be `known`; None where the model says nothing of it.
+    """
+
+    probabilities: np.ndarray
+    similarity: np.ndarray | None = None
+    known: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of images.
+    """What a classifier says of image files.
 
     labels: the k classes. indices: of the images that could be read [n], in
     the order given; paths: theirs [n]; probabilities: theirs [n, k]. failed:
-    (path, reason) of those that could not.
+    (path, reason) of those that could not. similarity, known: as of `Answers`.
+    needed: the probability that a label needs to stand in a set of labels; 0
+    where there are none.
     """
 
     labels: tuple[str, ...]
@@ -48,16 +65,37 @@ class Prediction:
     paths: tuple[str, ...]
     probabilities: np.ndarray
     failed: tuple[tuple[str, str], ...]
+    similarity: np.ndarray | None = None
+    known: np.ndarray | None = None
+    needed: float = 0.0
+
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """What else is said of each image, by its name in a table."""
+        found = columns(self.similarity, self.known)
+        if self.needed:
+            found["labels"] = label_sets.words(
+                self.probabilities, self.needed, self.labels
+            )
+        return found
 
 
 def predict(
     model: str | os.PathLike,
     paths: Sequence[str],
     *,
+    coverage: float = 0.0,
     progress: progresses.Progress,
 ) -> Prediction:
-    """Returns what the model of a run says of image files."""
-    return predict_files(saving.load(model), paths, progress=progress)
+    """Returns what the model of a run says of image files.
+
+    coverage: 0 or that of sets of labels, which are then a column. Raises
+    `UserError` where these cannot be had.
+    """
+    classifier = saving.load(model)
+    needed = label_sets.needed_by(classifier, coverage) if coverage else 0.0
+    found = predict_files(classifier, paths, progress=progress)
+    return dataclasses.replace(found, needed=needed)
 
 
 def predict_files(
@@ -90,23 +128,38 @@ def predict_encoded(
 
     indices: list[int] = []
     failed: list[tuple[str, str]] = []
-    probabilities = [predict_squares(classifier, [])]
+    parts = [predict_squares(classifier, [])]
     progress.begin("predicting", len(paths))
     try:
         for batch, squares in decoded(
             classifier, paths, read, failed=failed, progress=progress
         ):
             indices += batch
-            probabilities.append(predict_squares(classifier, squares))
+            parts.append(predict_squares(classifier, squares))
     finally:
         progress.end()
+    answers = _joined(parts)
     return Prediction(
         classifier.labels,
         np.array(indices, np.int64),
         tuple(paths[index] for index in indices),
-        np.concatenate(probabilities),
+        answers.probabilities,
         tuple(failed),
+        answers.similarity,
+        answers.known,
     )
+
+
+def columns(
+    similarity: np.ndarray | None, known: np.ndarray | None
+) -> dict[str, list[str]]:
+    """Returns how like training images each is, as columns of a table."""
+    if similarity is None or known is None:
+        return {}
+    return {
+        "similarity": [f"{each:.4f}" for each in similarity],
+        "known": ["yes" if each else "no" for each in known],
+    }
 
 
 def decoded(
@@ -152,8 +205,8 @@ def decoded(
 
 def predict_arrays(
     classifier: saving.TrainedModel, arrays: Iterable[np.ndarray]
-) -> np.ndarray:
-    """Returns the probabilities [n, k] of images [h, w, 3], of any sizes.
+) -> Answers:
+    """Returns the answers to images [h, w, 3], of any sizes.
 
     Raises `UserError` for an array that is not uint8, or of another shape.
     """
@@ -162,7 +215,7 @@ def predict_arrays(
         squares[start : start + _BATCH]
         for start in range(0, len(squares), _BATCH)
     ]
-    return np.concatenate(
+    return _joined(
         [predict_squares(classifier, batch) for batch in ([], *batches)]
     )
 
@@ -197,22 +250,23 @@ def predict_batches(
     classifier: saving.TrainedModel,
     batches: tf.data.Dataset,
     *,
+    images: int,
     what: str,
     progress: progresses.Progress,
-) -> np.ndarray:
-    """Returns the probabilities [n, k] of all images in `batches`, in order.
+) -> Answers:
+    """Returns the answers to the first `images` in `batches`, in order.
 
-    batches: float32 [b, size, size, 3] in 0..255.
+    batches: float32 [b, size, size, 3] in 0..255; others may fill the last.
     """
     progress.begin(what, int(batches.cardinality()))
     bar = keras.callbacks.LambdaCallback(
         on_predict_batch_end=lambda batch, logs: progress.advance()
     )
     try:
-        logits = classifier.model.predict(batches, verbose=0, callbacks=[bar])
+        found = classifier.whole.predict(batches, verbose=0, callbacks=[bar])
     finally:
         progress.end()
-    return classifier.task.probabilities(logits)
+    return _answers(classifier, found, images)
 
 
 def pillow_pixels(
@@ -268,9 +322,8 @@ def _sixteen_bits(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def predict_squares(
     classifier: saving.TrainedModel, squares: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Returns the probabilities [n, k] of one batch, be it empty."""
-    logits = np.zeros([0, len(classifier.labels)], np.float32)
+) -> Answers:
+    """Returns the answers to one batch, be it empty."""
     if squares:
         images = np.stack(squares).astype(np.float32)
         if devices.compiles_each_shape():
@@ -278,8 +331,43 @@ def predict_squares(
             count = 1 << (len(squares) - 1).bit_length()
             images = np.resize(images, [count, *images.shape[1:]])
         # `predict` costs 50 ms a call, be the batch ever so small.
-        logits = classifier.model.predict_on_batch(images)[: len(squares)]
-    return classifier.task.probabilities(logits)
+        return _answers(
+            classifier,
+            classifier.whole.predict_on_batch(images),
+            len(squares),
+        )
+    outputs = classifier.whole.outputs
+    empty = [np.zeros([0, *each.shape[1:]], np.float32) for each in outputs]
+    return _answers(classifier, empty, 0)
+
+
+def _answers(
+    classifier: saving.TrainedModel,
+    found: np.ndarray | Sequence[np.ndarray],
+    images: int,
+) -> Answers:
+    """Returns what outputs of `classifier.whole` say of the first `images`."""
+    logits, *rest = (each[:images] for each in keras.tree.flatten(found))
+    probabilities = classifier.task.probabilities(logits)
+    if not rest or classifier.reference is None:
+        return Answers(probabilities)
+    similarity = np.asarray(rest[0], np.float32)
+    return Answers(
+        probabilities, similarity, similarity >= classifier.reference.similarity
+    )
+
+
+def _joined(parts: Sequence[Answers]) -> Answers:
+    """Returns the answers of all parts, one after the other."""
+    similarities = [
+        part.similarity for part in parts if part.similarity is not None
+    ]
+    known = [part.known for part in parts if part.known is not None]
+    return Answers(
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate(similarities) if similarities else None,
+        np.concatenate(known) if known else None,
+    )
 
 
 def write(
@@ -288,6 +376,7 @@ def write(
     probabilities: np.ndarray,
     labels: Sequence[str],
     *,
+    after: Mapping[str, Sequence[str]] | None = None,
     task: tasks.Task = tasks.SINGLE_LABEL,
     all_classes: bool = False,
     top: int = 1,
@@ -299,13 +388,14 @@ def write(
     and the probability of every class as `p_<class>`. With more than 100
     classes the next most probable ones stand in their place, as `label_2`,
     `score_2` and so on, unless `all_classes`; `top` asks for so many of them
-    whatever their number.
+    whatever their number. after: columns behind all these.
 
     Probabilities carry nine significant digits, which is what a float32 needs
     to be read back. Raises ValueError where the lengths differ.
     """
     scores = np.asarray(probabilities)
-    for name, column in columns.items():
+    after = after or {}
+    for name, column in (*columns.items(), *after.items()):
         if scores.shape != (len(column), len(labels)):
             raise ValueError(
                 f"`probabilities` must be [n, k] for n `{name}` and k labels. "
@@ -319,11 +409,15 @@ def write(
         header += [f"label_{rank}", f"score_{rank}"]
     if every:
         header += [f"p_{label}" for label in labels]
+    header += after
+    ends = zip(*after.values(), strict=True) if after else itertools.repeat(())
 
     def rows() -> Iterator[list[Any]]:
         # One row at a time: 50,000 images of 1,000 classes would take
         # gigabytes as Python's numbers.
-        for index, image in enumerate(zip(*columns.values(), strict=True)):
+        for index, (image, end) in enumerate(
+            zip(zip(*columns.values(), strict=True), ends, strict=False)
+        ):
             shares = scores[index].astype(np.float64)
             (answer,), (score,) = task.answers(shares[None])
             row = [*image, labels[answer], _rounded(score)]
@@ -331,7 +425,7 @@ def write(
                 row += [labels[other], _rounded(shares[other])]
             if every:
                 row += map(_rounded, shares)
-            yield row
+            yield [*row, *end]
 
     files.write_csv(path, header, rows())
 

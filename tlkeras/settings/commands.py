@@ -69,6 +69,18 @@ _CSV = (
     ),
 )
 
+_COVERAGE = Setting(
+    "coverage",
+    (float,),
+    0.0,
+    Rule(
+        "how often a set of labels is to hold the true one, as 0.95: gives the "
+        "set of each image; 0 gives none",
+        low=0.0,
+        high=0.999,
+    ),
+)
+
 # What a comparison has beside the settings of a run.
 COMPARISON = (
     _text(
@@ -141,11 +153,13 @@ EVALUATE = (
         ("auto", "all", "train", "validation", "test"),
     ),
     *_run("cache_dir"),
+    _COVERAGE,
     *_CSV,
     _text("json", "a JSON file to write, with the metrics"),
 )
 PREDICT = (
     _MODEL,
+    _COVERAGE,
     *_CSV,
     _number("top", "how many of the most probable classes to show", 1, 1, 1000),
     _text(

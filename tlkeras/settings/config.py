@@ -203,6 +203,26 @@ class Config:
         low=0,
         high=20,
     )
+    calibrate: str = _setting(
+        "auto",
+        "auto divides the logits by a temperature fitted on the validation "
+        "images, 50 or more, where the head was not solved; none leaves them",
+        choices=("auto", "none"),
+    )
+    coverage: float = _setting(
+        0.95,
+        "how often a set of labels is to hold the true one, which the report "
+        "checks on the test images",
+        low=0.5,
+        high=0.999,
+    )
+    unknown_rate: float = _setting(
+        0.05,
+        "share of the validation images that may be refused as none of the "
+        "classes: how unlike them a picture must be; 0 refuses nothing",
+        low=0.0,
+        high=0.5,
+    )
     class_weights: str = _setting(
         "none",
         "balanced weighs each class by the inverse of its share",

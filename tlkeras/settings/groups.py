@@ -38,7 +38,7 @@ GROUPS = (
     Group(
         "What learns",
         ("strategy", "strategies", "unfreeze", "budget", "seeds"),
-        ("final_fit", "drop", "evidence_only"),
+        ("final_fit", "calibrate", "drop", "evidence_only"),
     ),
     Group(
         "Training",
@@ -75,7 +75,13 @@ GROUPS = (
             "format",
             "label",
         ),
-        ("max_changed", "probabilities", "tensorboard"),
+        (
+            "max_changed",
+            "probabilities",
+            "coverage",
+            "unknown_rate",
+            "tensorboard",
+        ),
     ),
     Group(
         "Machine",
