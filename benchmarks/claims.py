@@ -12,7 +12,9 @@ chance, as brings their mean accuracy to that of the solved head.
 
 With --simulate answers are drawn instead of trained, so that seeds may differ
 by less or more than those of one data set, and images come in groups that are
-answered alike.
+answered alike. A second table then has one side that is worse by the margin of
+`compare`'s equivalence test: every 'as good' is a false one. Beside it stands
+how often equals are called as good.
 
   python benchmarks/claims.py --data=folder:PHOTOS --backbone=MobileNet-0.25 \\
       --weights=FILE --image_size=96 --seeds=24 --budget=60
@@ -26,6 +28,7 @@ from collections.abc import Sequence
 
 import measuring
 import numpy as np
+import scipy.stats
 from absl import app
 from absl import flags
 
@@ -56,6 +59,11 @@ _IMAGES = (100, 300)
 _ALIKE = (1, 5)
 _EFFECTS = (0.0, 0.1, 0.3, 0.6)
 _EASE = 1.5
+# Of the second table: test images, margins, and which share of what is left to
+# chance is common to all trainings.
+_MANY_IMAGES = (300, 1000)
+_MARGINS = (0.01, 0.03)
+_COMMON = (0.0, 0.95)
 
 
 _COLUMNS = (
@@ -103,7 +111,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _simulate() -> None:
-    """Prints the table for answers that are drawn."""
+    """Prints the tables for answers that are drawn."""
     generator = np.random.default_rng(0)
     rows = []
     for images in _IMAGES:
@@ -121,6 +129,77 @@ def _simulate() -> None:
         ("test images", "alike", "against", *_COLUMNS),
         rows,
         (_worst(rows),),
+    )
+    losses = [
+        _as_good(generator, images, effect, size, constant, common, margin)
+        for images in _MANY_IMAGES
+        for effect in _EFFECTS[:-1]
+        for size in map(int, _COMPARED.value)
+        for constant in (False, True)
+        for common in _COMMON
+        for margin in _MARGINS
+    ]
+    measuring.show(
+        f"A loss of the margin called as good, {_DRAWS.value} pairs a line",
+        (
+            "test images",
+            "effect",
+            "against",
+            "common",
+            "seeds each",
+            "margin, points",
+            "false claims, %",
+            "equals as good, %",
+        ),
+        losses,
+        (_worst(losses),),
+    )
+
+
+def _as_good(
+    generator: np.random.Generator,
+    images: int,
+    effect: float,
+    size: int,
+    constant: bool,
+    common: float,
+    margin: float,
+) -> tuple[str, ...]:
+    """Returns a line of the second table.
+
+    effect: deviation of the seeds' effects. size: seeds each. constant:
+    whether the better side is the same under every seed. common: share of the
+    chance's variance that all trainings have in common.
+    """
+    total = np.sqrt(1 + _EASE**2 + effect**2)
+    best = float(scipy.stats.norm.cdf(1 / total))
+    claims = []
+    for loss in (margin, 0.0):
+        worse = scipy.stats.norm.ppf(best - loss) * total
+        found = 0
+        for _ in range(_DRAWS.value):
+            ease = _EASE * generator.standard_normal(images)
+            ease = ease + np.sqrt(common) * generator.standard_normal(images)
+            seeds = effect * generator.standard_normal((2 * size, 1))
+            chance = generator.standard_normal((2 * size, images))
+            answers = ease + seeds + np.sqrt(1 - common) * chance
+            one, other = answers[:size] + 1 > 0, answers[size:] + worse > 0
+            if constant:
+                still = scipy.stats.norm.ppf(best) * np.sqrt(1 + _EASE**2)
+                one[:] = ease + np.sqrt(1 - common) * chance[0] + still > 0
+            found += (
+                significance.p_worse(one, other, margin=margin)
+                < ranking.CLAIMED
+            )
+        claims.append(100 * found / _DRAWS.value)
+    return (
+        str(images),
+        f"{effect:g}",
+        "a constant" if constant else "itself",
+        f"{common:g}",
+        str(size),
+        f"{100 * margin:g}",
+        *(f"{share:.1f}" for share in claims),
     )
 
 

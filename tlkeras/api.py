@@ -124,6 +124,7 @@ def compare(
     seeds: int = 3,
     budget: str | int = "auto",
     drop: str = "none",
+    margin: float = 1.0,
     workdir: str | os.PathLike = "",
     config: str | os.PathLike = "",
     quiet: bool = False,
@@ -136,6 +137,8 @@ def compare(
     budget: of each strategy: a number of steps, seconds as `120s`, or `auto`.
     drop: `clear` leaves a strategy, after a seed, that is clearly worse than
       the best; `none` leaves none.
+    margin: points of accuracy by which a strategy may be worse than the best
+      and still be called as good, above 0; a test must rule out more.
     workdir, config, quiet, settings: as for `train`, but for what each
       strategy decides by itself.
 
@@ -159,7 +162,14 @@ def compare(
     given = {**settings, "data": data} if data else settings
     built, unused = candidates.resolve(config, given)
     names = strategies if isinstance(strategies, str) else ",".join(strategies)
-    asked = candidates.settings(built, names, seeds, str(budget), drop)
+    asked = candidates.settings(
+        built,
+        names,
+        seeds=seeds,
+        budget=str(budget),
+        drop=drop,
+        margin=margin,
+    )
     progress = progresses.Progress(quiet=quiet, brief=True)
     for sentence in unused:
         progress.say(sentence)

@@ -287,7 +287,12 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
     given = {k: v for k, v in _given(values).items() if k not in own}
     config, unused = candidates.resolve(values.config, given)
     asked = candidates.settings(
-        config, values.strategies, values.seeds, values.budget, values.drop
+        config,
+        values.strategies,
+        seeds=values.seeds,
+        budget=values.budget,
+        drop=values.drop,
+        margin=values.margin,
     )
     progress = _progress(values, brief=True)
     with native_messages.silenced():

@@ -435,6 +435,7 @@ def test_an_interrupted_phase_is_trained_again(
         (("--budget=5m",), "`budget` must be auto"),
         (("--budget=7", "--strategies=scratch,no"), "Received: 'no'"),
         (("--seeds=0",), "`seeds` must be"),
+        (("--margin=0",), "`margin` must be"),
         (("--unfreeze=all",), "is a flag of `tlkeras train`"),
     ],
 )

@@ -197,3 +197,60 @@ def test_several_p_values_are_corrected():
     )
     assert significance.holm([0.5, 0.9]) == [1.0, 1.0]
     assert significance.holm([]) == []
+
+
+class TestWorse:
+    @pytest.mark.parametrize("noise", [0.0, 0.3])
+    def test_a_loss_of_the_margin_is_seldom_called_as_good(self, noise):
+        generator = np.random.default_rng(3)
+        pairs = [
+            draw(generator, seeds=3, images=400, noise=noise, better=0.2)
+            for _ in range(60)
+        ]
+        # The true loss, about two points, is the margin.
+        loss = np.mean([one.mean() - other.mean() for one, other in pairs])
+        assert 0.01 < loss < 0.04
+        claims = sum(
+            significance.p_worse(one, other, margin=loss) < 0.05
+            for one, other in pairs
+        )
+        # Of a binomial of 5 % three are expected; nine have one of 0.3 %.
+        assert claims <= 8
+
+    def test_more_images_and_more_seeds_prove_more(self):
+        generator = np.random.default_rng(0)
+        found = [
+            significance.p_worse(
+                *draw(generator, seeds=seeds, images=images, noise=0.0),
+                margin=0.05,
+            )
+            for seeds, images in ((3, 100), (3, 3000), (8, 3000))
+        ]
+        assert found == sorted(found, reverse=True)
+        assert found[-1] < 0.05
+
+    def test_equal_answers_on_few_images_prove_nothing(self):
+        """A loss on one of 100 images would not be seen among 200."""
+        same = np.ones((3, 200))
+        assert significance.p_worse(same, same, margin=0.01) == pytest.approx(
+            0.99**200
+        )
+        assert significance.p_worse(same, same, margin=0.1) < 0.05
+
+    def test_images_of_a_group_are_one_observation(self):
+        same = np.ones((3, 200))
+        groups = np.repeat([f"{number}" for number in range(20)], 10)
+        assert significance.p_worse(
+            same, same, margin=0.1, groups=groups
+        ) == pytest.approx(0.9**20)
+
+    def test_one_seed_proves_nothing(self):
+        same = np.ones(10_000)
+        assert significance.p_worse(same, same, margin=0.1) == 1.0
+
+    def test_what_is_worse_by_the_margin_is_not_as_good(self):
+        one = np.ones((3, 1000))
+        other = np.ones((3, 1000))
+        other[:, :20] = 0
+        assert significance.p_worse(one, other, margin=0.02) == 1.0
+        assert significance.p_worse(other, one, margin=0.02) < 1e-6

@@ -11,6 +11,11 @@ from tlkeras.settings import budget as budget_setting
 from tlkeras.settings import config as configs
 from tlkeras.settings import strategies
 
+# Fewer steps than these say more of the budget than of the strategy. On this
+# project's grids 80 and 150 steps were enough to see what transfer is worth,
+# and from random weights 80 were not, by 46 points (benchmarks/grid.md).
+_LEAST = 80
+_LEAST_FROM_SCRATCH = 2000
 # Of a phase, where the budget is in seconds and the images are few.
 _MOST_EPOCHS = 1000
 
@@ -65,6 +70,15 @@ def epochs_of_seconds(
         epochs.append(min(max(1, count), _MOST_EPOCHS))
         left -= epochs[-1] * epoch
     return tuple(epochs)
+
+
+def too_few(name: str, steps: int) -> bool:
+    """Tells whether `steps` in which the base learns do not show a strategy.
+
+    0 steps are a strategy whose base did not learn, which needs none.
+    """
+    scratch = not strategies.BY_NAME[name].pretrained
+    return 0 < steps < (_LEAST_FROM_SCRATCH if scratch else _LEAST)
 
 
 def to_json(

@@ -24,7 +24,7 @@ class Settings:
     names: of the strategies. seeds: trainings of each; the first seed is that
     of the settings. drop: `none`, or `clear` to leave a strategy after a seed
     that it clearly loses. solved: whether heads that are fine-tuned are solved
-    first.
+    first. margin: how much worse than the best is as good [points].
     """
 
     names: tuple[str, ...]
@@ -32,6 +32,7 @@ class Settings:
     budget: budgets.Budget
     drop: str
     solved: bool
+    margin: float
 
 
 def resolve(
@@ -111,14 +112,20 @@ def choose(text: str, base: configs.Config) -> tuple[str, ...]:
 
 
 def settings(
-    base: configs.Config, names: str, seeds: int, budget: str, drop: str
+    base: configs.Config,
+    names: str,
+    *,
+    seeds: int,
+    budget: str,
+    drop: str,
+    margin: float,
 ) -> Settings:
     """Returns what is compared, checked; as the flags of their names say.
 
     base: the settings that all candidates share. Raises `UserError` for what
     is not allowed, and where `base` contradicts one of the strategies.
     """
-    given = {"seeds": seeds, "drop": drop}
+    given = {"seeds": seeds, "drop": drop, "margin": margin}
     for setting in commands.COMPARISON:
         if setting.name in given:
             setting_rules.check(setting, given[setting.name], "")
@@ -131,7 +138,12 @@ def settings(
                 f"{name} of `strategies`: {error} Or leave it out."
             ) from None
     return Settings(
-        chosen, seeds, budgets.parse(budget), drop, _solves_heads(base)
+        chosen,
+        seeds,
+        budgets.parse(budget),
+        drop,
+        _solves_heads(base),
+        float(margin),
     )
 
 

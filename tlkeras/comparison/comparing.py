@@ -110,6 +110,7 @@ def run(
                 settings.names,
                 seeds=settings.seeds,
                 epochs=epochs,
+                margin=settings.margin,
                 groups=_groups(data, "test"),
             ),
             "seconds": time.perf_counter() - began + earlier,
@@ -131,9 +132,8 @@ def _seconds_of_members(directory: pathlib.Path) -> float:
     """Returns what earlier calls spent on members, finished or not."""
     seconds = 0.0
     for member in directory.glob("members/*"):
-        report = member / "report.json"
-        if report.exists():
-            seconds += files.read_json(report)["seconds"]
+        if (member / "report.json").exists():
+            seconds += ranking.read_report(member)["seconds"]
             # A kill may have come between the report and this.
             checkpoint.remove(member)
         else:
@@ -150,6 +150,8 @@ def _claim(
     """
     path = plan.directory / plans.COMPARISON
     wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
+    # What is said of the members may change, they do not.
+    del wanted["margin"]
     wanted["images"] = datasets.digest(data)
     if path.exists():
         earlier = files.read_json(path)

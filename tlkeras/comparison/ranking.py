@@ -14,6 +14,7 @@ import numpy as np
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import records
+from tlkeras.comparison import budgets
 from tlkeras.comparison import significance
 from tlkeras.models import task as tasks
 from tlkeras.scoring import intervals
@@ -23,6 +24,7 @@ from tlkeras.scoring import intervals
 DROPPED = 0.01
 # A difference is claimed below this, all pairs with the leader together.
 CLAIMED = 0.05
+_SPLITS = ("validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,15 @@ class Member:
     def accuracy(self) -> float:
         """On the test images."""
         return self.report["test"]["accuracy"]["value"]
+
+    @property
+    def base_steps(self) -> int:
+        """Steps in which the base learned, or part of it."""
+        return sum(
+            phase["steps"]
+            for phase in self.report["phases"]
+            if phase["unfreeze"] != "none"
+        )
 
     def shared(self) -> dict[tuple[str, ...], float]:
         """Returns the seconds for what other members find, by what it is."""
@@ -99,8 +110,8 @@ class Candidate:
 
 def load(directory: pathlib.Path, name: str, seed: int) -> Member:
     """Returns what a member left in its directory."""
-    report = files.read_json(directory / "report.json")
-    right: dict[str, list[bool]] = {"validation": [], "test": []}
+    report = read_report(directory)
+    right: dict[str, list[bool]] = {split: [] for split in _SPLITS}
     is_right = tasks.SINGLE_LABEL.right
     for image in _rows(directory / "predictions.csv"):
         answered = is_right(image["label"], image["true_label"])
@@ -120,6 +131,45 @@ def load(directory: pathlib.Path, name: str, seed: int) -> Member:
         {split: np.array(answers) for split, answers in right.items()},
         history,
     )
+
+
+# What is read of a report, by where it stands there.
+_OF_REPORT = ("seconds", "strategy", "scoring_images_per_second", "phases")
+_OF_SPLIT = ("accuracy", "cross_entropy", "balanced_accuracy", "macro_f1")
+_OF_PHASE = (
+    "seconds",
+    "shared_seconds",
+    "views_cached",
+    "cached_at",
+    "settings",
+    "trainable_parameters",
+    "rolled_back",
+    "unfreeze",
+    "steps",
+)
+
+
+def read_report(directory: pathlib.Path) -> dict[str, Any]:
+    """Returns report.json of a member; `UserError` where it is not whole."""
+    path = directory / "report.json"
+    report = files.read_json(path)
+    try:
+        for table, names in (
+            (report, _OF_REPORT),
+            (report["test"], (*_OF_SPLIT, "majority")),
+            (report["validation"], _OF_SPLIT),
+            *((phase, _OF_PHASE) for phase in report["phases"]),
+            *((report[name]["accuracy"], ("value", "n")) for name in _SPLITS),
+        ):
+            for name in names:
+                table[name]
+    except (KeyError, TypeError) as error:
+        lack = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise errors.UserError(
+            f"{path} is not whole: {lack}. Remove its directory: then it is "
+            "made again."
+        ) from None
+    return report
 
 
 def _rows(path: pathlib.Path) -> csv.DictReader:
@@ -191,12 +241,14 @@ def report(
     *,
     seeds: int,
     epochs: Mapping[str, Sequence[int]],
+    margin: float = 1.0,
     groups: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Returns what compare.json says of the candidates.
 
     Test images choose nothing. seeds: trainings of a candidate that was not
-    dropped. epochs: of the phases of each. groups: of the test images, as
+    dropped. epochs: of the phases of each. margin: how much worse than the
+    leader is as good [points]. groups: of the test images, as
     `significance.compare` has them.
     """
     leader, *others = candidates = _ranked(members, names)
@@ -212,9 +264,22 @@ def report(
         for other in others
     ]
     corrected = significance.holm([test.p for test in tests])
+    worse = significance.holm(
+        [
+            significance.p_worse(
+                leader.right("test"),
+                other.right("test"),
+                margin=margin / 100,
+                groups=groups,
+            )
+            for other in others
+        ]
+    )
     against = {
-        other.name: _against(test, p)
-        for other, test, p in zip(others, tests, corrected, strict=True)
+        other.name: _against(test, p, p_worse)
+        for other, test, p, p_worse in zip(
+            others, tests, corrected, worse, strict=True
+        )
     }
     speed = float(
         # All end in the same network; what differs between them is noise.
@@ -233,23 +298,18 @@ def report(
         }
         if candidate is not leader:
             row["against_leader"] = against[candidate.name]
-            # What cannot be claimed to be worse is not as good yet: neither
-            # with one seed, nor where the images alone speak against it, nor
-            # what was dropped because it was worse. Where they speak for it, it
-            # is at least as good.
+            # What cannot be claimed to be worse is not as good yet, nor is
+            # what was dropped because it was worse.
             row["as_good"] = (
-                seeds > 1
-                and not row["dropped"]
-                and (
-                    against[candidate.name]["p_images"] >= CLAIMED
-                    or against[candidate.name]["behind"] < 0
-                )
+                not row["dropped"]
+                and against[candidate.name]["p_worse"] < CLAIMED
             )
         rows.append(row)
     return {
         "selection_metric": "mean validation accuracy over the seeds",
         "leader": leader.name,
         "claimed": CLAIMED,
+        "margin": margin,
         "cheapest_as_good": min(
             (row for row in rows if row["as_good"]),
             key=lambda row: row["seconds"],
@@ -258,10 +318,12 @@ def report(
     }
 
 
-def _against(test: significance.Comparison, p: float) -> dict[str, Any]:
+def _against(
+    test: significance.Comparison, p: float, p_worse: float
+) -> dict[str, Any]:
     """Returns how a candidate stands against the leader, the first of `test`.
 
-    p: corrected for the number of candidates.
+    p, p_worse: corrected for the number of candidates.
     """
     return {
         "behind": test.difference,
@@ -272,6 +334,7 @@ def _against(test: significance.Comparison, p: float) -> dict[str, Any]:
         "p_images": test.p_images,
         "p_seeds": test.p_seeds,
         "p": p,
+        "p_worse": p_worse,
         "distinguishable": p < CLAIMED,
     }
 
@@ -287,6 +350,7 @@ def _summary(
     # More seeds are no more images: the interval is that of these.
     accuracy = intervals.share(candidate.right("test").mean(0), groups)
     seconds = [member.seconds(costs) for member in members]
+    steps = max(member.base_steps for member in members)
     return {
         "way": candidate.name,
         "seeds": len(members),
@@ -304,6 +368,8 @@ def _summary(
         "cross_entropy": candidate.mean("cross_entropy"),
         "majority": first["test"]["majority"],
         "seconds": float(np.mean(seconds)),
+        "base_steps": steps,
+        "too_few_steps": budgets.too_few(candidate.name, steps),
         "trainable_parameters": max(
             phase["trainable_parameters"] for phase in first["phases"]
         ),

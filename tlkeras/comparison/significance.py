@@ -103,6 +103,50 @@ def _by_group(
     return differences
 
 
+def p_worse(
+    one: np.ndarray,
+    other: np.ndarray,
+    *,
+    margin: float,
+    groups: Sequence[str] | np.ndarray | None = None,
+) -> float:
+    """Returns the p of `other` being worse than `one` by `margin` or more.
+
+    Of the two one-sided tests of equivalence (Schuirmann, 1987, A comparison of
+    the two one-sided tests procedure and the power approach) the one that
+    guards against a loss: that `other` may be better by more is no harm. One
+    minus it is not the chance of being as good.
+
+    one, other, groups: as of `compare`. margin: in (0, 1].
+
+    Images and seeds both have their say, by variances that add up. To that
+    over images comes what a loss of `margin` would bring with it: few answers
+    that differ would else prove too much (the score test of Tango, 1998,
+    Equivalence test and confidence interval for the difference in proportions
+    for the paired-sample design, does so exactly). Where no answer differs, p
+    is the chance that none does. 1 for one seed, of which nobody knows what
+    another would do.
+    """
+    one = np.atleast_2d(np.asarray(one, np.float64))
+    other = np.atleast_2d(np.asarray(other, np.float64))
+    numbers = np.arange(one.shape[1])
+    if groups is not None:
+        numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    room = margin - float(one.mean() - other.mean())
+    if min(len(one), len(other)) < 2 or room <= 0 or numbers.max() < 1:
+        return 1.0
+    differences = one.mean(0) - other.mean(0)
+    count = int(numbers.max()) + 1
+    if not differences.any():
+        return float((1 - margin) ** count)
+    over_images, degrees = _over_images(differences, numbers)
+    parts = [(over_images + margin * (1 - margin) / count, degrees)]
+    varying = [side for side in (one, other) if (side != side[0]).any()]
+    if varying:
+        parts.append(_over_seeds(*varying))
+    return _added(room, parts) / 2
+
+
 def holm(values: list[float]) -> list[float]:
     """Returns p-values corrected for being several (Holm, 1979)."""
     order = np.argsort(values, kind="stable")
@@ -183,16 +227,40 @@ def _from_constant(
     interval for linear functions of means).
     """
     difference = constant - varying.mean(0)
-    images, seeds = int(groups.max()) + 1, len(varying)
-    if images < 2:
+    if groups.max() < 1:
         return 1.0
-    over_images = intervals.variance_of_mean(difference, groups)
-    over_seeds = varying.mean(1).var(ddof=1) / seeds
+    return _added(
+        difference.mean(),
+        [_over_images(difference, groups), _over_seeds(varying)],
+    )
+
+
+def _over_images(
+    difference: np.ndarray, groups: np.ndarray
+) -> tuple[float, int]:
+    """Returns the variance of the mean over images, and its degrees."""
+    return intervals.variance_of_mean(difference, groups), int(groups.max())
+
+
+def _over_seeds(*sides: np.ndarray) -> tuple[float, int]:
+    """Returns the variance over seeds of all sides together, and its degrees.
+
+    sides: [seeds, images]; the degrees are Student's.
+    """
+    variance = sum(side.mean(1).var(ddof=1) / len(side) for side in sides)
+    return float(variance), sum(len(side) - 1 for side in sides)
+
+
+def _added(distance: float, parts: Sequence[tuple[float, int]]) -> float:
+    """Returns the two-sided p of a distance whose variances add up.
+
+    parts: a variance and its degrees of freedom, each.
+    """
+    variances, degrees = zip(*parts, strict=True)
 
     def left_over(p: float) -> float:
-        quantiles = scipy.stats.t.isf(p / 2, [images - 1, seeds - 1])
-        widths = np.square(quantiles) @ [over_images, over_seeds]
-        return float(widths - difference.mean() ** 2)
+        quantiles = scipy.stats.t.isf(p / 2, degrees)
+        return float(np.square(quantiles) @ variances - distance**2)
 
     least = 1e-12
     if left_over(least) <= 0:

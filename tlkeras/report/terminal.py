@@ -256,7 +256,7 @@ def comparison(report: Mapping[str, Any]) -> None:
         ),
         [
             (
-                row["way"] + _marks(row),
+                row["way"] + _marks(row, words.short_budget(row)),
                 _percent(row["validation_accuracy"]),
                 _percent(row["accuracy"]["value"]),
                 f"{100 * row['accuracy']['low']:.1f} to "
@@ -264,7 +264,7 @@ def comparison(report: Mapping[str, Any]) -> None:
                 _percent(row["balanced_accuracy"]),
                 f"{row['seconds']:.1f} s",
                 f"{row['images_per_second']:,.0f}",
-                words.verdict(row, report["claimed"]),
+                words.verdict(row, report),
             )
             for row in report["ways"]
         ],
@@ -286,8 +286,8 @@ def comparison(report: Mapping[str, Any]) -> None:
     )
 
 
-def _marks(row: Mapping[str, Any]) -> str:
-    marks = []
+def _marks(row: Mapping[str, Any], budget: str) -> str:
+    marks = [budget] if budget else []
     if row["dropped"]:
         marks.append(f"dropped after {row['seeds']}")
     if row["rolled_back"]:

@@ -81,6 +81,20 @@ _COVERAGE = Setting(
     ),
 )
 
+# Within how many points of accuracy a strategy is as good as another.
+MARGIN = Setting(
+    "margin",
+    (float,),
+    1.0,
+    Rule(
+        "points of accuracy: a strategy is called as good as the best only "
+        "where a test rules out that it is worse by so many or more",
+        low=0.0,
+        above=True,
+        high=100.0,
+    ),
+)
+
 # What a comparison has beside the settings of a run.
 COMPARISON = (
     _text(
@@ -103,6 +117,7 @@ COMPARISON = (
         "worse than the best (McNemar's test, p < 0.01)",
         ("none", "clear"),
     ),
+    MARGIN,
 )
 MAX_IMAGES = _number(
     "max_images", "training images to look at", 1000, 2, 1_000_000
