@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> None:
                 [
                     ranking.load(member, name, number).right["test"]
                     for number, member in enumerate(
-                        sorted(place.glob(f"members/{name}-seed*"))
+                        sorted(place.glob(f"runs/{name}-seed*"))
                     )
                 ]
             )

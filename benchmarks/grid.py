@@ -248,7 +248,7 @@ def _results(
     images = report["data"]["images"]
     return [
         {
-            "way": row["way"],
+            "way": row["strategy"],
             "images": sum(images["train"].values()),
             "classes": len(report["data"]["classes"]),
             "test_images": row["accuracy"]["n"],
@@ -261,8 +261,8 @@ def _results(
             "epochs": sum(row["epochs"]),
             "rolled_back": row["rolled_back"],
         }
-        for row in report["ways"]
-        if row["way"] in missing
+        for row in report["strategies"]
+        if row["strategy"] in missing
     ]
 
 

@@ -71,6 +71,8 @@ _EVIDENCE = {
     "curve": "learning curve: all less half of the images",
 }
 _TICKS = (50, 100, 200, 500, 1000)
+# Sizes nearer to each other than by this factor have one number.
+_LEAST_APART = 1.4
 _COLOURS = {
     "converged_head": "#2a6cb0",
     "feature_extraction": "#7fb2e5",
@@ -521,14 +523,11 @@ def _plot_accuracy(
                     markersize=3,
                     linewidth=1.4,
                     elinewidth=0.8,
-                    label=way.replace("_", " "),
+                    label=way,
                 )
             axes.set_xscale("log")
-            axes.set_xticks(
-                [cell.images for cell in own],
-                [str(cell.images) for cell in own],
-                fontsize=8,
-            )
+            ticks = _apart([cell.images for cell in own])
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
             axes.minorticks_off()
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)
@@ -549,6 +548,15 @@ def _plot_accuracy(
         fontsize=9,
     )
     figure.savefig(path, dpi=110)
+
+
+def _apart(images: Sequence[int]) -> list[int]:
+    """Returns sizes whose numbers do not run into each other, largest first."""
+    ticks: list[int] = []
+    for size in sorted(set(images), reverse=True):
+        if not ticks or size * _LEAST_APART <= ticks[-1]:
+            ticks.append(size)
+    return ticks
 
 
 def _plot_gaps(cells: Sequence[Cell], path: pathlib.Path) -> None:
@@ -590,11 +598,18 @@ def _plot_gaps(cells: Sequence[Cell], path: pathlib.Path) -> None:
         "fine-tuning less solved head\n(points of accuracy)", fontsize=9
     )
     handles, labels = panels[0].get_legend_handles_labels()
+    for colour, text in (("#646b76", "scored"), ("none", "not scored: noisy")):
+        handles.append(
+            panels[0].scatter(
+                [], [], s=22, color=colour, edgecolors="#646b76", linewidths=0.9
+            )
+        )
+        labels.append(text)
     figure.legend(
         handles,
         labels,
         loc="outside lower center",
-        ncols=len(data),
+        ncols=len(labels),
         frameon=False,
         fontsize=9,
     )

@@ -128,9 +128,9 @@ def test_it_is_a_candidate_of_a_comparison(photos, tmp_path, monkeypatch):
         batch_size=16,
         quiet=True,
     ).report
-    rows = {row["way"]: row for row in report["ways"]}
+    rows = {row["strategy"]: row for row in report["strategies"]}
     assert rows["auto"]["epochs"][-1] >= 1
-    member = tmp_path / "compare" / "members" / "auto-seed0"
+    member = tmp_path / "compare" / "runs" / "auto-seed0"
     written = configs.resolve(member / "config.toml")
     assert (written.strategy, written.budget[-1]) == ("auto", "e")
 

@@ -156,7 +156,7 @@ def compare(
         ...     image_size=16,
         ...     quiet=True,
         ... )
-        >>> sorted(entry["way"] for entry in result.report["ways"])
+        >>> sorted(entry["strategy"] for entry in result.report["strategies"])
         ['feature_extraction', 'pretrained_init']
     """
     given = {**settings, "data": data} if data else settings

@@ -373,7 +373,7 @@ def _explain(values: flags.FlagValues, positional: list[str]) -> int:
         progress=_progress(values),
     )
     images = explained.write(directory, explanations, paths, model=values.model)
-    _say(f"{images:,} pictures: {directory / explained.PAGE}")
+    _say(f"{errors.count(images, 'image')}: {directory / explained.PAGE}")
     return _left_out(failed, paths)
 
 

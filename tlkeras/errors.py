@@ -32,6 +32,17 @@ def printable(text: str) -> str:
     )
 
 
+def count(number: int, what: str, several: str = "") -> str:
+    """Returns `number` of `what`, which is `several` where it is not one.
+
+    Example:
+        >>> from tlkeras import errors
+        >>> errors.count(1, "image"), errors.count(1200, "class", "classes")
+        ('1 image', '1,200 classes')
+    """
+    return f"{number:,} {what if number == 1 else several or what + 's'}"
+
+
 def few(names: Sequence[str]) -> str:
     """Returns the first five of `names` as text, with dots for the rest."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -566,9 +566,9 @@ def train(
     done = checkpoint.load(directory, model, digests)
     final, chosen = checkpoint.load_final(directory)
     if final is not None:
-        progress.say("going on behind the final fit")
+        progress.say("resuming after the final fit")
     elif done:
-        progress.say(f"going on behind phase {done[-1].phase.name}")
+        progress.say(f"resuming after phase {done[-1].phase.name}")
     results = all_phases.run(
         model,
         plan.strategy,
@@ -682,8 +682,8 @@ def say_data(
     if data.skipped:
         path, reason = data.skipped[0]
         progress.say(
-            f"  {len(data.skipped)} images cannot be read and are left out "
-            f"(skipped.csv), first {path}: {reason}"
+            f"  {errors.count(len(data.skipped), 'image')} left out because "
+            f"unreadable (skipped.csv), first {path}: {reason}"
         )
     for note in notes:
         progress.say(f"  {note}")

@@ -414,8 +414,8 @@ def check_sizes(source: sources.Source, config: configs.Config) -> None:
     if config.batch_size != "auto" and int(config.batch_size) > images:
         raise errors.UserError(
             f"`batch_size` must be at most the number of training images; "
-            f"{source.name} has {images} images in all. Received: "
-            f"{config.batch_size}."
+            f"{source.name} has {errors.count(images, 'image')} in all. "
+            f"Received: {config.batch_size}."
         )
     sources.check_classes(source)
     if config.folds:

@@ -21,6 +21,7 @@ from tlkeras.data import dataset as datasets
 from tlkeras.export import saved_model
 from tlkeras.machine import devices
 from tlkeras.models import saving
+from tlkeras.report import drawing
 from tlkeras.report import next_steps
 from tlkeras.report import page
 from tlkeras.report import pictures
@@ -158,9 +159,9 @@ def write(
     notes = list(outcome.notes)
     if export is not None:
         notes.append(
-            f"The SavedModel answers as the model on {export.images} test "
-            "images, given as files and as pixels (largest difference "
-            f"{export.largest_difference:.1g})."
+            "The SavedModel predicts as the model does on "
+            f"{export.images} test images, given as files and as pixels "
+            f"(largest difference {export.largest_difference:.1g})."
         )
     report = summary.build(
         task=outcome.classifier.task.name,
@@ -252,14 +253,15 @@ def _write_page(
     outcome: Outcome,
     report: Mapping[str, Any],
 ) -> None:
-    """Writes report.html, which shows what `report` says."""
+    """Writes report.html, which shows what `report` says, and its pictures."""
     mistakes, right = pictures.choose(
         outcome.classifier, outcome.probabilities["test"], data
     )
     config_path = shlex.quote(str(plan.directory / "config.toml"))
+    drawn = page.draw(report, _history(outcome))
     html = page.render(
         report,
-        history=_history(outcome),
+        drawn=drawn,
         mistakes=mistakes,
         right=right,
         command=f"tlkeras train --config={config_path} --workdir=NEW",
@@ -267,6 +269,7 @@ def _write_page(
         environment=devices.environment(),
     )
     files.write_text(plan.directory / "report.html", html)
+    drawing.write(drawn, plan.directory)
 
 
 def _doubtful_labels(data: datasets.Dataset, outcome: Outcome) -> int:

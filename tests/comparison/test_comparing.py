@@ -44,7 +44,7 @@ def compared(trained, photos, tmp_path_factory):
 
 def test_a_member_is_what_train_makes_of_its_settings(compared, tmp_path):
     for name in ("feature_extraction", "scratch"):
-        member = compared.directory / "members" / f"{name}-seed1"
+        member = compared.directory / "runs" / f"{name}-seed1"
         run = api.train(
             config=member / "config.toml", workdir=tmp_path / name, quiet=True
         )
@@ -72,8 +72,8 @@ def test_a_name_typed_after_strategy_trains_that_candidate(
         workdir=tmp_path / "c",
         **shared,
     )
-    for row in compared.report["ways"]:
-        name = row["way"]
+    for row in compared.report["strategies"]:
+        name = row["strategy"]
         *_, epochs = row["epochs"]
         settings = {"finetune_epochs": epochs}
         if name == "feature_extraction":
@@ -86,18 +86,20 @@ def test_a_name_typed_after_strategy_trains_that_candidate(
             **settings,
             **shared,
         )
-        member = compared.directory / "members" / f"{name}-seed0"
+        member = compared.directory / "runs" / f"{name}-seed0"
         predictions = "predictions.csv"
         assert (run.directory / predictions).read_bytes() == (
             member / predictions
         ).read_bytes()
-    assert {row["way"] for row in compared.report["ways"]} == set(names)
+    assert {row["strategy"] for row in compared.report["strategies"]} == set(
+        names
+    )
 
 
 def test_all_candidates_have_the_same_images_and_steps(compared):
     reports = [
         json.loads(path.read_text())
-        for path in sorted(compared.directory.glob("members/*/report.json"))
+        for path in sorted(compared.directory.glob("runs/*/report.json"))
     ]
     assert len(reports) == 4
     assert len({json.dumps(each["data"]) for each in reports}) == 1
@@ -118,18 +120,18 @@ def test_the_report_is_of_the_members(compared):
     assert json.loads((compared.directory / "compare.json").read_text()) == (
         report
     )
-    for row in report["ways"]:
+    for row in report["strategies"]:
         assert row["accuracy"]["value"] == pytest.approx(
             np.mean(row["accuracy"]["by_seed"])
         )
-        for member in row["members"]:
+        for member in row["runs"]:
             own = json.loads(open(f"{member['directory']}/report.json").read())
             assert member["accuracy"] == own["test"]["accuracy"]["value"]
-    validation = [row["validation_accuracy"] for row in report["ways"]]
+    validation = [row["validation_accuracy"] for row in report["strategies"]]
     assert validation == sorted(validation, reverse=True)
-    assert report["leader"] == report["ways"][0]["way"]
+    assert report["leader"] == report["strategies"][0]["strategy"]
     page = (compared.directory / "compare.html").read_text()
-    assert all(row["way"] in page for row in report["ways"])
+    assert all(row["strategy"] in page for row in report["strategies"])
     assert "http" not in page.replace("http://www.w3.org", "").replace(
         "http-equiv", ""
     )
@@ -181,7 +183,7 @@ def test_a_killed_comparison_goes_on(
     # What was spent before the kill is spent, too.
     spent = sum(
         json.loads(path.read_text())["seconds"]
-        for path in found.directory.glob("members/*/report.json")
+        for path in found.directory.glob("runs/*/report.json")
     )
     assert found.report["seconds"] > spent
 
@@ -210,7 +212,7 @@ def test_a_comparison_of_other_images_does_not_go_on(
         patch.setattr(ranking, "load", killed)
         with pytest.raises(KeyboardInterrupt):
             api.compare(**again)
-    assert (tmp_path / "c/members/feature_extraction-seed0").exists()
+    assert (tmp_path / "c/runs/feature_extraction-seed0").exists()
     # Under another name the pictures would be paired in another order.
     first = sorted(rows)[0]
     os.rename(first, f"{os.path.dirname(first)}/zzz.png")
@@ -282,7 +284,7 @@ def test_a_solved_head_is_trained_once(trained, photos, tmp_path, monkeypatch):
             cache_dir=str(tmp_path / "cache"),
         )
         assert len(ran) == len(set(ran)) == count
-        members = found.directory / "members"
+        members = found.directory / "runs"
         for name in ("feature_extraction", "converged_head"):
             first, second = (members / f"{name}-seed{seed}" for seed in (0, 1))
             assert {path.name for path in first.iterdir()} == {
@@ -305,7 +307,7 @@ def test_a_solved_head_is_trained_once(trained, photos, tmp_path, monkeypatch):
             ]
             assert min(seconds) > 0
             assert (seconds[1] < seconds[0] / 2) == (augment == "flip")
-        (other,) = found.report["ways"][1:]
+        (other,) = found.report["strategies"][1:]
         if augment == "flip":
             # Both are constants, of which seeds tell nothing.
             assert other["against_leader"]["p_seeds"] == 1.0
@@ -347,7 +349,7 @@ def test_a_resumed_member_counts_all_its_calls(
             "feature_cache_gb": 1.0,
         },
     )
-    member = found.directory / "members" / "fine_tuning-seed0"
+    member = found.directory / "runs" / "fine_tuning-seed0"
     report = json.loads((member / "report.json").read_text())
     assert report["phases"][0]["seconds"] == spent
     assert report["seconds"] > spent
@@ -374,7 +376,7 @@ def test_a_kill_while_a_member_ends_leaves_no_checkpoint(
         patch.setattr(checkpoint, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
             api.compare(f"folder:{photos}", **again)
-    member = tmp_path / "c" / "members" / "feature_extraction-seed0"
+    member = tmp_path / "c" / "runs" / "feature_extraction-seed0"
     assert (member / "report.json").exists()
     assert checkpoint.exists(member)
     found = api.compare(f"folder:{photos}", **again)
@@ -419,7 +421,7 @@ def test_an_interrupted_phase_is_trained_again(
         api.compare(f"folder:{photos}", **again)
     found = api.compare(f"folder:{photos}", **again)
     report = json.loads(
-        (found.directory / "members/last_stage-seed0/report.json").read_text()
+        (found.directory / "runs/last_stage-seed0/report.json").read_text()
     )
     phases = {phase["name"]: phase for phase in report["phases"]}
     assert phases["head"]["stopped"] == "solved"
@@ -473,5 +475,7 @@ def test_seconds_become_epochs(trained, photos, tmp_path):
         "compare.json",
         "compare_settings.json",
         "config.toml",
-        "members",
+        "costs.png",
+        "courses.png",
+        "runs",
     ]

@@ -92,9 +92,9 @@ def test_a_candidate_that_was_dropped_is_neither_best_nor_as_good(member):
         found = told(members, names, 3)
         assert found["leader"] == "fine_tuning"
         assert found["cheapest_as_good"] == "fine_tuning"
-        assert [row["dropped"] for row in found["ways"]] == [False, True]
+        assert [row["dropped"] for row in found["strategies"]] == [False, True]
         assert "dropped, worse on" in comparison.verdict(
-            found["ways"][1], found
+            found["strategies"][1], found
         )
         said = comparison.conclusion(found)
         assert said.startswith("Take fine_tuning")
@@ -114,7 +114,9 @@ def test_candidates_pay_the_same_for_activations_whoever_comes_first(member):
             member("fine_tuning", 1, 0.8, seconds=3.0),
         ]
         found = told(members, ("feature_extraction", "fine_tuning"), 2)
-        seconds = {row["way"]: row["seconds"] for row in found["ways"]}
+        seconds = {
+            row["strategy"]: row["seconds"] for row in found["strategies"]
+        }
         assert seconds == {
             "feature_extraction": pytest.approx(6.0),
             "fine_tuning": 3.0,
@@ -164,11 +166,11 @@ def test_as_good_is_claimed_by_a_test_of_equivalence(member):
     # Equal answers on so few images leave room for a loss of a point.
     found = two(member, **equal)
     assert found["cheapest_as_good"] == found["leader"] == "fine_tuning"
-    assert not found["ways"][1]["as_good"]
-    assert found["ways"][1]["against_leader"]["p_images"] == 1.0
+    assert not found["strategies"][1]["as_good"]
+    assert found["strategies"][1]["against_leader"]["p_images"] == 1.0
     found = two(member, **equal, margin=3.0)
     assert found["cheapest_as_good"] == "feature_extraction"
-    verdict = comparison.verdict(found["ways"][1], found)
+    verdict = comparison.verdict(found["strategies"][1], found)
     assert verdict.startswith("as good within 3 points, p = 0.002")
     said = comparison.conclusion(found)
     assert said.startswith(
@@ -188,7 +190,7 @@ def test_what_is_likely_is_told_from_what_is_proved(member):
         "feature_extraction is 10 times cheaper."
     )
     assert "probably worse, not proved: -2.0 points" in comparison.verdict(
-        found["ways"][1], found
+        found["strategies"][1], found
     )
 
 
@@ -199,7 +201,7 @@ def test_what_validation_and_test_do_not_agree_on_is_open(member):
     assert "Whether it is better than feature_extraction is open" in (
         comparison.conclusion(found)
     )
-    verdict = comparison.verdict(found["ways"][1], found)
+    verdict = comparison.verdict(found["strategies"][1], found)
     assert verdict.startswith("undecided: +1.0 points")
 
 
@@ -213,7 +215,9 @@ def test_what_is_proved_is_said(member):
     said = comparison.conclusion(found)
     assert "fine_tuning is better than feature_extraction." in said
     assert "probably" not in said
-    assert comparison.verdict(found["ways"][1], found).startswith("worse, p = ")
+    assert comparison.verdict(found["strategies"][1], found).startswith(
+        "worse, p = "
+    )
 
 
 def test_a_budget_too_small_to_judge_by_is_said(member):
@@ -224,14 +228,17 @@ def test_a_budget_too_small_to_judge_by_is_said(member):
     ]
     names = ("scratch", "fine_tuning", "feature_extraction")
     found = told(members, names, 2)
-    said = {row["way"]: comparison.short_budget(row) for row in found["ways"]}
+    said = {
+        row["strategy"]: comparison.short_budget(row)
+        for row in found["strategies"]
+    }
     assert said == {
         "scratch": "only 54 steps from scratch",
         "fine_tuning": "only 54 steps",
         "feature_extraction": "",
     }
     enough = told([member("fine_tuning", 0, 0.8)] * 2, ("fine_tuning",), 2)
-    assert comparison.short_budget(enough["ways"][0]) == ""
+    assert comparison.short_budget(enough["strategies"][0]) == ""
 
 
 def test_who_is_better_on_the_test_images_is_as_good(member):
@@ -244,7 +251,7 @@ def test_who_is_better_on_the_test_images_is_as_good(member):
         )
     ]
     found = told(members, ("fine_tuning", "feature_extraction"), 2)
-    row = found["ways"][1]
+    row = found["strategies"][1]
     assert row["against_leader"]["p_images"] < ranking.CLAIMED
     assert row["against_leader"]["behind"] < 0
     assert row["as_good"]
@@ -257,7 +264,9 @@ def test_why_seeds_are_in_the_way_is_said(member):
         member("feature_extraction", 0, 0.85),
         member("feature_extraction", 1, 0.55),
     ]
-    row = told(members, ("fine_tuning", "feature_extraction"), 2)["ways"][1]
+    row = told(members, ("fine_tuning", "feature_extraction"), 2)["strategies"][
+        1
+    ]
     assert row["against_leader"]["p_images"] < 0.05
     assert not row["against_leader"]["distinguishable"]
     found = told(members, ("fine_tuning", "feature_extraction"), 2)

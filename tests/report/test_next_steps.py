@@ -165,7 +165,7 @@ CASES = {
     "small_pictures": (
         data(side=60.0),
         {},
-        "are 60 pixels",
+        "images are 60 pixels",
         f"{AGAIN} --image_size=64",
     ),
     "strategy": (

@@ -206,14 +206,15 @@ def decided(text: str) -> dict[str, object]:
 
 
 def render(of=None, history=None, mistakes=(), **changes):
+    of = report() if of is None else of
     given = {
-        "history": epochs() if history is None else history,
+        "drawn": page.draw(of, epochs() if history is None else history),
         "mistakes": mistakes,
         "command": COMMAND,
         "configuration": 'backbone = "MobileNetV2"\n',
         "environment": ENVIRONMENT,
     } | changes
-    return page.render(report() if of is None else of, **given)
+    return page.render(of, **given)
 
 
 def test_how_true_the_scores_are():
@@ -583,7 +584,8 @@ def test_pictures_are_well_formed_and_keep_texts():
         phase("head $a_1$ <i>", best_epoch=2),
         phase("two", rolled_back=True),
     ]
-    for svg in plots.curves(history, phases):
+    for drawn in plots.curves(history, phases).values():
+        svg = drawn.svg
         texts = [
             element.text
             for element in xml.etree.ElementTree.fromstring(svg).iter("text")
@@ -596,7 +598,7 @@ def test_pictures_are_well_formed_and_keep_texts():
 
 def test_phases_of_one_name_are_told_apart_by_their_epochs():
     history = epochs("head", 3) + epochs("head", 2)
-    svg, _ = plots.curves(history, [phase(), phase()])
+    svg = plots.curves(history, [phase(), phase()])["loss"].svg
     texts = [
         element.text
         for element in xml.etree.ElementTree.fromstring(svg).iter("text")
@@ -607,7 +609,7 @@ def test_phases_of_one_name_are_told_apart_by_their_epochs():
 def test_numbers_stand_in_cells_only_while_they_can_be_read():
     def texts(classes):
         labels = [f"c{n}" for n in range(classes)]
-        svg = plots.confusion(
+        drawn = plots.confusion(
             {
                 "per_class": [
                     {"label": label, "recall": 1 / classes, "n": 7 * classes}
@@ -621,7 +623,7 @@ def test_numbers_stand_in_cells_only_while_they_can_be_read():
                 ],
             }
         )
-        root = xml.etree.ElementTree.fromstring(svg)
+        root = xml.etree.ElementTree.fromstring(drawn.svg)
         return [element.text for element in root.iter("text")]
 
     assert texts(5).count("7") == 25

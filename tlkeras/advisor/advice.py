@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tlkeras import errors
 from tlkeras import progress as progresses
 from tlkeras.advisor import decision as decisions
 from tlkeras.advisor import evidence as evidences
@@ -70,8 +71,8 @@ def give(
     if data.skipped:
         path, reason = data.skipped[0]
         notes += (
-            f"{len(data.skipped)} images cannot be read and are left out, "
-            f"first {path}: {reason}",
+            f"{errors.count(len(data.skipped), 'image')} left out because "
+            f"unreadable, first {path}: {reason}",
         )
     with batches.user_errors():
         found = examine(

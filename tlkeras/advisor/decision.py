@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from tlkeras import errors
 from tlkeras.advisor import evidence as evidences
 from tlkeras.advisor import textbook
 from tlkeras.settings import budget as budgets
@@ -92,7 +93,7 @@ class Decision:
 
     strategy: the option that is chosen. steps: what follows the head, and for
     how many epochs each. close: other options that may be as good. textbook:
-    the strategy that the textbook names, '' where it has no word.
+    the strategy that the textbook names, '' where it has none.
     """
 
     strategy: str
@@ -283,17 +284,20 @@ def _reasons(
     head = options[0]
     gain = 100 * (chosen.accuracy.value - head.accuracy.value)
     said = [
-        f"On the base's features a linear classifier is right on "
-        f"{100 * probe.value:.1f} % of {probe.images:,} images that it has "
-        "not seen."
+        f"A linear classifier on the base's features is right on "
+        f"{100 * probe.value:.1f} % of {errors.count(probe.images, 'image')} "
+        "that it has not seen."
     ]
     if distance is None:
-        said.append("How far they are from the source is not known.")
+        said.append(
+            "How far they are from what the base was trained on is not known."
+        )
     else:
         near = "near to" if distance <= textbook.SIMILAR else "far from"
         said.append(
-            f"They are {near} what the base was trained on ({distance:.3f} of "
-            f"its deviations; {textbook.SIMILAR:g} divides)."
+            f"They are {near} what the base was trained on (distance "
+            f"{distance:.3f} standard deviations; the line is at "
+            f"{textbook.SIMILAR:g})."
         )
     if chosen is head:
         said.append(

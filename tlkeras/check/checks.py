@@ -97,7 +97,7 @@ class Check:
 
     name: what it is about, in one word. decision: whether somebody must decide
     about what it finds; else it is good to know. title, text: what is said,
-    with {count}, {images} and {pictures} for the number found, and the values
+    with {count}, {images} and {images} for the number found, and the values
     of the match. find: returns the match, None where there is nothing to say.
     """
 
@@ -135,8 +135,7 @@ def run(scanned: Scanned) -> tuple[Finding, ...]:
         values = {
             "count": f"{count:,}",
             "readable": len(scanned.readable),
-            "images": "1 image" if count == 1 else f"{count:,} images",
-            "pictures": f"{count:,} pictures",
+            "images": errors.count(count, "image"),
             **match.values,
         }
         findings.append(
@@ -334,7 +333,7 @@ _METHOD = (
     "anew, enlarged, reduced, mirrored or made lighter. It misses most that "
     "were cropped by 2 % a side or turned by 3 degrees, and takes simple "
     "drawings, such as two equal digits, for each other. Of more than "
-    f"{duplicates.ALL_PAIRS:,} pictures it may miss a few."
+    f"{duplicates.ALL_PAIRS:,} images it may miss a few."
 )
 
 CHECKS = (
@@ -343,21 +342,21 @@ CHECKS = (
         True,
         "{images} cannot be used",
         "Training leaves them out and lists them in skipped.csv, or stops "
-        "with --on_bad_image=fail. Mend, convert or remove them.",
+        "with --on_bad_image=fail. Repair, convert or remove them.",
         _images(lambda example, facts: facts.reason),
     ),
     Check(
         "equal_under_two_labels",
         True,
-        "{pictures} under two labels",
+        "{images} under two labels",
         "Their pixels are equal, so at most one label can be right. Remove "
-        "them, or decide which label is.",
+        "them, or correct the label.",
         lambda scanned: _equal(scanned, "labels differ"),
     ),
     Check(
         "equal_across_splits",
         True,
-        "{pictures} in more than one of the given splits",
+        "{images} in more than one of the given splits",
         "Their pixels are equal: what was learned by heart in training is "
         "asked again in the test, so its result is too good. Remove those of "
         "the training split.",
@@ -366,15 +365,15 @@ CHECKS = (
     Check(
         "equal",
         False,
-        "{pictures} more than once in one class",
-        "Their pixels are equal. Splits made by tlkeras keep equal pictures "
+        "{images} more than once in one class",
+        "Their pixels are equal. Splits made by tlkeras keep equal images "
         "on one side; they count more often than others.",
         lambda scanned: _equal(scanned, "in one split", "in one group", "free"),
     ),
     Check(
         "alike_under_two_labels",
         True,
-        "{pictures} almost equal under two labels",
+        "{images} almost equal under two labels",
         "One of the labels is wrong, or they tell something that can hardly "
         f"be seen. {_METHOD}",
         lambda scanned: _alike(scanned, "labels differ"),
@@ -382,7 +381,7 @@ CHECKS = (
     Check(
         "alike_across_splits",
         True,
-        "{pictures} almost equal in more than one of the given splits",
+        "{images} almost equal in more than one of the given splits",
         "The test asks what training has shown, so its result is too good. "
         f"{_METHOD}",
         lambda scanned: _alike(scanned, "splits differ"),
@@ -390,7 +389,7 @@ CHECKS = (
     Check(
         "alike",
         True,
-        "{pictures} almost equal to others of the class",
+        "{images} almost equal to others of the class",
         "They may come to stand in training and test both, so that the test's "
         "result is too good. --fix=FILE gives them a common group, which is "
         f"never divided. {_METHOD}",
@@ -399,7 +398,7 @@ CHECKS = (
     Check(
         "alike_in_one_split",
         False,
-        "{pictures} almost equal to others of the class and split",
+        "{images} almost equal to others of the class and split",
         f"They count more often than others. {_METHOD}",
         lambda scanned: _alike(scanned, "in one split"),
     ),
@@ -476,7 +475,7 @@ CHECKS = (
     Check(
         "orientation",
         False,
-        "{images} stored lying or mirrored",
+        "{images} rotated by EXIF",
         "Their EXIF orientation says how the camera was held. tlkeras turns "
         "them upright, here and when it predicts; a tool that ignores it sees "
         "them as they are stored.",
@@ -502,8 +501,8 @@ CHECKS = (
     Check(
         "misnamed",
         False,
-        "{images} something else than the name says",
-        "What counts is the content, so they are read all the same.",
+        "{images} with the wrong file extension",
+        "The content counts, so they are read all the same.",
         _images(_misnamed),
     ),
 )

@@ -28,6 +28,7 @@ from tlkeras.comparison import ranking
 from tlkeras.data import augment as augmentation
 from tlkeras.data import dataset as datasets
 from tlkeras.report import comparison as page
+from tlkeras.report import drawing
 from tlkeras.scoring import metrics
 from tlkeras.settings import config as configs
 from tlkeras.settings import strategies
@@ -115,7 +116,9 @@ def run(
             ),
             "seconds": time.perf_counter() - began + earlier,
         }
-        files.write_text(directory / "compare.html", page.render(report))
+        drawn = page.draw(report)
+        files.write_text(directory / "compare.html", page.render(report, drawn))
+        drawing.write(drawn, directory)
         files.write_json(directory / "compare.json", report)
     progress.say(
         f"{report['seconds']:.0f} s in all; page: {directory}/compare.html"
@@ -125,13 +128,13 @@ def run(
 
 def _ended(directory: pathlib.Path) -> bool:
     """Tells whether a member of the comparison is there to be kept."""
-    return any(map(run_directory.ended, directory.glob("members/*")))
+    return any(map(run_directory.ended, directory.glob("runs/*")))
 
 
 def _seconds_of_members(directory: pathlib.Path) -> float:
     """Returns what earlier calls spent on members, finished or not."""
     seconds = 0.0
-    for member in directory.glob("members/*"):
+    for member in directory.glob("runs/*"):
         if (member / "report.json").exists():
             seconds += ranking.read_report(member)["seconds"]
             # A kill may have come between the report and this.
@@ -306,11 +309,11 @@ def _train_members(
     spent: dict[str, float] = {}
     for seed in range(plan.config.seed, last_seed + 1):
         for position, name in enumerate(names):
-            directory = plan.directory / "members" / f"{name}-seed{seed}"
+            directory = plan.directory / "runs" / f"{name}-seed{seed}"
             if not (directory / "report.json").exists():
                 left = names[position:] + names * (last_seed - seed)
                 progress.say(
-                    f"member {len(members) + 1} of {len(members) + len(left)}: "
+                    f"run {len(members) + 1} of {len(members) + len(left)}: "
                     f"{name}, seed {seed}{_time_left(left, spent, epochs)}"
                 )
                 member = _member_plan(

@@ -313,8 +313,8 @@ def report(
         "cheapest_as_good": min(
             (row for row in rows if row["as_good"]),
             key=lambda row: row["seconds"],
-        )["way"],
-        "ways": rows,
+        )["strategy"],
+        "strategies": rows,
     }
 
 
@@ -352,7 +352,7 @@ def _summary(
     seconds = [member.seconds(costs) for member in members]
     steps = max(member.base_steps for member in members)
     return {
-        "way": candidate.name,
+        "strategy": candidate.name,
         "seeds": len(members),
         "validation_accuracy": candidate.score.accuracy,
         "accuracy": {
@@ -379,7 +379,7 @@ def _summary(
             any(phase["rolled_back"] for phase in member.report["phases"])
             for member in members
         ),
-        "members": [
+        "runs": [
             {
                 "seed": member.seed,
                 "directory": str(member.directory),

@@ -221,8 +221,8 @@ def _unreadable(
             absent.setdefault(example.label, f"{example.path}: {fact.reason}")
     if skipped and on_bad_image == "fail":
         raise errors.UserError(
-            f"{len(skipped)} images cannot be read, first {skipped[0][0]}: "
-            f"{skipped[0][1]}. Mend or remove them, or give "
+            f"{errors.count(len(skipped), 'image')} cannot be read, first "
+            f"{skipped[0][0]}: {skipped[0][1]}. Repair or remove them, or give "
             "--on_bad_image=skip."
         )
     for example, fact in zip(source.examples, facts, strict=True):
@@ -232,7 +232,7 @@ def _unreadable(
         classes = ", ".join(map(repr, absent))
         raise errors.UserError(
             f"class{'es' if len(absent) > 1 else ''} {classes} of "
-            f"{source.name}: there is no image that can be read, first "
+            f"{source.name}: none of its images can be read, first "
             f"{next(iter(absent.values()))}."
         )
     return tuple(skipped)
@@ -304,22 +304,22 @@ def _duplicate_notes(duplicates: Duplicates) -> tuple[str, ...]:
     return _counted(
         (
             duplicates.groups,
-            "Pictures that are there more than once, with equal pixels: {}. "
+            "Images that are there more than once, with equal pixels: {}. "
             "Splits made here keep equal ones on one side.",
         ),
         (
             duplicates.across_given_splits,
-            "Pictures that stand in more than one of the given splits, so "
-            "that results are too good: {}.",
+            "Images in more than one of the given splits, so that results "
+            "are too good: {}.",
         ),
         (
             duplicates.under_two_labels,
-            "Pictures that stand under more than one label, so that no "
-            "classifier can be right on all of them: {}.",
+            "Images under more than one label, so that no classifier can be "
+            "right on all of them: {}.",
         ),
         (
             duplicates.alike_across_splits,
-            "Validation and test pictures that look like one of training, so "
+            "Validation and test images that look like one of training, so "
             "that results may be too good: {}. `tlkeras check` shows them, "
             "and its --fix keeps them on one side.",
         ),

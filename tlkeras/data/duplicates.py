@@ -73,7 +73,7 @@ def alike(
     links = np.zeros([2, 0], np.int64)
     is_small = count <= ALL_PAIRS
     pairs_of = _all_pairs if is_small else _likely_pairs
-    progress.begin("comparing pictures", count if is_small else _CODES)
+    progress.begin("comparing images", count if is_small else _CODES)
     try:
         for pairs, straight, across in pairs_of(plain, mirrored, progress):
             values = np.maximum(straight, across)

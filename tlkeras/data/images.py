@@ -136,8 +136,8 @@ class Store:
                     f"{self.source.examples[index].path} "
                     f"{'changed' if stamp else 'is gone'} since it was read "
                     "first, and it is needed. Put it back as it was and give "
-                    "the same command again: it goes on behind the last phase "
-                    "that has ended."
+                    "the same command again: it resumes after the last "
+                    "finished phase."
                 )
 
     def _decode(self, index: int) -> np.ndarray:

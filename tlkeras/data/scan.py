@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tlkeras import errors
 from tlkeras import progress as progresses
 from tlkeras.data import decode
 from tlkeras.data import facts as file_facts
@@ -58,8 +59,8 @@ def scan(
     known = file_facts.load(cache_dir, keys) if keys else {}
     if known:
         progress.say(
-            f"{len(known):,} of {len(paths):,} images are unchanged since an "
-            "earlier scan"
+            f"{len(known):,} of {errors.count(len(paths), 'image')} unchanged "
+            "since an earlier scan"
         )
     missing = [index for index, path in enumerate(paths) if path not in known]
     examine = functools.partial(

@@ -144,7 +144,8 @@ def folds(
     if len(names) < 2:
         raise ValueError(
             "`groups` must be two or more, to be on different sides. Received: "
-            f"{len(names)} group of {len(targets)} images."
+            f"{errors.count(len(names), 'group')} of "
+            f"{errors.count(len(targets), 'image')}."
         )
     classes = int(targets.max()) + 1
     of_group = np.zeros([len(names), classes], np.int64)
@@ -205,8 +206,8 @@ def folded(
     if failed:
         raise CannotSplit(
             f"`folds` {count} leaves no image to learn from, in one of them, "
-            f"of: {_few_names(failed)}. Each class needs three sets of images "
-            "that can be separated; equal pictures and groups count once. Add "
+            f"of: {_few_names(failed)}. Each class needs three images that may "
+            "stand in different folds; equal images and groups count once. Add "
             "images, leave these classes out, or give another number.",
             tuple(failed),
         )
@@ -324,7 +325,7 @@ def _too_small(failed: dict[str, list[str]], wanted: Sequence[str]) -> str:
         return (
             f"{len(failed)} classes cannot have an image in "
             f"{' and '.join(wanted)} each: {', '.join(sizes)}. In brackets "
-            "are their training images; equal pictures and groups count once. "
+            "are their training images; equal images and groups count once. "
             "Where these are enough, other classes share groups or equal "
             "pixels with them. Add images or leave these classes out."
         )
@@ -336,8 +337,8 @@ def _too_small(failed: dict[str, list[str]], wanted: Sequence[str]) -> str:
         )
     else:
         text += (
-            f"it has {len(members)} training images, in {sets} sets that can "
-            "be separated (equal pictures and groups stay together)."
+            f"it has {errors.count(len(members), 'training image')}, {sets} "
+            "where equal images and groups count once."
         )
     return f"{text} Add images or leave the class out."
 
@@ -369,8 +370,8 @@ def _given_notes(
     crossing = sorted(group for group in sides if len(sides[group]) > 1)
     if crossing:
         notes.append(
-            "Groups that stand in more than one of the given splits, so that "
-            f"results are too good: {_few_names(crossing)}."
+            "Groups in more than one of the given splits, so that results are "
+            f"too good: {_few_names(crossing)}."
         )
     return notes
 

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tlkeras import errors
 from tlkeras import files
 from tlkeras.backbones import base as bases
 from tlkeras.data import decode
@@ -194,7 +195,8 @@ def _verify(
     if not difference <= allowed:
         raise proof.ExportError(
             f"the SavedModel's probabilities differ by {difference:.3g} from "
-            f"the model's on {len(samples)} images; {allowed:g} are allowed."
+            f"the model's on {errors.count(len(samples), 'image')}; "
+            f"{allowed:g} are allowed."
         )
     for answer, row in zip(answers, rows, strict=True):
         _check_words(answer, row, classifier.labels, difference)
@@ -251,6 +253,6 @@ def _check_words(
         best = row.max()
         if best - chosen > 2 * difference or abs(best - score) > 2 * difference:
             raise proof.ExportError(
-                f"the SavedModel answers {label.decode()} with {score:.3g}; "
-                f"the model answers {labels[row.argmax()]} with {best:.3g}."
+                f"the SavedModel predicts {label.decode()} with {score:.3g}; "
+                f"the model predicts {labels[row.argmax()]} with {best:.3g}."
             )

@@ -8,6 +8,7 @@ import markupsafe
 
 from tlkeras import progress as progresses
 from tlkeras.report import comparison_plots
+from tlkeras.report import drawing
 from tlkeras.report import templates
 from tlkeras.settings import strategies
 
@@ -27,9 +28,19 @@ _FINAL = {
 }
 
 
-def render(report: Mapping[str, Any]) -> str:
-    """Returns what compare.json holds as a page."""
-    rows = report["ways"]
+def draw(report: Mapping[str, Any]) -> dict[str, drawing.Picture]:
+    """Returns the pictures of a comparison by name.
+
+    report: as compare.json has it.
+    """
+    return comparison_plots.draw(report["strategies"])
+
+
+def render(
+    report: Mapping[str, Any], drawn: Mapping[str, drawing.Picture]
+) -> str:
+    """Returns what compare.json holds as a page, with what `draw` made."""
+    rows = report["strategies"]
     text = templates.load("comparison.html").render(
         report=report,
         title=templates.title(report["data"]["name"]),
@@ -43,15 +54,16 @@ def render(report: Mapping[str, Any]) -> str:
         ],
         leader=rows[0],
         cheapest=next(
-            row for row in rows if row["way"] == report["cheapest_as_good"]
+            row for row in rows if row["strategy"] == report["cheapest_as_good"]
         ),
         conclusion=conclusion(report),
         margin=_points(report["margin"]),
         again=again(report),
         budget=budget(report["budget"]),
         duration=progresses.duration,
-        costs=markupsafe.Markup(comparison_plots.costs(rows)),
-        courses=markupsafe.Markup(comparison_plots.courses(rows)),
+        drawn={
+            name: markupsafe.Markup(each.svg) for name, each in drawn.items()
+        },
     )
     return templates.writable(text)
 
@@ -103,18 +115,18 @@ def _likely(row: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
 
 def _lead(row: Mapping[str, Any], report: Mapping[str, Any]) -> float:
     """Returns how far the best is ahead on the validation images [points]."""
-    best = report["ways"][0]["validation_accuracy"]
+    best = report["strategies"][0]["validation_accuracy"]
     return round(100 * (best - row["validation_accuracy"]), 1) + 0.0
 
 
 def conclusion(report: Mapping[str, Any]) -> str:
     """Returns what is proved and what is likely, in a few sentences."""
-    leader, *others = report["ways"]
-    name = leader["way"]
+    leader, *others = report["strategies"]
+    name = leader["strategy"]
     taken = next(
         row
-        for row in report["ways"]
-        if row["way"] == report["cheapest_as_good"]
+        for row in report["strategies"]
+        if row["strategy"] == report["cheapest_as_good"]
     )
     rest = [row for row in others if row is not taken and not row["dropped"]]
     proved = [row for row in rest if row["against_leader"]["distinguishable"]]
@@ -151,15 +163,17 @@ def conclusion(report: Mapping[str, Any]) -> str:
 
 
 def _take(report: Mapping[str, Any], taken: Mapping[str, Any]) -> str:
-    leader = report["ways"][0]
+    leader = report["strategies"][0]
     if taken is leader:
-        return f"Take {leader['way']}: it is best on the validation images."
+        return (
+            f"Take {leader['strategy']}: it is best on the validation images."
+        )
     against = taken["against_leader"]
-    good = f"as good as {leader['way']} within {_points(report['margin'])}"
+    good = f"as good as {leader['strategy']} within {_points(report['margin'])}"
     if against["distinguishable"]:
-        good = f"on the test images better than {leader['way']}"
+        good = f"on the test images better than {leader['strategy']}"
     return (
-        f"Take {taken['way']}: it is {good} (p = "
+        f"Take {taken['strategy']}: it is {good} (p = "
         f"{against['p_worse']:.2g}), and {_cheaper(taken, leader)}."
     )
 
@@ -173,7 +187,7 @@ def _unproved(
 
     likely: those of `undecided` that are probably worse than the best.
     """
-    leader, sentences = report["ways"][0], []
+    leader, sentences = report["strategies"][0], []
     open_ = [row for row in undecided if row not in likely]
     accuracy = leader["accuracy"]
     images = f"{accuracy['n']:,} test images"
@@ -182,11 +196,12 @@ def _unproved(
     known = f"with {images} and {report['seeds']} seeds"
     if likely:
         ahead = ", ".join(
-            f"{row['way']} ({_lead(row, report):+.1f} points on validation)"
+            f"{row['strategy']} ({_lead(row, report):+.1f} points on "
+            "validation)"
             for row in likely
         )
         sentences.append(
-            f"{leader['way']} is probably better than {ahead}: not proved "
+            f"{leader['strategy']} is probably better than {ahead}: not proved "
             f"{known}."
         )
     if open_:
@@ -196,7 +211,7 @@ def _unproved(
     cheap = [row for row in undecided if _cheaper(row, leader)]
     if cheap:
         costs = ", ".join(
-            f"{row['way']} is {_cheaper(row, leader)}" for row in cheap
+            f"{row['strategy']} is {_cheaper(row, leader)}" for row in cheap
         )
         sentences.append(f"{costs}.")
     return sentences
@@ -211,7 +226,7 @@ def _cheaper(row: Mapping[str, Any], leader: Mapping[str, Any]) -> str:
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> str:
-    names = [row["way"] for row in rows]
+    names = [row["strategy"] for row in rows]
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
@@ -223,18 +238,22 @@ def short_budget(row: Mapping[str, Any]) -> str:
     """Returns what to say beside a number that a small budget has made."""
     if not row["too_few_steps"]:
         return ""
-    start = "" if strategies.BY_NAME[row["way"]].pretrained else " from scratch"
+    start = (
+        ""
+        if strategies.BY_NAME[row["strategy"]].pretrained
+        else " from scratch"
+    )
     return f"only {row['base_steps']:,} steps{start}"
 
 
 def again(report: Mapping[str, Any]) -> str:
-    """Returns the directory of a member of the strategy that is to be taken."""
+    """Returns the directory of a run of the strategy that is to be taken."""
     row = next(
         row
-        for row in report["ways"]
-        if row["way"] == report["cheapest_as_good"]
+        for row in report["strategies"]
+        if row["strategy"] == report["cheapest_as_good"]
     )
-    return row["members"][0]["directory"]
+    return row["runs"][0]["directory"]
 
 
 def budget(given: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Pictures of several strategies beside each other."""
 
+import itertools
 import os
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -7,12 +8,23 @@ from typing import Any
 
 import numpy as np
 from matplotlib import axes as axes_module
+from matplotlib import figure as figure_module
+from matplotlib import lines as lines_module
 from matplotlib import ticker
 from matplotlib.backends import backend_agg
 
 from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.report import drawing
+
+# Of the legend.
+_COLUMNS = 2
+# What a logarithmic axis of time may be marked with [s], and how often.
+_TIMES = (
+    *(0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800),
+    *(hours * 3600 for hours in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+)
+_MOST_TIMES = 6
 
 
 @drawing.styled
@@ -82,123 +94,132 @@ def comparison(
         figure.savefig(temporary, format="png", dpi=2 * drawing.DOTS)
 
 
-@drawing.styled
-def costs(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns test accuracy against seconds of training, as SVG.
+def draw(rows: Sequence[Mapping[str, Any]]) -> dict[str, drawing.Picture]:
+    """Returns the pictures of a comparison by name.
 
-    Each of `rows` has `way`, `seconds` and `accuracy` (`value`, and the ends
-    of its interval, `low` and `high`); the first is the best.
+    rows: as compare.json has them, the best first.
     """
-    figure, place = drawing.figure(470, 340)
-    axes = place(52, 44, 400, 270)
+    return {"costs": _costs(rows), "courses": _courses(rows)}
+
+
+@drawing.styled
+def _costs(rows: Sequence[Mapping[str, Any]]) -> drawing.Picture:
+    """Returns test accuracy against seconds of training."""
+    figure, axes = _axes(rows)
     axes.set_xscale("log")
-    axes.grid(True)
-    for number, row in enumerate(rows):
-        colour = drawing.BLUE if number == 0 else drawing.MUTED
+    for row, (colour, marker) in _series(rows):
         accuracy = row["accuracy"]
         seconds = max(row["seconds"], 0.1)
         axes.plot(
             [seconds, seconds],
             [accuracy["low"], accuracy["high"]],
             color=colour,
-            linewidth=4,
-            alpha=0.3,
-            solid_capstyle="round",
+            linewidth=1.6,
+            alpha=0.6,
         )
         axes.plot(
-            [seconds], [accuracy["value"]], color=colour, marker="o", zorder=3
+            [seconds],
+            [accuracy["value"]],
+            color=colour,
+            marker=marker,
+            markersize=7,
+            zorder=3,
         )
     axes.margins(x=0.1)
-    _name_points(
-        axes,
-        [
-            (row["way"], max(row["seconds"], 0.1), row["accuracy"]["value"])
-            for row in rows
-        ],
-    )
-    axes.xaxis.set_major_formatter(
-        ticker.FuncFormatter(lambda value, _: progresses.duration(value))
-    )
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    _times(axes)
     axes.yaxis.set_major_formatter(drawing.share_of(axes.get_ylim()))
-    axes.set_xlabel("training")
+    axes.set_xlabel("training time")
     drawing.title(axes, "Test accuracy with its 95 % interval", offset=8)
-    return drawing.svg(figure, "Test accuracy against training time")
+    return drawing.picture(figure, "Test accuracy against training time")
 
 
 @drawing.styled
-def courses(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns validation accuracy against seconds of training, as SVG.
+def _courses(rows: Sequence[Mapping[str, Any]]) -> drawing.Picture:
+    """Returns validation accuracy against seconds of training.
 
-    Each of `rows` has `way` and `members`, each with its `history`: seconds
-    and validation accuracy of each epoch. The first is the best.
+    A training of one epoch, such as a solved head, is a marker.
     """
-    figure, place = drawing.figure(470, 340)
-    axes = place(52, 44, 400, 270)
-    axes.grid(True)
-    ends = []
-    for number, row in enumerate(rows):
-        colour = drawing.BLUE if number == 0 else drawing.MUTED
-        for member in row["members"]:
+    figure, axes = _axes(rows)
+    axes.set_xscale("log")
+    for row, (colour, marker) in _series(rows):
+        for number, member in enumerate(row["runs"]):
             history = member["history"]
-            if not history:
-                continue
             seconds = np.cumsum([each["seconds"] for each in history])
-            values = [each["validation_accuracy"] for each in history]
             axes.plot(
-                seconds,
-                values,
+                np.maximum(seconds, 0.1),
+                [each["validation_accuracy"] for each in history],
                 color=colour,
-                linewidth=1.6 if number == 0 else 1.0,
-                alpha=1.0 if number == 0 else 0.7,
+                linewidth=1.6 if number == 0 else 0.9,
+                alpha=0.9 if number == 0 else 0.5,
+                marker=marker,
+                markersize=5 if number == 0 else 3,
                 zorder=3 if number == 0 else 2,
             )
-            if member is row["members"][0]:
-                ends.append((row["way"], seconds[-1], values[-1]))
-    axes.set_xlim(left=0.0)
-    if ends:
-        _name_points(axes, ends)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
-    axes.xaxis.set_major_formatter(
-        ticker.FuncFormatter(lambda value, _: f"{value:g} s")
-    )
-    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    _times(axes)
     axes.yaxis.set_major_formatter(drawing.share_of(axes.get_ylim()))
-    axes.set_xlabel("epochs so far")
-    drawing.title(axes, "Validation accuracy", offset=8)
-    return drawing.svg(figure, "Validation accuracy against training time")
+    axes.set_xlabel("training time, after each epoch")
+    drawing.title(axes, "Validation accuracy, each seed a line", offset=8)
+    return drawing.picture(figure, "Validation accuracy against training time")
 
 
-def _name_points(
-    axes: axes_module.Axes, points: Sequence[tuple[str, float, float]]
-) -> None:
-    """Names points (name, x, y) beside them, where no other name stands.
+def _series(
+    rows: Sequence[Mapping[str, Any]],
+) -> list[tuple[Mapping[str, Any], tuple[str, str]]]:
+    """Returns each strategy with its colour and its marker."""
+    return list(zip(rows, itertools.cycle(drawing.SERIES), strict=False))
 
-    The first is the best one. The limits of `axes` must stand.
-    """
-    size = drawing.TEXT - 1.5
-    edge = axes.bbox.x1
-    taken: list[tuple[float, float, float]] = []
-    for name, x, y in sorted(points, key=lambda point: -point[2]):
-        text = drawing.plain(name, 24)
-        width = drawing.width(text, size)
-        across, up = axes.transData.transform((x, y))
-        left = across + 7
-        if left + width > edge:
-            left = across - 7 - width
-        down = up
-        while any(
-            left < end and begin < left + width and abs(down - other) < 12
-            for begin, end, other in taken
-        ):
-            down -= 3
-        taken.append((left, left + width, down))
-        axes.annotate(
-            text,
-            (x, y),
-            (left - across, down - up),
-            textcoords="offset points",
-            color=drawing.BLUE if name == points[0][0] else drawing.INK,
-            fontsize=size,
-            va="center",
+
+def _axes(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[figure_module.Figure, axes_module.Axes]:
+    """Returns a figure with axes, and below them which strategy is which."""
+    lines = -(-len(rows) // _COLUMNS)
+    below = 44 + 17 * lines + 8
+    figure, place = drawing.figure(440, below + 270 + 28)
+    axes = place(52, below, 376, 270)
+    axes.grid(True)
+    handles = [
+        lines_module.Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            markersize=6,
+            linewidth=0,
+            label=drawing.plain(row["strategy"], 28),
         )
+        for row, (colour, marker) in _series(rows)
+    ]
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(52 / 440, 4 / (below + 298)),
+        ncols=_COLUMNS,
+        labelcolor=drawing.INK,
+    )
+    return figure, axes
+
+
+def _times(axes: axes_module.Axes) -> None:
+    """Writes a few times along a logarithmic axis, whatever it spans."""
+    low, high = axes.get_xlim()
+    if high < 4 * low:
+        # One tick would say nothing of a scale.
+        middle = (low * high) ** 0.5
+        axes.set_xlim(middle / 2, middle * 2)
+        low, high = axes.get_xlim()
+    shown = [time for time in _TIMES if low <= time <= high]
+    # No more than there is room for.
+    axes.set_xticks(shown[:: -(-len(shown) // _MOST_TIMES)])
+    axes.xaxis.set_major_formatter(
+        ticker.FuncFormatter(lambda value, _: _short(value))
+    )
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _short(seconds: float) -> str:
+    """Returns a time of `_TIMES` as a person says it."""
+    for unit, length in (("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= length:
+            return f"{seconds / length:g} {unit}"
+    return f"{seconds:g} s"

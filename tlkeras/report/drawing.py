@@ -6,12 +6,16 @@ and what a picture says can be searched and copied.
 """
 
 import contextlib
+import dataclasses
 import io
 import math
+import os
+import pathlib
 import re
 import unicodedata
 import warnings
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,7 +23,10 @@ import matplotlib
 from matplotlib import axes as axes_module
 from matplotlib import figure as figure_module
 from matplotlib import ticker
+from matplotlib.backends import backend_agg
 from matplotlib.backends import backend_svg
+
+from tlkeras import files
 
 # Each colour is drawn as it is and then named after a variable of the page,
 # which holds it for a light and for a dark ground.
@@ -41,6 +48,20 @@ _VARIABLES = {
     GREY: "--grey",
     SURFACE: "--surface",
 }
+# Of strategies beside each other: colours that are seen on both grounds, and
+# markers, so that no two are alike to whoever sees no colours.
+SERIES = (
+    ("#2a7fc9", "o"),
+    ("#d1571e", "s"),
+    ("#2f9e6e", "^"),
+    ("#b5559b", "D"),
+    ("#b8860b", "v"),
+    ("#7a6ad8", "P"),
+    ("#c23b50", "X"),
+    ("#5b8a9a", "<"),
+    ("#8a7f3f", ">"),
+    ("#808790", "*"),
+)
 # At 72 dots an inch one point is one pixel.
 DOTS = 72
 TEXT = 11.0
@@ -114,13 +135,37 @@ def title(axes: axes_module.Axes, text: str, *, offset: float) -> None:
     )
 
 
-def svg(
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture for a page, and the same as a file.
+
+    svg: an element that takes the page's colours. png: encoded, on a light
+    ground, two dots a pixel.
+    """
+
+    svg: str
+    png: bytes
+
+
+def picture(
     figure: figure_module.Figure, title: str, *, scrolled: bool = False
-) -> str:
-    """Returns `figure` as an SVG element that takes the page's colours.
+) -> Picture:
+    """Returns `figure` as a picture; `title` is what is read out of it.
 
     scrolled: whether it keeps its width where the screen is narrower.
     """
+    return Picture(_svg(figure, title, scrolled), _png(figure))
+
+
+def _png(figure: figure_module.Figure) -> bytes:
+    backend_agg.FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    with quiet():
+        figure.savefig(stream, format="png", dpi=2 * DOTS, facecolor=SURFACE)
+    return stream.getvalue()
+
+
+def _svg(figure: figure_module.Figure, title: str, scrolled: bool) -> str:
     backend_svg.FigureCanvasSVG(figure)
     stream = io.StringIO()
     # The salt keeps the names inside apart from those of other pictures.
@@ -158,6 +203,14 @@ def _style(style: str) -> str:
     for colour, variable in _VARIABLES.items():
         style = style.replace(colour, f"var({variable}, {colour})")
     return style
+
+
+def write(
+    pictures: Mapping[str, Picture], directory: str | os.PathLike
+) -> None:
+    """Writes each picture as NAME.png into `directory`."""
+    for name, each in pictures.items():
+        files.write_bytes(pathlib.Path(directory, f"{name}.png"), each.png)
 
 
 @contextlib.contextmanager

@@ -250,7 +250,7 @@ def _confused_pair(found: Found) -> Hint | None:
         return None
     reason = (
         f"'{most[0]}' and '{most[1]}' taken for each other are {pairs[most]:,} "
-        f"of {wrong:,} wrong answers"
+        f"of {wrong:,} wrong predictions"
     )
     size = _larger_input(found)
     if size:
@@ -267,7 +267,7 @@ def _small_pictures(found: Found) -> Hint | None:
     if smaller >= size:
         return None
     return Hint(
-        f"The pictures are {side:.0f} pixels wide or high, the input {size}; a "
+        f"The images are {side:.0f} pixels wide or high, the input {size}; a "
         f"smaller one takes about {_times(size, smaller)} the time",
         f"--image_size={smaller}",
     )
@@ -280,7 +280,7 @@ def _more_pixels(found: Found) -> Hint | None:
     side, size = found.report["data"]["side"], found.report["image_size"]
     larger = int(flags.rpartition("=")[2])
     return Hint(
-        f"The pictures are {side:.0f} pixels wide or high, the input {size}; a "
+        f"The images are {side:.0f} pixels wide or high, the input {size}; a "
         f"larger one takes about {_times(size, larger)} the time",
         flags,
     )

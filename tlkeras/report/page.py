@@ -10,6 +10,7 @@ import markupsafe
 from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras.models import task as tasks
+from tlkeras.report import drawing
 from tlkeras.report import plots
 from tlkeras.report import templates
 
@@ -20,10 +21,27 @@ _NOTHING = "\u2013"
 _CONFUSED = 12
 
 
+def draw(
+    report: Mapping[str, Any], history: Sequence[records.Epoch]
+) -> dict[str, drawing.Picture]:
+    """Returns the pictures of a run by name, those there are.
+
+    report: as report.json has it.
+    """
+    test = report["test"]
+    found: dict[str, drawing.Picture | None] = {
+        **plots.curves(history, report["phases"])
+    }
+    if test:
+        found["confusion"] = plots.confusion(test)
+        found["reliability"] = plots.reliability(test["reliability"])
+    return {name: each for name, each in found.items() if each is not None}
+
+
 def render(
     report: Mapping[str, Any],
     *,
-    history: Sequence[records.Epoch],
+    drawn: Mapping[str, drawing.Picture],
     mistakes: Sequence[Mapping[str, Any]],
     right: Sequence[Mapping[str, Any]] = (),
     command: str,
@@ -32,7 +50,8 @@ def render(
 ) -> str:
     """Returns the page of a run.
 
-    `report` is what report.json holds; `mistakes` are the worst answers,
+    `report` is what report.json holds; `drawn` is what `draw` made of it;
+    `mistakes` are the worst answers,
     worst first, and `right` some right ones, each with `path`, `true_label`,
     `label`, `score` [0, 1], its picture `png`, and `maps` of the evidence, as
     `pictures.choose` returns them; `command` makes the run again;
@@ -58,14 +77,10 @@ def render(
         sections=tasks.TASKS[report["task"]].page if test else (),
         classes=_classes(test),
         confused=_confused(test),
-        # Drawn here from checked values, so markup and not text.
-        curves=[
-            markupsafe.Markup(svg) for svg in plots.curves(history, phases)
-        ],
-        confusion=markupsafe.Markup(plots.confusion(test) if test else ""),
-        reliability=markupsafe.Markup(
-            plots.reliability(test["reliability"]) if test else ""
-        ),
+        # Drawn from checked values, so markup and not text.
+        drawn={
+            name: markupsafe.Markup(each.svg) for name, each in drawn.items()
+        },
         mistakes=mistakes,
         right=right,
         command=command,

@@ -42,16 +42,16 @@ class _Segment:
 @drawing.styled
 def curves(
     history: Sequence[records.Epoch], phases: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    """Returns accuracy, loss and learning rate against the epoch, as SVG.
+) -> dict[str, drawing.Picture]:
+    """Returns accuracy, loss and learning rate against the epoch.
 
-    Two pictures, both over all phases with the rate beneath: accuracy, and
-    cross-entropy in nats. `phases` are those of report.json: they say which
+    Two pictures, `accuracy` and `loss` (cross-entropy), both over all phases
+    with the rate beneath. `phases` are those of report.json: they say which
     epoch was the best and what was rolled back. No epochs, no pictures.
     """
     segments = _segments(history, phases)
     if not segments:
-        return []
+        return {}
     accuracy = _curve(
         segments,
         "Accuracy",
@@ -61,27 +61,27 @@ def curves(
     )
     loss = _curve(
         segments,
-        "Loss (nats)",
+        "Loss",
         ("loss", "training loss"),
         ("validation_cross_entropy", "validation cross-entropy"),
         share=False,
     )
-    return [accuracy, loss]
+    return {"accuracy": accuracy, "loss": loss}
 
 
 @drawing.styled
-def confusion(quality: Mapping[str, Any]) -> str:
-    """Returns the confusion matrix as SVG, true classes in rows.
+def confusion(quality: Mapping[str, Any]) -> drawing.Picture | None:
+    """Returns the confusion matrix, true classes in rows.
 
     `quality` is what `metrics.compute` gives; of more than 300 classes there
-    is no picture, and the answer is ''. A cell's strength is its share of its
+    is no picture. A cell's strength is its share of its
     row: blue where the answer was right, orange where it was wrong. Counts are
     written while they can be read.
     """
     labels = [row["label"] for row in quality["per_class"]]
     classes = len(labels)
     if classes > _PICTURED:
-        return ""
+        return None
     place = {label: index for index, label in enumerate(labels)}
     counts = np.diag(
         [round((row["recall"] or 0) * row["n"]) for row in quality["per_class"]]
@@ -132,7 +132,7 @@ def confusion(quality: Mapping[str, Any]) -> str:
     figure.text(
         (left + middle) / (left + side + 10),
         7 / (side + bottom + 8),
-        "answer",
+        "predicted class",
         color=drawing.MUTED,
         ha="center",
     )
@@ -145,12 +145,12 @@ def confusion(quality: Mapping[str, Any]) -> str:
         ha="center",
         va="center",
     )
-    return drawing.svg(figure, "Confusion matrix", scrolled=classes > 12)
+    return drawing.picture(figure, "Confusion matrix", scrolled=classes > 12)
 
 
 @drawing.styled
-def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
-    """Returns accuracy against confidence as SVG, with how many beneath.
+def reliability(bins: Sequence[Mapping[str, Any]]) -> drawing.Picture:
+    """Returns accuracy against confidence, with how many beneath.
 
     `bins` are those of `evaluation.metrics`; the bars are 95 % Wilson
     intervals. On the diagonal a score means what it says.
@@ -200,8 +200,8 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     strip.set_ylim(0, max(1, most))
     drawing.title(axes, "Accuracy", offset=8)
     drawing.title(strip, "Images", offset=5)
-    strip.set_xlabel("score of the answer")
-    return drawing.svg(figure, "Accuracy against score")
+    strip.set_xlabel("score of the prediction")
+    return drawing.picture(figure, "Accuracy against score")
 
 
 def _segments(
@@ -255,7 +255,7 @@ def _curve(
     validation: tuple[str, str],
     *,
     share: bool,
-) -> str:
+) -> drawing.Picture:
     width, left, right = 500.0, 46.0, 10.0
     inner = width - left - right
     epochs = sum(len(segment.epochs) for segment in segments)
@@ -330,7 +330,7 @@ def _curve(
     drawing.title(axes, title, offset=12 + 15 * rows)
     drawing.title(strip, "Learning rate", offset=5)
     _legend(axes, training[1], validation[1], offset=12 + 15 * rows)
-    return drawing.svg(figure, f"{title} against epoch")
+    return drawing.picture(figure, f"{title} against epoch")
 
 
 def _line(

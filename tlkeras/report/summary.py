@@ -150,7 +150,7 @@ def _folds(
         "deviation": statistics.stdev(shares),
         "text": (
             f"Estimated by {len(folds)}-fold cross-validation: each of "
-            f"{accuracy['n']:,} images was answered by a model that had not "
+            f"{accuracy['n']:,} images was predicted by a model that had not "
             "seen it. The accuracy of the folds is "
             f"{100 * min(shares):.1f} to {100 * max(shares):.1f} % (standard "
             f"deviation {100 * statistics.stdev(shares):.1f} points)."

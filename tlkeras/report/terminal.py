@@ -199,8 +199,8 @@ def scores(found: "evaluation.Evaluation") -> None:
     if skipped:
         path, reason = skipped[0]
         _say(
-            f"{len(skipped)} images cannot be read and are left out, "
-            f"first {path}: {reason}"
+            f"{errors.count(len(skipped), 'image')} left out because "
+            f"unreadable, first {path}: {reason}"
         )
     _say(metrics.sentence(found.quality))
     if "label_sets" in found.quality:
@@ -256,7 +256,7 @@ def comparison(report: Mapping[str, Any]) -> None:
         ),
         [
             (
-                row["way"] + _marks(row, words.short_budget(row)),
+                row["strategy"] + _marks(row, words.short_budget(row)),
                 _percent(row["validation_accuracy"]),
                 _percent(row["accuracy"]["value"]),
                 f"{100 * row['accuracy']['low']:.1f} to "
@@ -266,7 +266,7 @@ def comparison(report: Mapping[str, Any]) -> None:
                 f"{row['images_per_second']:,.0f}",
                 words.verdict(row, report),
             )
-            for row in report["ways"]
+            for row in report["strategies"]
         ],
         right=(
             "validation",
@@ -390,7 +390,7 @@ def decision(found: "decisions.Decision") -> None:
 
 
 def textbook(advice: "advices.Advice") -> None:
-    """Prints what the textbook would do, as its word and not a measurement."""
+    """Prints what the textbook advises, which is no measurement."""
     from tlkeras.advisor import evidence as evidences
 
     words = templates.load("textbook.txt")

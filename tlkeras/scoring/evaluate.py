@@ -185,18 +185,18 @@ def _class_notes(
             source.examples[index].label in unknown for index in indices
         )
         notes.append(
-            f"{images} images of classes that the model does not know are "
-            f"left out: {errors.few(unknown)}."
+            f"{errors.count(images, 'image')} of classes that the model does "
+            f"not know left out: {errors.few(unknown)}."
         )
     absent = [label for label in labels if label not in source.labels]
     if absent:
         notes.append(
-            f"The model knows {len(absent)} classes that are not in the data: "
-            f"{errors.few(absent)}. It may still answer with them."
+            f"The model knows {errors.count(len(absent), 'class', 'classes')} "
+            f"not in the data: {errors.few(absent)}. It may still predict them."
         )
     shared = [label for label in source.labels if label in labels]
     if shared != [label for label in labels if label in source.labels]:
         notes.append(
-            "The classes stand in another order here; they are matched by name."
+            "The classes are in another order here; they are matched by name."
         )
     return notes

@@ -243,12 +243,10 @@ def _baseline_warnings(result: Mapping[str, Any], commonest: str) -> list[str]:
     accuracy, majority = result["accuracy"], result["majority"]
     if accuracy["low"] > majority:
         return []
-    surely = " surely" if accuracy["value"] > majority else ""
+    surely = " clearly" if accuracy["value"] > majority else ""
     return [
-        f"The accuracy of {_percent(accuracy['value'])} (95 % interval "
-        f"{_interval(accuracy)}) does not{surely} beat always answering "
-        f"'{commonest}', the commonest class of these images: "
-        f"{_percent(majority)}."
+        f"Not{surely} better than always predicting '{commonest}', the most "
+        f"common class of these images: {_percent(majority)}."
     ]
 
 
@@ -257,16 +255,14 @@ def _size_warnings(accuracy: Mapping[str, Any]) -> list[str]:
     if groups >= _FEW_IMAGES:
         return []
     width = 100 * (accuracy["high"] - accuracy["low"])
-    few = f"{images} image{'s' if images > 1 else ''}"
+    few = errors.count(images, "image")
     if groups < images:
         few = (
-            f"{groups} group{'s' if groups > 1 else ''} of images that belong "
-            f"together, {images} images in all"
+            f"{errors.count(groups, 'group')} of images that belong together, "
+            f"{errors.count(images, 'image')} in all"
         )
     return [
-        f"Only {few}: the "
-        f"accuracy's 95 % interval is {width:.1f} points wide "
-        f"({_interval(accuracy)})."
+        f"Only {few}: the accuracy's 95 % interval is {width:.1f} points wide."
     ]
 
 
@@ -279,13 +275,9 @@ def _absent_warnings(labels: Sequence[str], occurring: np.ndarray) -> list[str]:
     if not absent:
         return []
     return [
-        f"{len(absent)} of {len(labels)} classes have no image here, so "
-        f"nothing is known of them: {errors.few(absent)}."
+        f"No image here of {len(absent)} of {len(labels)} classes, so nothing "
+        f"is known of them: {errors.few(absent)}."
     ]
-
-
-def _interval(accuracy: Mapping[str, Any]) -> str:
-    return f"{_percent(accuracy['low'])} to {_percent(accuracy['high'])}"
 
 
 def _percent(share: float) -> str:

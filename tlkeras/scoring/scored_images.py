@@ -92,7 +92,7 @@ def _new_images(data: LabelledData) -> tuple[list[int], list[str]]:
     if data.used is None:
         return list(range(images)), [
             "All images are scored. Whether the model learned from some of "
-            "them is not known: it does not stand in the directory of its run."
+            "them is not known: its run has no images.csv."
         ]
     indices = [
         index
@@ -103,16 +103,16 @@ def _new_images(data: LabelledData) -> tuple[list[int], list[str]]:
     if known and not any(data.pixels()[index] for index in indices):
         readable = " that can be read" if indices else ""
         raise errors.UserError(
-            f"all {known} images of {data.source.name}{readable} are pictures "
-            "that the model learned from, or that chose its epochs. Score "
+            f"the model learned from all {known} images of "
+            f"{data.source.name}{readable}, or they chose its epochs. Score "
             "others, or give --split=all."
         )
     if len(indices) == images:
         return indices, ["All images are scored."]
     return indices, [
-        f"{images - len(indices)} of {images} images are pictures that the "
-        "model learned from, or that chose its epochs. They are left out; "
-        "--split=all scores them, too."
+        f"{images - len(indices)} of {images} images are left out, because the "
+        "model learned from them or they chose its epochs; --split=all scores "
+        "them, too."
     ]
 
 
@@ -149,8 +149,8 @@ def _splits(data: LabelledData, split: str) -> tuple[list[str], list[str]]:
     if data.trained_on_it:
         return names, []
     return names, [
-        f"The data says nothing of a {split} split: it was divided as "
-        "`tlkeras train` would divide it."
+        f"The data has no {split} split of its own: it was split as "
+        "`tlkeras train` would split it."
     ]
 
 
@@ -164,14 +164,14 @@ def _changes(
     new = len(there - set(used.splits))
     if new:
         notes.append(
-            f"{new} pictures were not there when the model was trained and "
-            "are in no split; --split=all scores all."
+            f"{errors.count(new, 'image')} added since the model was trained, "
+            "in no split; --split=all scores all."
         )
     gone = len(of_split - there)
     if gone:
         notes.append(
-            f"{gone} of the {len(of_split)} pictures of the {split} split are "
-            "no longer there, or cannot be read."
+            f"{gone} of {errors.count(len(of_split), 'image')} of the {split} "
+            "split no longer there, or not readable."
         )
     return notes
 
@@ -184,7 +184,7 @@ def _used_notes(data: LabelledData, indices: Sequence[int]) -> list[str]:
     if not known:
         return []
     return [
-        f"{known} of these {len(indices)} images are pictures that the model "
-        "learned from, or that chose its epochs: the result is better than "
-        "new images would give."
+        f"The model learned from {known} of these {len(indices)} images, or "
+        "they chose its epochs: the result is better than new images would "
+        "give."
     ]

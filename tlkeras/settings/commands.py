@@ -154,7 +154,7 @@ ADVISE = (
     *_run(*ADVISE_READS),
     MAX_IMAGES,
     _switch(
-        "evidence_only", "print what was measured, without the textbook's word"
+        "evidence_only", "print what was measured, without what follows from it"
     ),
     _text("json", "a JSON file to write, with all that was found"),
 )
@@ -184,8 +184,11 @@ PREDICT = (
 )
 EXPLAIN = (
     _MODEL,
-    _text("output", "a new directory for the pictures and a page of them"),
-    _text("label", "the class to explain; empty is the answer to each picture"),
+    _text("output", "a new directory for the maps and a page of them"),
+    _text(
+        "label",
+        "the class to explain; empty is the one predicted",
+    ),
 )
 CHECK = (
     *_run(

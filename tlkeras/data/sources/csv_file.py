@@ -89,9 +89,9 @@ def _examples(
     missing = [path for path in examples if not os.path.isfile(path)]
     if missing:
         raise errors.UserError(
-            f"`data` {table} lists {len(missing)} files that do not exist, "
-            f"first {missing[0]} (line {line_of[missing[0]]}). Paths are "
-            "relative to the CSV file."
+            f"`data` {table} lists {errors.count(len(missing), 'file')} that "
+            f"cannot be found, first {missing[0]} (line "
+            f"{line_of[missing[0]]}). Paths are relative to the CSV file."
         )
     return list(examples.values())
 

@@ -60,8 +60,8 @@ def open(
         progress.end()
     if len(examples) < total:
         progress.say(
-            f"{total - len(examples)} images of tfds:{place} have no label "
-            "and are left out"
+            f"{errors.count(total - len(examples), 'image')} of tfds:{place} "
+            "left out, without a label"
         )
 
     def read(index: int) -> bytes:
