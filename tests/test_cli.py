@@ -306,7 +306,7 @@ LATE = {
     ),
     "unreadable": (
         "train --data=folder:{photos} {small} --on_bad_image=fail",
-        "1 images cannot be read, first {photos}/null/broken.png",
+        "1 image cannot be read, first {photos}/null/broken.png",
     ),
     "backbone of weights": (
         "train --data=folder:{photos} --weights={run}",
@@ -643,8 +643,8 @@ def test_kill_and_ctrl_c(photos, tmp_path):
     }
     process = start(words, tmp_path)
     printed = read_until(process, "  finetune   2/2000")
-    assert "going on behind phase head" in printed
-    assert "phase head" not in printed.replace("going on behind phase head", "")
+    assert "resuming after phase head" in printed
+    assert "phase head" not in printed.replace("resuming after phase head", "")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=240)
     assert (process.returncode, err) == (130, "")

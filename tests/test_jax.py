@@ -104,7 +104,7 @@ def check_export(place: pathlib.Path, photos: pathlib.Path, precision) -> None:
 def test_it_comes_to_what_tensorflow_comes_to(both, place):
     check_run(place, "float32")
     found = both[1]["runs"][str(place / "jax" / "float32")]
-    assert "SavedModel answers as the model" in found["notes"][-1]
+    assert "SavedModel predicts as the model" in found["notes"][-1]
     run = place / "jax" / "float32"
     environment = json.loads((run / "environment.json").read_text())
     assert environment["backend"] == "jax"

@@ -115,8 +115,8 @@ def _make(
     check_sizes(source, config)
     if source.loose:
         progress.say(
-            f"{len(source.loose)} pictures beside the folders of classes "
-            f"belong to none and are left out: {errors.few(source.loose)}"
+            f"{errors.count(len(source.loose), 'image')} beside the folders of "
+            f"classes left out: {errors.few(source.loose)}"
         )
     cache_dir = files.cache_directory(config.cache_dir)
     if group.is_main:

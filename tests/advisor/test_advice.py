@@ -24,7 +24,7 @@ def test_the_command_line(tlkeras_process, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "60 of 1,519" in done.stdout
     assert "stage2_block1_out" in done.stdout
-    assert "The textbook has no word here" in done.stdout
+    assert "The textbook gives no advice here" in done.stdout
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["textbook"] is None
     # What would be done comes first, and why.
@@ -62,7 +62,7 @@ def advise(data, **settings):
 
 def test_images_that_cannot_be_read_are_told(photos):
     found = advise(f"folder:{photos}")
-    assert "1 images cannot be read and are left out" in found.notes[-1]
+    assert "1 image left out because unreadable" in found.notes[-1]
     assert "broken.png" in found.notes[-1]
 
 

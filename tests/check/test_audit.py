@@ -195,7 +195,7 @@ def test_what_is_said_of_each(checked, sick):
     assert said["orientation"].notes == ("orientation 6",)
     assert said["misnamed"].notes == ("is JPEG",)
     assert said["unreadable"].title == "3 images cannot be used"
-    assert said["equal"].title.startswith("3 pictures")
+    assert said["equal"].title.startswith("3 images")
 
 
 def test_json_holds_what_was_found(checked, sick):
@@ -534,7 +534,7 @@ class TestWhatCannotBeSplit:
                 **{f"b/{number}.png": png(7) for number in range(9)},
             },
         )
-        assert "'b' must have" in text and "equal pictures" in text
+        assert "'b' must have" in text and "equal images" in text
 
     def test_a_class_that_cannot_be_read(self, tmp_path):
         text = self.said(

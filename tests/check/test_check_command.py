@@ -124,7 +124,7 @@ def test_what_was_found_is_printed_in_order(outcome):
     assert kinds == sorted(kinds)
     assert "DECIDE  1 image cannot be used" in texts[1]
     assert "DECIDE  1 image of one colour, or nearly so" in texts[1]
-    assert "DECIDE  2 pictures almost equal to others" in texts[1]
+    assert "DECIDE  2 images almost equal to others" in texts[1]
     assert "42 of 44 images: --data=csv:" in texts[1]
 
 

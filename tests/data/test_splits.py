@@ -106,7 +106,7 @@ class TestOwnSplits:
         small = min(collections.Counter(labels).values()) < 3
         if small:
             with pytest.raises(
-                errors.UserError, match="sets that can be sep|cannot have"
+                errors.UserError, match="images and groups count|cannot have"
             ):
                 assign(hashes, labels, seed=seed)
         else:
@@ -182,7 +182,7 @@ class TestOwnSplits:
         groups = ["one" if label == "class 0" else "" for label in labels]
         with pytest.raises(
             errors.UserError,
-            match="'class 0' .* 50 training images, in 1 sets",
+            match="'class 0' .* 50 training images, 1 where equal",
         ):
             assign(hashes, labels, groups=groups)
 

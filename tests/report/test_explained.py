@@ -56,7 +56,7 @@ def test_the_command(trained, photos, tmp_path, capsys):
     words = ["explain", f"--model={trained.directory}", f"--output={place}"]
     assert cli.main([*words, *map(str, some), str(broken)]) == 0
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[-1] == f"2 pictures: {place}/index.html"
+    assert printed.out.splitlines()[-1] == f"2 images: {place}/index.html"
     assert "broken.png" in printed.err
     with (place / "explained.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

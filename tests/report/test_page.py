@@ -426,7 +426,7 @@ def test_mistakes_are_shown_as_pictures():
     assert reader.tags.count("img") == 3
     shown = seen(text)
     assert "is roses" in shown
-    assert "said tulips, 90.0 %" in shown
+    assert "predicted tulips, 90.0 %" in shown
     places = [shown.index(f"/photos/{index}.jpg") for index in range(3)]
     assert places == sorted(places)
 
@@ -437,7 +437,7 @@ def test_no_mistakes():
         np.eye(2)[[0, 1] * 150], np.array([0, 1] * 150), labels
     )
     text = seen(render(report(labels, test=perfect)))
-    assert "None: all 300 test images were answered rightly." in text
+    assert "None: all 300 test images were predicted rightly." in text
 
 
 def test_what_is_not_perfect_is_not_a_hundred_percent():
@@ -486,7 +486,7 @@ def test_labels_and_paths_may_be_anything(tmp_path):
     ]
     text = page.render(
         of,
-        history=epochs(EVIL[0]),
+        drawn=page.draw(of, epochs(EVIL[0])),
         mistakes=mistakes,
         command=name,
         configuration=name,
@@ -637,7 +637,7 @@ def test_more_classes_than_can_be_looked_at_have_no_matrix():
     text = render(report(labels))
     reader = Reader(text)
     assert reader.tags.count("svg") == 3
-    assert "never answered are left out" in reader.text
+    assert "never predicted are left out" in reader.text
     assert "species 999" in reader.text
     assert len(text) < 800_000
 

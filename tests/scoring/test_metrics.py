@@ -226,13 +226,13 @@ def test_an_accuracy_that_does_not_beat_the_majority_is_warned_of():
     answers = np.array([0] * 160 + [1] * 140)
     worse = metrics.compute(np.eye(2)[1 - answers], targets, ("cat", "dog"))
     (warning,) = worse["warnings"]
-    assert "does not beat always answering 'cat'" in warning
+    assert "Not better than always predicting 'cat'" in warning
     assert "50.0 %" in warning
     unsure = np.array([0] * 150 + [1] * 10 + [0] * 140)
     (warning,) = metrics.compute(np.eye(2)[unsure], targets, ("cat", "dog"))[
         "warnings"
     ]
-    assert "does not surely beat always answering 'cat'" in warning
+    assert "Not clearly better than always predicting 'cat'" in warning
     better = metrics.compute(np.eye(2)[answers], targets, ("cat", "dog"))
     assert better["warnings"] == []
 

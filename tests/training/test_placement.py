@@ -160,7 +160,7 @@ class TestTwoProcesses:
         assert not (tmp_path / "0/run/report.json").exists()
         ran = self.run(*given)
         assert [status for status, _, _ in ran] == [0, 0], ran
-        assert "going on behind phase head" in ran[0][2]
+        assert "resuming after phase head" in ran[0][2]
         one = tmp_path / "one"
         portable.runs({str(one): self.settings(photos, trained)})
         found = portable.numbers(tmp_path / "0" / "run")

@@ -427,7 +427,7 @@ CHECKS = (
         "{what} beside the folders of classes",
         "{names}: they belong to no class, and nothing reads them. Move them "
         "into one, or away.",
-        lambda scanned: _listed(scanned.source.loose, "1 picture", "pictures"),
+        lambda scanned: _listed(scanned.source.loose, "1 image", "images"),
     ),
     Check(
         "lost_class",
