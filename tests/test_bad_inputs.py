@@ -38,6 +38,7 @@ NOT_READ = {
     "data_dir",
     "fix",
     "format",
+    "host",
     "html",
     "json",
     "output",

@@ -39,6 +39,8 @@ FILES = {
     "labels.txt",
     "model.keras",
     "predictions.csv",
+    "README.md",
+    "model_card.md",
     "report.html",
     "report.json",
     "saved_model",

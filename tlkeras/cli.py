@@ -468,6 +468,29 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
     return 2 if found.refused else 0
 
 
+def _serve(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras import plan as plans
+
+    plans.check_model(values.model)
+    with native_messages.silenced():
+        from tlkeras.models import saving
+        from tlkeras.serving import answers
+        from tlkeras.serving import server as servers
+    answerer = answers.Answerer(saving.load(values.model))
+    with servers.Server(
+        answerer,
+        host=values.host,
+        port=values.port,
+        most_bytes=1_000_000 * values.max_mb,
+        seconds=values.timeout,
+    ) as server:
+        _say(f"{server.address} (Ctrl-C ends it)")
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
+
+
 def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras.report import terminal
 
@@ -703,6 +726,12 @@ _COMMANDS = {
         commands.EXPORT,
         _export,
         computes=True,
+    ),
+    "serve": _Command(
+        "--model=RUN [--port=8000]",
+        "Answers pictures by HTTP, with a page to drop them on.",
+        commands.SERVE,
+        _serve,
     ),
     "cache": _Command(
         "[--clear]",

@@ -21,6 +21,7 @@ from tlkeras.data import dataset as datasets
 from tlkeras.export import saved_model
 from tlkeras.machine import devices
 from tlkeras.models import saving
+from tlkeras.report import card
 from tlkeras.report import drawing
 from tlkeras.report import next_steps
 from tlkeras.report import page
@@ -54,6 +55,8 @@ _WRITTEN = (
     "tensorboard/*/",
     "tensorboard/",
 )
+# The second is what Hugging Face's hub shows of a directory.
+_CARDS = ("model_card.md", "README.md")
 # A label to which the model gives less than this is worth a look.
 _DOUBTFUL = 0.01
 
@@ -188,6 +191,14 @@ def write(
             report, plan.config, str(plan.directory / "config.toml")
         )
         _write_page(plan, data, outcome, report)
+        text = card.render(
+            report,
+            sizes=data.sizes,
+            resize=plan.config.resize,
+            environment=devices.environment(),
+        )
+        for name in _CARDS:
+            files.write_text(plan.directory / name, text)
     files.write_json(plan.directory / _REPORT, report)
     checkpoint.remove(plan.directory)
     # The report holds it.

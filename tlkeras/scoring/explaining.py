@@ -8,6 +8,7 @@ https://doi.org/10.1109/TIP.2021.3089943).
 """
 
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 
@@ -57,24 +58,39 @@ def explain(
     Against all classes on average: what is added to all logits alike changes
     no probability. Raises `UserError` for a network without maps.
     """
+    return explainer(model)(squares, classes)
+
+
+def explainer(
+    model: keras.Model,
+) -> Callable[[np.ndarray, Sequence[int] | np.ndarray], Maps]:
+    """Returns `explain` of this model, for whoever calls it again and again.
+
+    Raises `UserError` for a network without maps.
+    """
     cut = _last_maps(bases.of(model).network)
     below = classifiers.below(model, cut)
     above = classifiers.above(model, cut)
     linear = _linear(above, model.get_layer("head"))
-    parts = []
-    for start in range(0, len(squares), _BATCH):
-        batch = np.asarray(squares[start : start + _BATCH], np.float32)
-        chosen = np.asarray(classes[start : start + _BATCH])
-        maps = np.asarray(below.predict_on_batch(batch), np.float32)
-        contrast = _contrast(chosen, model.output_shape[-1])
-        if linear is not None:
-            logits = maps @ linear[0] + linear[1]
-            parts.append(np.einsum("nhwk,nk->nhw", logits, contrast))
-        else:
-            slope = slopes.of(above, maps, contrast)
-            parts.append((np.maximum(slope, 0) * maps).sum(axis=-1))
-    values = np.concatenate(parts or [np.zeros([0, *cut.shapes[0][:2]])])
-    return Maps(values.astype(np.float32), LAYER_CAM if linear is None else CAM)
+
+    def maps(squares: np.ndarray, classes: Sequence[int] | np.ndarray) -> Maps:
+        parts = []
+        for start in range(0, len(squares), _BATCH):
+            batch = np.asarray(squares[start : start + _BATCH], np.float32)
+            chosen = np.asarray(classes[start : start + _BATCH])
+            seen = np.asarray(below.predict_on_batch(batch), np.float32)
+            contrast = _contrast(chosen, model.output_shape[-1])
+            if linear is not None:
+                logits = seen @ linear[0] + linear[1]
+                parts.append(np.einsum("nhwk,nk->nhw", logits, contrast))
+            else:
+                slope = slopes.of(above, seen, contrast)
+                parts.append((np.maximum(slope, 0) * seen).sum(axis=-1))
+        values = np.concatenate(parts or [np.zeros([0, *cut.shapes[0][:2]])])
+        method = LAYER_CAM if linear is None else CAM
+        return Maps(values.astype(np.float32), method)
+
+    return maps
 
 
 @dataclasses.dataclass(frozen=True)

@@ -234,3 +234,15 @@ EXPORT = (
     ),
     *_run("cache_dir"),
 )
+SERVE = (
+    _MODEL,
+    _text(
+        "host",
+        "address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 all "
+        "that can reach it",
+        "127.0.0.1",
+    ),
+    _number("port", "port to listen on; 0 is any that is free", 8000, 0, 65535),
+    _number("max_mb", "largest file that is taken, in MB", 20, 1, 1000),
+    _number("timeout", "seconds that a request may take to come", 10, 1, 3600),
+)

@@ -85,8 +85,10 @@ GROUPS = (
     ),
     Group(
         "Machine",
-        ("quiet", "verbose", "clear"),
+        ("quiet", "verbose", "clear", "host", "port"),
         (
+            "max_mb",
+            "timeout",
             "precision",
             "cache_dir",
             "feature_cache",

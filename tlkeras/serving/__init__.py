@@ -1,0 +1,1 @@
+"""A model behind HTTP, on the machine where it stands."""
