@@ -477,6 +477,7 @@ def _serve(values: flags.FlagValues, positional: list[str]) -> int:
         from tlkeras.serving import answers
         from tlkeras.serving import server as servers
     answerer = answers.Answerer(saving.load(values.model))
+    answerer.warm_up()
     with servers.Server(
         answerer,
         host=values.host,

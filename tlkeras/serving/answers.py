@@ -64,6 +64,12 @@ class Answerer:
             **found,
         }
 
+    def warm_up(self) -> None:
+        """Answers a grey picture, so that the first client need not wait."""
+        picture = io.BytesIO()
+        PIL.Image.new("RGB", (64, 64), "grey").save(picture, "JPEG")
+        self.answer(picture.getvalue(), explain=True)
+
     def _map(self, square: np.ndarray, answer: int) -> dict[str, str]:
         try:
             maps = self._explain(square[None], [answer])
