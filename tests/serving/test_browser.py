@@ -38,7 +38,7 @@ JSON.stringify({
   status: document.getElementById("status").textContent,
   hidden: document.getElementById("found").hidden,
   answer: document.getElementById("answer").textContent,
-  bars: [...document.querySelectorAll(".bar b")].map((b) => b.textContent),
+  bars: [...document.querySelectorAll(".share b")].map((b) => b.textContent),
   map: document.querySelector("#map img").naturalWidth,
   note: document.querySelector("#map p").textContent,
   picture: document.getElementById("picture").naturalWidth,

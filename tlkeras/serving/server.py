@@ -136,9 +136,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     sys_version = ""
 
     def setup(self) -> None:
-        # Of each wait for the other side.
-        self.timeout = self.server.seconds
         super().setup()
+        # Of each wait for the other side.
+        self.connection.settimeout(self.server.seconds)
 
     def do_GET(self) -> None:
         self._reply(self._get)
