@@ -101,7 +101,7 @@ class Config:
         word="auto",
     )
     strategy: str = _setting(
-        "fine_tuning",
+        "auto",
         "which weights to start from, and which phases to take",
         choices=strategies.NAMES,
     )
