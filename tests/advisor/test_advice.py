@@ -30,7 +30,7 @@ def test_the_command_line(tlkeras_process, tmp_path):
     # What would be done comes first, and why.
     lines = done.stdout.splitlines()
     assert lines[0].startswith("auto would train the head")
-    assert lines[1].startswith("why: On the base's features")
+    assert lines[1].startswith("why: A linear classifier on the base's")
     assert found["decision"]["reasons"] in lines[1]
     assert found["evidence"]["sampled"] == 60
     assert len(found["evidence"]["depths"]) == 3

@@ -57,6 +57,7 @@ GROUPS = (
             "force_rate",
             "schedule",
             "warmup",
+            "layer_decay",
             "patience",
             "seed",
         ),
