@@ -38,7 +38,7 @@ GROUPS = (
     Group(
         "What learns",
         ("strategy", "strategies", "unfreeze", "budget", "seeds"),
-        ("final_fit", "calibrate", "drop", "evidence_only"),
+        ("final_fit", "calibrate", "drop", "margin", "evidence_only"),
     ),
     Group(
         "Training",
