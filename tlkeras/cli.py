@@ -505,10 +505,26 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
     places = plans.check_places(
         values.data, html=values.html, json=values.json, fix=values.fix
     )
+    if values.labels:
+        # Beside the page of the check, by its name.
+        stem = places["html"].with_suffix("")
+        for suffix in ("html", "csv"):
+            places[f"labels_{suffix}"] = files.check_file(
+                f"{stem}-labels.{suffix}", "html"
+            )
+    if values.marked and "fix" not in places:
+        raise errors.UserError(
+            "`marked` says what `fix` leaves out. Give --fix=FILE, too."
+        )
     _, size = plans.image_size(values.backbone, values.image_size)
     cache_dir = files.cache_directory(values.cache_dir)
     progress = _progress(values)
     with native_messages.silenced():
+        if values.labels:
+            from tlkeras.advisor import subject as subjects
+
+            config = configs.build(_given(values))
+            subject = subjects.make(config, progress=progress)
         source = sources.open(
             sources.absolute(values.data),
             data_dir=values.data_dir,
@@ -517,14 +533,19 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
         data = plans.data_folders(source)
         plans.check_cache(values.cache_dir, data)
         plans.check_outputs(
-            plans.inputs(source),
+            [*plans.inputs(source), values.marked],
             folders=(*data, values.data_dir, cache_dir),
             **places,
         )
+        from tlkeras.advisor import suspects
         from tlkeras.check import audit
         from tlkeras.check import fix as fixes
         from tlkeras.report import checkup as page
+        from tlkeras.report import suspects as suspects_page
         from tlkeras.report import terminal
+    marked = frozenset[str]()
+    if values.marked:
+        marked = suspects.marked(files.expand(values.marked))
     found = audit.check(
         source,
         image_size=size,
@@ -537,8 +558,27 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
     _say(f"page: {places['html']}")
     if "json" in places:
         files.write_json(places["json"], audit.to_json(found))
+    if values.labels:
+        with contextlib.closing(
+            suspects.prepare(subject, progress=progress)
+        ) as images_of:
+            ranked = suspects.find(subject, images_of, progress=progress)
+            suspects.write(places["labels_csv"], images_of, ranked)
+            files.write_text(
+                places["labels_html"],
+                suspects_page.render(
+                    images_of, ranked, table=places["labels_csv"]
+                ),
+            )
+        _say(
+            f"{len(ranked):,} labels are contradicted: "
+            f"{places['labels_html']}; mark them in {places['labels_csv']}"
+        )
     if "fix" in places:
-        images = fixes.write(found.source.examples, found.remedy, places["fix"])
+        remedy = fixes.without(
+            found.source.examples, found.facts, found.remedy, marked
+        )
+        images = fixes.write(found.source.examples, remedy, places["fix"])
         _say(
             f"{images:,} of {len(found.facts):,} images: "
             f"--data=csv:{places['fix']}"

@@ -74,6 +74,29 @@ def find(
     return Remedy(frozenset(left_out), groups, classes)
 
 
+def without(
+    examples: Sequence[sources.Example],
+    facts: Sequence[Facts],
+    remedy: Remedy,
+    paths: Collection[str],
+) -> Remedy:
+    """Returns `remedy` with the images at `paths` left out, too.
+
+    Raises `UserError` for a path that is none of the images.
+    """
+    known = {example.path: index for index, example in enumerate(examples)}
+    for path in paths:
+        if path not in known:
+            raise errors.UserError(
+                f"`marked` names {path}, which is none of the images of "
+                "`data`. Give the table that was made of them."
+            )
+    left_out = set(remedy.left_out) | {known[path] for path in paths}
+    classes = _unsplittable(examples, facts, left_out, remedy.groups)
+    left_out |= {i for i, one in enumerate(examples) if one.label in classes}
+    return Remedy(frozenset(left_out), remedy.groups, classes)
+
+
 def write(
     examples: Sequence[sources.Example],
     remedy: Remedy,

@@ -192,8 +192,20 @@ EXPLAIN = (
 )
 CHECK = (
     *_run(
-        "data", "data_dir", "backbone", "image_size", "max_pixels", "cache_dir"
+        "data",
+        "data_dir",
+        "backbone",
+        "weights",
+        "image_size",
+        "max_pixels",
+        "cache_dir",
     ),
+    _switch(
+        "labels",
+        "rank the images whose label is contradicted by all others, on a page "
+        "and in a table to mark; this computes features by --backbone",
+    ),
+    _text("marked", "a table of --labels with marks, which --fix leaves out"),
     _text("html", "a page to write; empty is a new file below runs/"),
     _text("json", "a JSON file to write, with all that was found"),
     _text("fix", "a CSV source to write, without the images that are doubtful"),

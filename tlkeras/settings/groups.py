@@ -75,6 +75,8 @@ GROUPS = (
             "output",
             "format",
             "label",
+            "labels",
+            "marked",
         ),
         (
             "max_changed",
