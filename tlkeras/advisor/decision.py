@@ -59,10 +59,10 @@ class Line:
 
 # Written by benchmarks/decision.py from benchmarks/recipes.csv.
 LINES: Mapping[str, Line] = {
-    "feature_extraction": Line(0.05, 0.92, -0.01, -0.02, 0.26),
-    "last_stage_high": Line(0.18, 0.95, -0.02, 0.53, 0.32),
-    "fine_tuning_high": Line(0.39, 0.91, -0.04, 1.09, 0.44),
-    "pretrained_init": Line(0.24, 0.96, 0.07, 1.42, 0.46),
+    "feature_extraction": Line(0.11, 0.89, -0.01, 0.23, 0.27),
+    "last_stage_high": Line(0.27, 0.90, -0.01, 0.78, 0.33),
+    "fine_tuning_high": Line(0.45, 0.88, -0.02, 1.43, 0.47),
+    "pretrained_init": Line(0.27, 0.92, 0.10, 1.70, 0.49),
 }
 
 
