@@ -171,7 +171,7 @@ CASES = {
     "strategy": (
         top(strategy="fine_tuning"),
         {},
-        "2.5",
+        "2.4",
         f"{AGAIN} --strategy=auto",
     ),
     "held_back": (
