@@ -7,10 +7,12 @@ import io
 import logging
 import os
 import pathlib
+import shlex
 import signal
 import sys
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -114,8 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whatever was asked of a file: below a closed folder not even whether
         # it is there can be told.
         return _fail(f"no permission for {error.filename}.", 2)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _fail(_interrupted(arguments, *error.args), 130)
     except BrokenPipeError:
         # Python would write again, and fail, when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -137,6 +139,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def configuration(values: flags.FlagValues) -> configs.Config:
     """Returns the settings: defaults, overruled by a file, then by flags."""
     return configs.resolve(values.config, _given(values))
+
+
+def _interrupted(arguments: Sequence[str], directory: str = "") -> str:
+    """Returns what to say after Ctrl-C; `directory` holds what goes on."""
+    if not directory:
+        return "interrupted"
+    words = ["tlkeras", *arguments]
+    if not any(word.startswith("--workdir") for word in words):
+        words.append(f"--workdir={directory}")
+    return f"interrupted. To go on: {shlex.join(words)}"
+
+
+@contextlib.contextmanager
+def _going_on(directory: pathlib.Path) -> Iterator[None]:
+    """Tells an interrupt of the block in which directory the work goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        there = directory.exists()
+        raise KeyboardInterrupt(*[str(directory)] * there) from None
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -271,11 +293,12 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
             progress.say(line)
         for name, version in devices.versions().items():
             progress.say(f"{name} {version}")
-    run = train(plan, progress=progress)
+    with _going_on(plan.directory):
+        run = train(plan, progress=progress)
     if values.quiet and run.report:
         progress.console.quiet = False
         experiment.say_result(run.report, run.directory, progress)
-    return 130 if run.report.get("interrupted") else 0
+    return 0
 
 
 def _compare(values: flags.FlagValues, positional: list[str]) -> int:
@@ -303,7 +326,8 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
         from tlkeras.report import terminal
     for sentence in unused:
         progress.say(sentence)
-    found = comparing.run(plan, asked, progress=progress)
+    with _going_on(plan.directory):
+        found = comparing.run(plan, asked, progress=progress)
     terminal.comparison(found.report)
     return 0
 

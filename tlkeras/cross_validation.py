@@ -157,12 +157,10 @@ def _train_fold(
     began = time.perf_counter()
     progress.planned = list(plan.strategy.planned)
     with run_directory.undo_on_error(plan.directory, progress):
-        # A phase that was cut short would be pooled with whole ones.
         outcome = experiment.learn(
             plan,
             experiment.build(plan),
             data,
-            whole=True,
             callbacks=callbacks,
             progress=progress,
         )

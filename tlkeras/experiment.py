@@ -50,6 +50,7 @@ from tlkeras.training import phases as all_phases
 from tlkeras.training import placement as placements
 from tlkeras.training import row_store
 from tlkeras.training import setup as setups
+from tlkeras.training import unfinished
 
 # Test images that an export is checked on.
 _EXPORT_SAMPLES = 8
@@ -102,8 +103,8 @@ def run(
     callbacks: for the `fit` of each phase, beside our own.
 
     Raises `UserError` for what only the images or the built network show;
-    if no phase has ended then, nothing is left. Ctrl-C in a phase keeps the
-    best so far.
+    if nothing was trained then, nothing is left. Ctrl-C leaves what was, with
+    which a run in the same directory goes on, and the best model so far.
     """
     if not plan.group.is_main:
         return _follow(plan, callbacks, progress)
@@ -269,7 +270,6 @@ def learn(
     untrained: Untrained,
     data: datasets.Dataset,
     *,
-    whole: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: progresses.Progress,
 ) -> run_directory.Outcome:
@@ -278,8 +278,7 @@ def learn(
     config.toml comes first and a checkpoint after each phase, so that a killed
     run goes on until `run_directory.write`.
 
-    whole: a phase that is interrupted is not kept, and KeyboardInterrupt is
-      raised. callbacks: as for `run`.
+    callbacks: as for `run`.
     """
     earlier = checkpoint.seconds(plan.directory)
     decision = None
@@ -290,7 +289,6 @@ def learn(
         untrained,
         data,
         decision=decision,
-        whole=whole,
         callbacks=callbacks,
         progress=progress,
     )
@@ -533,13 +531,12 @@ def train(
     data: datasets.Dataset,
     *,
     decision: decisions.Decision | None = None,
-    whole: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: progresses.Progress,
 ) -> Trained:
     """Returns what training came to; every process of the plan's does this.
 
-    decision: for a strategy that needs one. whole, callbacks: as for `learn`.
+    decision: for a strategy that needs one. callbacks: as for `learn`.
     """
     config, directory, group = plan.config, plan.directory, plan.group
     model, placement = untrained.model, untrained.placement
@@ -552,8 +549,6 @@ def train(
     start = classifiers.state(model) if len(splits) > 1 else []
 
     def after_phase(results: all_phases.Results) -> None:
-        if whole and results[-1].stopped == "interrupted":
-            raise KeyboardInterrupt
         if group.is_main:
             checkpoint.save(directory, model, results, digests)
         # With stored activations no phase would see it, and scoring would.
@@ -569,42 +564,71 @@ def train(
         progress.say("resuming after the final fit")
     elif done:
         progress.say(f"resuming after phase {done[-1].phase.name}")
-    results = all_phases.run(
-        model,
-        plan.strategy,
-        _feed(config, data, batch_size, placement),
-        setups.Setup(
-            progress,
-            placement,
-            _storage(plan),
-            lambda phase: (*_tensorboard(plan, phase.name), *callbacks),
-        ),
-        decision=decision,
-        head=head,
-        done=done,
-        after_phase=after_phase,
-    )
-    if final is None and len(splits) > 1:
-        before = classifiers.state(model)
-        final = _fit_again(
-            plan,
-            untrained,
-            data,
-            results,
-            start,
-            splits,
-            callbacks=callbacks,
-            progress=progress,
+    keeper = None
+    if group.processes == 1:
+        keeper = unfinished.Keeper(directory, digests)
+    with _leaving_the_best(plan, untrained, data, progress):
+        results = all_phases.run(
+            model,
+            plan.strategy,
+            _feed(config, data, batch_size, placement),
+            setups.Setup(
+                progress,
+                placement,
+                _storage(plan),
+                lambda phase: (*_tensorboard(plan, phase.name), *callbacks),
+                keeper,
+            ),
+            decision=decision,
+            head=head,
+            done=done,
+            after_phase=after_phase,
         )
-        chosen = [] if final.kept else before
-        if whole and final.kept == "interrupted":
-            raise KeyboardInterrupt
-        if group.is_main:
-            checkpoint.save(
-                directory, model, results, digests, final=final, chosen=chosen
+        if final is None and len(splits) > 1:
+            before = classifiers.state(model)
+            final = _fit_again(
+                plan,
+                untrained,
+                data,
+                results,
+                start,
+                splits,
+                callbacks=callbacks,
+                progress=progress,
             )
+            chosen = [] if final.kept else before
+            if group.is_main:
+                checkpoint.save(
+                    directory,
+                    model,
+                    results,
+                    digests,
+                    final=final,
+                    chosen=chosen,
+                )
     group.disconnect()
     return Trained(results, final, chosen)
+
+
+@contextlib.contextmanager
+def _leaving_the_best(
+    plan: plans.Plan,
+    untrained: Untrained,
+    data: datasets.Dataset,
+    progress: progresses.Progress,
+) -> Iterator[None]:
+    """Writes model.keras where the block is interrupted, if it has learned."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if plan.group.processes == 1 and checkpoint.exists(plan.directory):
+            path = plan.directory / "model.keras"
+            best = saving.TrainedModel(
+                untrained.model, data.labels, _shape(plan)
+            )
+            saving.save(path, best)
+            progress.say(f"interrupted; the best so far is {path}")
+        raise
 
 
 def _fit_again(
@@ -915,8 +939,6 @@ def say_result(
             progress.say(f"  {report[what]['text']}")
     for warning in report["test"]["warnings"]:
         progress.say(f"  {warning}")
-    if report["interrupted"]:
-        progress.say("interrupted: this is the best so far")
     if report["next_steps"]:
         progress.say("what to try next:")
     for step in report["next_steps"]:

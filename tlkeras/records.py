@@ -188,7 +188,7 @@ class FinalFit:
       phases, whose scores are of no images.
     kept: '' where the model that it made is the one to deliver; else why it is
       the one that was chosen before: `diverged` (a loss that is not finite),
-      `interrupted`, `impossible`, or `worse` on images that it has learned
+      `impossible`, or `worse` on images that it has learned
       from. why: the same as a sentence.
     """
 

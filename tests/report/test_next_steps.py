@@ -48,7 +48,6 @@ REPORT = {
     "test": accuracy(300),
     "validation": accuracy(300),
     "phases": [phase("head", unfreeze="none"), phase()],
-    "interrupted": False,
     "folds": None,
     "advice": None,
     "data": {
@@ -115,9 +114,9 @@ def few_known(report):
 # Rule: what is changed, other settings, a word of the reason, the command.
 CASES = {
     "unfinished": (
-        top(interrupted=True),
+        last(stopped="callback"),
         {},
-        "interrupted in phase finetune",
+        "callback stopped phase finetune",
         AGAIN,
     ),
     "diverged": (

@@ -152,7 +152,6 @@ def report(labels=FIVE, phases=None, **changes):
         "selection_metric": "validation accuracy",
         "advice": None,
         "next_steps": [],
-        "interrupted": False,
         "final_fit": None,
         "folds": None,
         "seconds": 3723.0,
@@ -384,7 +383,6 @@ def test_warnings_stand_before_the_story():
     test = quality(FIVE, images=60, strength=0.0)
     of = report(
         test=test,
-        interrupted=True,
         data={
             "duplicates": {
                 "groups": 5,
@@ -396,7 +394,6 @@ def test_warnings_stand_before_the_story():
     )
     text = seen(render(of))
     head = text[: text.index("What was done")]
-    assert "This run was interrupted." in head
     assert len(test["warnings"]) == 2
     for warning in test["warnings"]:
         assert warning in head
@@ -540,7 +537,7 @@ def test_inner_references_of_pictures_have_their_target():
     [
         (("cat", "dog"), [phase(), phase("finetune")], None),
         (tuple(f"a long name, number {n}" for n in range(37)), None, None),
-        (FIVE, [phase(stopped="interrupted", epochs=2)], epochs(count=2)),
+        (FIVE, [phase(stopped="callback", epochs=2)], epochs(count=2)),
         (FIVE, [phase("scratch", epochs=1)], epochs("scratch", 1)),
         (FIVE, [], []),
         (tuple(str(n) for n in range(300)), None, None),

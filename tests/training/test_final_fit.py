@@ -212,7 +212,6 @@ def unlearn(model):
     ("action", "kept", "why"),
     [
         (unlearn, "worse", "of the validation images that it has learned"),
-        (interrupt, "interrupted", "somebody stopped it"),
         (ruin, "diverged", "the loss of phase top was not finite"),
     ],
 )
@@ -223,6 +222,15 @@ def test_what_fails_keeps_the_chosen_model_to_the_bit(action, kept, why):
     found = again(model, start, results, before_top(action))
     assert found.kept == kept
     assert why in found.why
+    assert contents(model) == chosen
+
+
+def test_an_interrupt_keeps_the_chosen_model_to_the_bit():
+    model = tiny.classifier()
+    start, results = choose(model, HEAD, TOP)
+    chosen = contents(model)
+    with pytest.raises(KeyboardInterrupt):
+        again(model, start, results, before_top(interrupt))
     assert contents(model) == chosen
 
 

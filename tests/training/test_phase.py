@@ -21,11 +21,13 @@ from tlkeras.data import batches
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
+from tlkeras.training import checkpoint
 from tlkeras.training import claims
 from tlkeras.training import feature_cache
 from tlkeras.training import phase as one_phase
 from tlkeras.training import row_store
 from tlkeras.training import setup as setups
+from tlkeras.training import unfinished
 
 
 def phase(unfreeze: str = "all", epochs: int = 2, **changes) -> records.Phase:
@@ -41,13 +43,17 @@ def fit(
     first_epoch=0,
     storage=row_store.NOWHERE,
     progress=tiny.QUIET,
+    keeper=None,
 ):
     return one_phase.fit(
         model,
         what,
         feed or tiny.feed(),
         setups.Setup(
-            progress, storage=storage, callbacks=lambda phase: callbacks
+            progress,
+            storage=storage,
+            callbacks=lambda phase: callbacks,
+            keeper=keeper,
         ),
         first_epoch=first_epoch,
     )
@@ -357,7 +363,55 @@ class TestEnd:
         kept = states[result.best_epoch - 1] if epochs else before
         assert contents(model) == kept
         one_phase.compile(model, phase(), 1)
-        assert one_phase.evaluate(model, tiny.feed()) == result.score
+        if epochs:
+            assert one_phase.evaluate(model, tiny.feed()) == result.score
+        else:
+            # Nothing of an untrained model is scored.
+            assert result.score == records.UNSCORED
+
+    @pytest.mark.parametrize("unfreeze", ["none", "from:conv2", "all"])
+    def test_an_interrupted_phase_goes_on_to_the_bit(self, unfreeze, tmp_path):
+        def interrupt(epoch, logs):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        wanted = phase(unfreeze, 5, schedule="cosine", batch_norm="training")
+        if unfreeze != "all":
+            wanted = dataclasses.replace(wanted, batch_norm="frozen")
+        unbroken = tiny.classifier()
+        whole = fit(unbroken, wanted)
+        keeper = unfinished.Keeper(tmp_path, {"images": "1"})
+        stop = keras.callbacks.LambdaCallback(on_epoch_begin=interrupt)
+        broken = tiny.classifier()
+        part = fit(broken, wanted, stop, keeper=keeper)
+        assert (part.stopped, part.epochs) == ("interrupted", 2)
+        # In a new process.
+        begun = []
+        watch = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: begun.append(epoch)
+        )
+        again = tiny.classifier()
+        keeper = unfinished.Keeper(tmp_path, {"images": "1"})
+        rest = fit(again, wanted, watch, keeper=keeper)
+        assert begun == [2, 3, 4]
+        # Seeds are named by how many were before.
+        kept, wholly = contents(again).values(), contents(unbroken).values()
+        assert list(kept) == list(wholly)
+        assert (rest.epochs, rest.steps) == (whole.epochs, whole.steps)
+        assert rest.score == whole.score
+        assert rest.seconds > part.seconds
+        for one, other in zip(rest.history, whole.history, strict=True):
+            assert one.loss == other.loss
+            assert one.learning_rate == other.learning_rate
+        # What was kept is of this place of this run alone.
+        assert keeper.load(wanted, 1) is None
+        other = dataclasses.replace(wanted, epochs=6)
+        assert keeper.load(other, 0) is None
+        with pytest.raises(errors.UserError, match="whose images have changed"):
+            unfinished.Keeper(tmp_path, {"images": "2"})
+        (tmp_path / checkpoint.PHASE).write_bytes(b"PK")
+        with pytest.raises(errors.UserError, match="phase.npz is damaged"):
+            unfinished.Keeper(tmp_path, {"images": "1"})
 
     @pytest.mark.skipif(
         keras.backend.backend() == "tensorflow",

@@ -411,9 +411,8 @@ def _time_left(
 def _learn(
     plan: plans.Plan, data: datasets.Dataset, progress: progresses.Progress
 ) -> run_directory.Outcome:
-    # A phase that was cut short would be compared with whole ones.
     return experiment.learn(
-        plan, experiment.build(plan), data, whole=True, progress=progress
+        plan, experiment.build(plan), data, progress=progress
     )
 
 

@@ -125,11 +125,11 @@ def find(
 
 
 def _unfinished(found: Found) -> Hint | None:
-    if not found.report["interrupted"]:
-        return None
     last = found.report["phases"][-1]
+    if last["stopped"] != "callback":
+        return None
     return Hint(
-        f"The run was interrupted in phase {last['name']}, after "
+        f"A callback stopped phase {last['name']} after "
         f"{_count(last['epochs'], 'epoch')}; this trains it whole"
     )
 

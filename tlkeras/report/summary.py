@@ -50,7 +50,6 @@ def build(
         # Each image was in each of them once.
         images |= {split: images["test"] for split in ("train", "validation")}
     last = results[-1]
-    stopped = final is not None and final.kept == "interrupted"
     return {
         "schema": 1,
         "test": quality["test"],
@@ -87,7 +86,6 @@ def build(
         ),
         "folds": _folds(folds, quality["test"]) if folds else None,
         "advice": decision and decisions.to_json(decision),
-        "interrupted": stopped or last.stopped == "interrupted",
         "seconds": seconds,
         "images_per_second": (
             max(row.images_per_second for row in last.history)

@@ -1,5 +1,6 @@
 """The last finished phase of a run, so that a killed one goes on there."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -7,6 +8,7 @@ import pathlib
 import textwrap
 import zipfile
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +23,8 @@ from tlkeras.models import classifier as classifiers
 
 # One file, so that weights and results cannot come from different phases.
 _NAME = "checkpoint.npz"
+# What a phase had come to when it was cut short.
+PHASE = "phase.npz"
 # Names of arrays in it, before a number: NumPy's own, and ours.
 _STATE = "arr_"
 _CHOSEN = "chosen_"
@@ -51,13 +55,17 @@ def save(
     before = {f"{_CHOSEN}{at}": array for at, array in enumerate(chosen)}
     with files.replacing(pathlib.Path(directory, _NAME)) as temporary:
         state = classifiers.state(model)
-        arrays: dict[str, Any] = {**before, "content": json.dumps(content)}
-        np.savez(temporary, *state, **arrays)
+        values: dict[str, Any] = {**before, "content": json.dumps(content)}
+        np.savez(temporary, *state, **values)
+    # It is of a phase before.
+    pathlib.Path(directory, PHASE).unlink(missing_ok=True)
 
 
 def exists(directory: str | os.PathLike) -> bool:
-    """Tells whether a run left finished phases in `directory`."""
-    return pathlib.Path(directory, _NAME).is_file()
+    """Tells whether a run left phases in `directory`, whole or cut short."""
+    return any(
+        pathlib.Path(directory, name).is_file() for name in (_NAME, PHASE)
+    )
 
 
 def share(
@@ -68,7 +76,7 @@ def share(
     broadcast: returns to all processes what the main one gave it.
     """
     path = pathlib.Path(directory, _NAME)
-    saved = broadcast(path.read_bytes() if exists(directory) else b"")
+    saved = broadcast(path.read_bytes() if path.exists() else b"")
     if saved and not path.exists():
         path.write_bytes(saved)
 
@@ -83,22 +91,25 @@ def load(
     damaged.
     """
     path = pathlib.Path(directory, _NAME)
-    if not exists(directory):
+    if not path.exists():
         return ()
+    with reading(path) as (content, saved):
+        check(directory, content["digests"], digests)
+        classifiers.restore(model, arrays(saved, _STATE))
+        return tuple(result(values) for values in content["phases"])
+
+
+@contextlib.contextmanager
+def reading(
+    path: pathlib.Path,
+) -> Iterator[tuple[dict[str, Any], Mapping[str, np.ndarray]]]:
+    """Yields what a file says, and its arrays by name.
+
+    Raises `UserError` where the file is damaged.
+    """
     try:
         with np.load(path) as saved:
-            content = json.loads(str(saved["content"]))
-            arrays = _arrays(saved, _STATE)
-        found = content["digests"]
-        changed = [name for name in digests if found.get(name) != digests[name]]
-        if changed:
-            raise errors.UserError(
-                f"`workdir` {directory} holds a run that was killed, and whose "
-                f"{' and '.join(changed)} have changed since: it cannot go on. "
-                "Choose another directory, or remove it."
-            )
-        classifiers.restore(model, arrays)
-        return tuple(result(values) for values in content["phases"])
+            yield json.loads(str(saved["content"])), saved
     except errors.UserError:
         raise
     except (
@@ -110,10 +121,25 @@ def load(
         zipfile.BadZipFile,
     ) as error:
         raise errors.UserError(
-            f"`workdir` {directory} holds a run that cannot go on, because "
-            f"{_NAME} is damaged ({textwrap.shorten(str(error), 200)}). Choose "
-            "another directory, or remove it."
+            f"`workdir` {path.parent} holds a run that cannot go on, because "
+            f"{path.name} is damaged ({textwrap.shorten(str(error), 200)}). "
+            "Choose another directory, or remove it."
         ) from error
+
+
+def check(
+    directory: str | os.PathLike,
+    found: Mapping[str, str],
+    digests: Mapping[str, str],
+) -> None:
+    """Raises `UserError` where `found` are the digests of another run."""
+    changed = [name for name in digests if found.get(name) != digests[name]]
+    if changed:
+        raise errors.UserError(
+            f"`workdir` {directory} holds a run that was stopped, and whose "
+            f"{' and '.join(changed)} have changed since: it cannot go on. "
+            "Choose another directory, or remove it."
+        )
 
 
 def load_final(
@@ -123,11 +149,11 @@ def load_final(
 
     For a file that `load` has read.
     """
-    if not exists(directory):
+    if not pathlib.Path(directory, _NAME).exists():
         return None, []
     with np.load(pathlib.Path(directory, _NAME)) as saved:
         values = json.loads(str(saved["content"])).get("final")
-        chosen = _arrays(saved, _CHOSEN)
+        chosen = arrays(saved, _CHOSEN)
     if values is None:
         return None, []
     final = records.FinalFit(
@@ -141,29 +167,36 @@ def load_final(
 
 
 def seconds(directory: str | os.PathLike) -> float:
-    """Returns the seconds of the phases that a killed run finished.
+    """Returns the seconds of the phases that a stopped run has left.
 
-    0 without any; of a damaged file, which `load` refuses.
+    0 without any, and for a damaged file, which `load` refuses.
     """
-    if not exists(directory):
-        return 0.0
-    try:
-        with np.load(pathlib.Path(directory, _NAME)) as saved:
-            content = json.loads(str(saved["content"]))
-        phases = content["phases"]
-        if content.get("final"):
-            phases += content["final"]["results"]
-        return float(sum(phase["seconds"] for phase in phases))
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile):
-        return 0.0
+    spent = 0.0
+    for name in (_NAME, PHASE):
+        path = pathlib.Path(directory, name)
+        if not path.exists():
+            continue
+        with (
+            contextlib.suppress(errors.UserError),
+            reading(path) as (
+                content,
+                _,
+            ),
+        ):
+            phases = content.get("phases", [content])
+            if content.get("final"):
+                phases += content["final"]["results"]
+            spent += float(sum(phase["seconds"] for phase in phases))
+    return spent
 
 
 def remove(directory: str | os.PathLike) -> None:
-    """Removes what `save` wrote."""
-    pathlib.Path(directory, _NAME).unlink(missing_ok=True)
+    """Removes all that a stopped run has left of its phases."""
+    for name in (_NAME, PHASE):
+        pathlib.Path(directory, name).unlink(missing_ok=True)
 
 
-def _arrays(saved: Mapping[str, Any], name: str) -> list[np.ndarray]:
+def arrays(saved: Mapping[str, Any], name: str) -> list[np.ndarray]:
     """Returns the arrays that are numbered behind `name`, in order."""
     count = sum(each.startswith(name) for each in saved)
     return [saved[f"{name}{at}"] for at in range(count)]

@@ -21,8 +21,6 @@ from tlkeras.training import setup as setups
 if TYPE_CHECKING:
     from tlkeras.data import batches
 
-_INTERRUPTED = "somebody stopped it"
-
 
 def run(
     model: keras.Model,
@@ -42,16 +40,12 @@ def run(
       first phase.
 
     `model` then holds what came of it, and is as it was where that is nothing
-    to deliver: an interrupt, a loss that is not finite, features of a solved
-    head that cannot be stored, or answers on the validation images that are
-    clearly worse than before, although it has learned from them. Of several
-    processes none can be interrupted.
+    to deliver: a loss that is not finite, features of a solved head that cannot
+    be stored, or answers on the validation images that are clearly worse than
+    before, although it has learned from them. So it is after an interrupt,
+    which raises KeyboardInterrupt.
     """
     found = records.FinalFit(splits, feed.train_images, ())
-    if results[-1].stopped == "interrupted":
-        return _kept(
-            found, "interrupted", "somebody stopped the phases before it"
-        )
     setup.progress.say(
         f"final fit: the chosen phases once more, on {feed.train_images:,} "
         f"images ({', '.join(splits)}); the last epoch counts"
@@ -64,9 +58,9 @@ def run(
         if not found.kept:
             found = _judged(model, results, choice, setup, found)
     except KeyboardInterrupt:
-        if setup.placement.group.processes > 1:
-            raise
-        found = _kept(found, "interrupted", _INTERRUPTED)
+        if setup.placement.group.processes == 1:
+            classifiers.restore(model, chosen)
+        raise
     except errors.UserError as error:
         found = _kept(found, "impossible", str(error).rstrip("."))
     setup.progress.end()
@@ -130,7 +124,7 @@ def _again(
         )
         found = dataclasses.replace(found, results=(*found.results, again))
         if again.stopped == "interrupted":
-            return _kept(found, "interrupted", _INTERRUPTED)
+            raise KeyboardInterrupt
         # The last step is in no epoch's loss.
         if again.stopped == "diverged" or not _finite(model):
             return _kept(

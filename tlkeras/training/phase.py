@@ -27,6 +27,7 @@ from tlkeras.training import layer_rates
 from tlkeras.training import placement as placements
 from tlkeras.training import setup as setups
 from tlkeras.training import solved_head
+from tlkeras.training import unfinished
 
 if TYPE_CHECKING:
     from tlkeras.data import batches
@@ -70,9 +71,10 @@ def fit(
 
     Without validation images the last epoch counts as the best one.
 
-    An interrupt ends the phase. Where no epoch came to its end, or the loss
-    was not finite in the first, `model` holds its start and the result's
-    `best_epoch` is 0.
+    An interrupt ends the phase, whose epochs are left to `setup.keeper` for a
+    later call that goes on. Where no epoch came to its end, or the loss was not
+    finite in the first, `model` holds its start and the result's `best_epoch`
+    is 0.
 
     Raises `UserError` where the base lacks the part to unfreeze, `ClaimError`
     where the frozen part moved or the learning part did not.
@@ -205,7 +207,9 @@ def _train(
     floor: records.Score | None,
 ) -> records.PhaseResult:
     """Trains what learns with Adam, and leaves its best epoch in `model`."""
-    began = time.perf_counter() - source.seconds
+    found = setup.keeper and setup.keeper.load(phase, first_epoch)
+    earlier = found.seconds if found else 0.0
+    began = time.perf_counter() - source.seconds - earlier
     learner, feed = source.learner, source.feed
     with setup.placement.scope():
         compile(
@@ -229,7 +233,14 @@ def _train(
     best = best_epoch.BestEpoch(
         phase, source.feed, variables.moving, setup.progress, floor
     )
-    _run_epochs(source, phase, setup, best, first_epoch)
+    keep = None
+    if setup.keeper:
+        spent = earlier + source.seconds
+        keep = unfinished.Keep(setup.keeper, phase, first_epoch, best, spent)
+    if found:
+        unfinished.go_on(found, best, learner.optimizer)
+        setup.progress.say(f"  going on behind epoch {len(best.history)}")
+    _run_epochs(source, phase, setup, best, first_epoch, keep)
     if best.stopped == "interrupted":
         classifiers.restore_deleted(model, before)
     # float16 leaves out the steps whose gradients are not finite.
@@ -240,7 +251,9 @@ def _train(
     else:
         for variable, array in zip(variables.moving, best.best, strict=True):
             variable.assign(array)
-    score = best.score or evaluate(learner, feed, setup.placement)
+    score = best.score or records.UNSCORED
+    if best.score is None and best.stopped != "interrupted":
+        score = evaluate(learner, feed, setup.placement)
     return records.PhaseResult(
         phase=phase,
         score=score,
@@ -308,8 +321,10 @@ def _run_epochs(
     setup: setups.Setup,
     best: best_epoch.BestEpoch,
     first_epoch: int,
+    keep: unfinished.Keep | None,
 ) -> None:
     """Fits the learner; Ctrl-C ends the phase, which then keeps its best."""
+    done = len(best.history)
     feed, placement = source.feed, setup.placement
     validation: dict[str, Any] = {}
     if feed.validation_images:
@@ -323,14 +338,20 @@ def _run_epochs(
         with devices.forgetting_steps():
             source.learner.fit(
                 placement.place(
-                    feed.train(first_epoch, phase.epochs), feed.train_sizes
+                    feed.train(first_epoch + done, phase.epochs - done),
+                    feed.train_sizes,
                 ),
+                initial_epoch=done,
                 epochs=phase.epochs,
                 steps_per_epoch=len(feed.train_sizes),
                 **validation,
                 # Ours comes first: it sees what Keras measured, and the weights
                 # that were measured, before another callback changes them.
-                callbacks=[best, *setup.callbacks(phase)],
+                callbacks=[
+                    best,
+                    *setup.callbacks(phase),
+                    *([keep] if keep else []),
+                ],
                 shuffle=False,
                 verbose=0,
             )
@@ -339,6 +360,8 @@ def _run_epochs(
             # The others are elsewhere, and no step can be taken without them.
             raise
         best.stopped = "interrupted"
+        if keep:
+            keep.write()
 
 
 def _frozen_cut(model: keras.Model, phase: records.Phase) -> graph.Cut | None:

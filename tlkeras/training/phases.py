@@ -42,16 +42,13 @@ def run(
     after_phase: called with all results so far when a phase has ended.
 
     A phase that ends no better than the best before it is rolled back; one
-    that a decision names only where it is clearly worse. An interrupt ends the
-    strategy. Raises `UserError` where the first phase gives no finite result
-    at all.
+    that a decision names only where it is clearly worse. Raises
+    KeyboardInterrupt where somebody interrupts, `model` then holding the best
+    so far, and `UserError` where the first phase gives no finite result at all.
     """
     results = tuple(done)
     head = head or classifiers.state(model.get_layer("head"))
-    while not (results and results[-1].stopped == "interrupted"):
-        phase = strategy.next_phase(decision, results)
-        if phase is None:
-            break
+    while (phase := strategy.next_phase(decision, results)) is not None:
         best_so_far = best(results)
         before = classifiers.state(model)
         if phase.fresh_head:
@@ -74,6 +71,8 @@ def run(
             result = dataclasses.replace(result, rolled_back=True)
         results += (result,)
         setup.progress.phase_ends(result, best_so_far)
+        if result.stopped == "interrupted":
+            raise KeyboardInterrupt
         after_phase(results)
     return results
 

@@ -9,6 +9,7 @@ from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras.training import placement as placements
 from tlkeras.training import row_store
+from tlkeras.training import unfinished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Setup:
     placement: the devices, in whose scope the model was built.
     storage: where activations of what is frozen are kept.
     callbacks: phase -> Keras callbacks beside our own.
+    keeper: where a phase that is cut short leaves its epochs; None is nowhere.
     """
 
     progress: progresses.Progress
@@ -26,3 +28,4 @@ class Setup:
     callbacks: Callable[
         [records.Phase], tuple[keras.callbacks.Callback, ...]
     ] = lambda phase: ()
+    keeper: unfinished.Keeper | None = None
