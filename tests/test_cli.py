@@ -663,7 +663,7 @@ def test_kill_and_ctrl_c(photos, tmp_path):
     printed = read_until(process, "  finetune ")
     process.kill()
     process.communicate()
-    behind = re.search(r"going on behind epoch (\d+)", printed)
+    behind = re.search(r"resuming after epoch (\d+)", printed)
     first = re.search(r"  finetune +(\d+)/2000", printed)
     assert int(first[1]) == int(behind[1]) + 1 >= 2
 

@@ -1,5 +1,6 @@
 """What a person reads while it works."""
 
+import dataclasses
 import io
 import re
 
@@ -86,7 +87,7 @@ def epoch(bar, clock: Clock, phase: records.Phase, number: int) -> None:
 
 def left(text: str) -> list[str]:
     """Returns the times left in all lines of `text`."""
-    return re.findall(r"at most +([0-9:]+) left", text)
+    return re.findall(r"(?:at most|about) +([0-9:]+) left", text)
 
 
 class TestLines:
@@ -100,14 +101,11 @@ class TestLines:
             "phase head: 1,234,567 parameters learn (base: none) at 0.001 "
             "(constant), 4 epochs of 10 steps at most",
             *(
-                f"  head   {number}/4  loss 0.5000  validation  91.2 % "
-                f"(0.2500)   1,234 images/s{rest}"
-                for number, rest in (
-                    (1, "  at most  0:30 left"),
-                    (2, "  at most  0:20 left"),
-                    (3, "  at most  0:10 left"),
-                    (4, ""),
-                )
+                f"  head   {number}/4  training  75.0 % loss 0.5000"
+                "  validation  91.2 % loss 0.2500   1,234 images/s"
+                f"  at most  0:{rest} left"
+                # One second for what follows, as long as the first step was.
+                for number, rest in ((1, 31), (2, 21), (3, 11), (4, "01"))
             ),
             "phase head: at its limit after 4 epochs, 12.3 s; best epoch 3 "
             "with 90.0 % (0.3000)",
@@ -148,8 +146,9 @@ class TestTimeLeft:
         bar, text = shown(HEAD, WHOLE)
         begin(bar, HEAD)
         epoch(bar, clock, HEAD, 1)
-        # 3 epochs of 10 s, and 2 that also train the base at 3 times that.
-        assert left(text()) == ["1:30"]
+        # 3 epochs of 10 s, and 2 that also train the base at 3 times that; two
+        # seconds for a graph and the end.
+        assert left(text()) == ["1:32"]
 
     def test_of_the_last_phase_counts_only_itself(self, clock):
         bar, text = shown(HEAD, WHOLE)
@@ -157,39 +156,52 @@ class TestTimeLeft:
         begin(bar, WHOLE)
         epoch(bar, clock, WHOLE, 1)
         epoch(bar, clock, WHOLE, 2)
-        assert left(text()) == ["0:10"]
+        assert left(text()) == ["0:11", "0:01"]
+
+    def test_of_a_resumed_phase_counts_what_is_left(self, clock):
+        bar, text = shown(WHOLE)
+        begin(bar, dataclasses.replace(WHOLE, epochs=9), done=6)
+        epoch(bar, clock, WHOLE, 7)
+        assert left(text()) == ["0:21"]
+        assert "resuming after epoch 6" in text()
 
     def test_of_a_resumed_run_leaves_out_what_was_done(self, clock):
         bar, text = shown(HEAD, HEAD, WHOLE, HEAD)
         begin(bar, WHOLE)
         epoch(bar, clock, WHOLE, 1)
-        # 10 s, and 4 epochs of the head at a third of that.
-        assert left(text()) == ["0:23"]
+        # 10 s, and 4 epochs of the head at a third of that; one for the end.
+        assert left(text()) == ["0:24"]
 
     def test_is_told_within_the_first_epoch(self, clock):
         bar, text = shown(HEAD, terminal=True)
         begin(bar, HEAD)
+        bar.bar.refresh()
+        assert "building the graph" in text()
+        clock.now += 60
+        bar.step_ends(32)
+        bar.bar.refresh()
+        assert not left(text())
         clock.now += 5
         bar.step_ends(32)
         bar.bar.refresh()
-        # 39 steps more of 5 s.
-        assert left(text())[-1] == "3:15"
+        # 38 steps more of 5 s.
+        assert left(text())[-1] == "3:10"
 
     def test_trusts_later_epochs_more(self, clock):
         bar, text = shown(HEAD)
         begin(bar, HEAD)
-        # The first one traces the graph.
+        # The first one traces the graph, and what follows takes as long.
         clock.now += 3600
         epoch(bar, clock, HEAD, 1)
         epoch(bar, clock, HEAD, 2)
-        assert left(text()) == ["3:00:30", "0:20"]
+        assert left(text()) == ["1:00:31", "1:00:20"]
 
     def test_of_live_phases_behind_a_cached_one(self, clock):
         bar, text = shown(HEAD, WHOLE)
         begin(bar, HEAD, views_cached=2, live_seconds=100.0)
         epoch(bar, clock, HEAD, 1)
-        # 3 epochs of 10 s, 2 of 3 times 100 s.
-        assert left(text()) == ["10:30"]
+        # 3 epochs of 10 s, 2 of 3 times 100 s, and two seconds as above.
+        assert left(text()) == ["10:32"]
         assert "computed once an image in each of 2 views" in text()
 
 

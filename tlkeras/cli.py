@@ -43,7 +43,7 @@ classifier that can be served.
 {commands}
 
 {rest}"""
-_FIRST = ("check", "train", "predict", "compare", "export")
+_FIRST = ("check", "train", "predict", "compare", "runs")
 _MORE_COMMANDS = """\
 A folder PHOTOS with one folder for each class is enough to begin with:
   tlkeras train PHOTOS
@@ -279,7 +279,7 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
 
     config = configuration(values)
     progress = _progress(values, config.strategy_phases().planned)
-    with native_messages.silenced():
+    with _loading(progress):
         plan = plans.make(config, values.workdir, progress=progress)
         from tlkeras import cross_validation
         from tlkeras import experiment
@@ -318,7 +318,7 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
         margin=values.margin,
     )
     progress = _progress(values, brief=True)
-    with native_messages.silenced():
+    with _loading(progress):
         plan = plans.make(
             config, values.workdir, comparison=True, progress=progress
         )
@@ -347,7 +347,8 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
     if values.sort_into:
         sorted_into = plans.new_directory(values.sort_into, "sort_into")
         plans.check_outside(sorted_into, folders, "sort_into")
-    with native_messages.silenced():
+    progress = _progress(values)
+    with _loading(progress):
         from tlkeras.report import terminal
         from tlkeras.scoring import predicting
         from tlkeras.scoring import sorting
@@ -355,7 +356,7 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
         values.model,
         paths,
         coverage=values.coverage,
-        progress=_progress(values),
+        progress=progress,
     )
     if table:
         predicting.write(
@@ -384,17 +385,20 @@ def _explain(values: flags.FlagValues, positional: list[str]) -> int:
         *plans.data_of_model(model),
     )
     plans.check_outside(directory, read, "output")
-    with native_messages.silenced():
+    progress = _progress(values)
+    with _loading(progress):
         from tlkeras.models import saving
         from tlkeras.report import explained
         from tlkeras.scoring import explaining
     failed: list[tuple[str, str]] = []
+    with progress.busy("loading the model"):
+        loaded = saving.load(model)
     explanations = explaining.explain_files(
-        saving.load(model),
+        loaded,
         paths,
         label=values.label,
         failed=failed,
-        progress=_progress(values),
+        progress=progress,
     )
     images = explained.write(directory, explanations, paths, model=values.model)
     _say(f"{errors.count(images, 'image')}: {directory / explained.PAGE}")
@@ -409,7 +413,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
     metrics = _output_file(values, "json")
     cache_dir = files.cache_directory(values.cache_dir)
     progress = _progress(values)
-    with native_messages.silenced():
+    with _loading(progress):
         source = sources.open(
             sources.absolute(values.data),
             data_dir=values.data_dir,
@@ -468,7 +472,7 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
     directory = plans.new_directory(values.output, "output")
     plans.check_outside(directory, read, "output")
     progress = _progress(values)
-    with native_messages.silenced():
+    with _loading(progress):
         from tlkeras.export import samples  # noqa: F401
         from tlkeras.report import terminal
     found = formats.export(
@@ -543,7 +547,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
     _, size = plans.image_size(values.backbone, values.image_size)
     cache_dir = files.cache_directory(values.cache_dir)
     progress = _progress(values)
-    with native_messages.silenced():
+    with _loading(progress):
         if values.labels:
             from tlkeras.advisor import subject as subjects
 
@@ -616,7 +620,7 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
     config = configs.build(_given(values))
     written = _output_file(values, "json")
     progress = _progress(values)
-    with native_messages.silenced():
+    with _loading(progress):
         from tlkeras.advisor import subject as subjects
         from tlkeras.backbones import locate
 
@@ -675,6 +679,24 @@ def _cache(values: flags.FlagValues, positional: list[str]) -> int:
     return 0
 
 
+def _runs(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras.comparison import past_runs
+    from tlkeras.report import past_runs as tables
+
+    if len(positional) > 2:
+        raise errors.UserError(
+            "two runs can be compared, or a directory of runs listed. "
+            f"Received: {len(positional)} paths."
+        )
+    if len(positional) == 2:
+        one, other = map(past_runs.load, positional)
+        tables.pair(one, other, past_runs.compare(one, other))
+    else:
+        folder = positional[0] if positional else "runs"
+        tables.listed(past_runs.find(folder, values.sort))
+    return 0
+
+
 def _completion(values: flags.FlagValues, positional: list[str]) -> int:
     if positional != ["bash"]:
         raise errors.UserError(
@@ -690,9 +712,10 @@ def _demo(values: flags.FlagValues, positional: list[str]) -> int:
 
     directory = files.check_directory(values.workdir, "workdir")
     plans.check_outside_runs(directory, "workdir")
-    with native_messages.silenced():
+    progress = _progress(values)
+    with _loading(progress):
         from tlkeras import demo
-    demo.run(directory, progress=_progress(values))
+    demo.run(directory, progress=progress)
     return 0
 
 
@@ -713,6 +736,13 @@ def _progress(
     return progresses.Progress(
         planned, quiet=values.quiet, brief=brief and not values.verbose
     )
+
+
+@contextlib.contextmanager
+def _loading(progress: "progresses.Progress") -> Iterator[None]:
+    """Says what is waited for while TensorFlow is imported, which is noisy."""
+    with progress.busy("loading TensorFlow"), native_messages.silenced():
+        yield
 
 
 def _left_out(failed: Sequence[tuple[str, str]], paths: Sequence[str]) -> int:
@@ -805,6 +835,13 @@ _COMMANDS = {
         _cache,
     ),
     "backbones": _Command("", "Lists the networks.", (), _backbones),
+    "runs": _Command(
+        "[DIRECTORY | RUN RUN] [--sort=when]",
+        "Lists runs, or compares two: settings that differ, a paired test.",
+        commands.RUNS,
+        _runs,
+        takes="words",
+    ),
     "completion": _Command(
         "bash",
         'Completes words in a shell: eval "$(tlkeras completion bash)".',

@@ -155,7 +155,6 @@ def _train_fold(
 ) -> float:
     """Returns the seconds that a fold took to train and to write."""
     began = time.perf_counter()
-    progress.planned = list(plan.strategy.planned)
     with run_directory.undo_on_error(plan.directory, progress):
         outcome = experiment.learn(
             plan,

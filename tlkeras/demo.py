@@ -105,5 +105,5 @@ def _train(
     progress: progresses.Progress,
 ) -> Mapping[str, Any]:
     plan = plans.make(config, directory, progress=progress)
-    progress.planned = list(plan.strategy.planned)
+    progress.pace.planned = list(plan.strategy.planned)
     return experiment.run(plan, progress=progress).report

@@ -44,6 +44,7 @@ from tlkeras.scoring import unknown
 from tlkeras.scoring import used_images
 from tlkeras.settings import budget as budgets
 from tlkeras.settings import config as configs
+from tlkeras.settings import strategies
 from tlkeras.training import checkpoint
 from tlkeras.training import final_fit
 from tlkeras.training import phases as all_phases
@@ -111,7 +112,9 @@ def run(
     began = time.perf_counter()
     directory = plan.directory
     with run_directory.undo_on_error(directory, progress):
-        untrained = build(plan)
+        with progress.busy("building the network"):
+            untrained = build(plan)
+        progress.pace.built(time.perf_counter() - began)
         with reading(plan, progress=progress) as data:
             progress.say(f"run {directory}")
             # Before training, lest they be gone after it.
@@ -142,18 +145,20 @@ def finish(
     did.
     """
     progress.say("exporting and checking the export")
-    exported = saved_model.write(
-        outcome.classifier,
-        plan.directory / "saved_model" / "1",
-        samples=samples,
-    )
-    return run_directory.write(
-        plan,
-        data,
-        outcome,
-        seconds=time.perf_counter() - began,
-        export=exported,
-    )
+    with progress.busy("exporting and checking the export"):
+        exported = saved_model.write(
+            outcome.classifier,
+            plan.directory / "saved_model" / "1",
+            samples=samples,
+        )
+    with progress.busy("writing the report"):
+        return run_directory.write(
+            plan,
+            data,
+            outcome,
+            seconds=time.perf_counter() - began,
+            export=exported,
+        )
 
 
 def fit_on_all(
@@ -542,6 +547,8 @@ def train(
     model, placement = untrained.model, untrained.placement
     batch_size = images_a_step(config, data, placement.devices)
     progress.detail(placement.text(batch_size))
+    # Of the training images the features are looked at, too.
+    progress.pace.scored = len(data.splits) / len(data.positions("train"))
     digests = {**_settings_digests(plan), "images": datasets.digest(data)}
     splits = configs.learned(
         config, len(data.positions("train")) + len(data.positions("validation"))
@@ -564,6 +571,12 @@ def train(
         progress.say("resuming after the final fit")
     elif done:
         progress.say(f"resuming after phase {done[-1].phase.name}")
+    # A final fit takes the phases once more.
+    expected = strategies.expected(plan.strategy, decision)
+    progress.pace.planned = [
+        *expected[len(done) :],
+        *(expected if len(splits) > 1 and final is None else ()),
+    ]
     keeper = None
     if group.processes == 1:
         keeper = unfinished.Keeper(directory, digests)
@@ -645,7 +658,7 @@ def _fit_again(
     """Returns what the final fit on `splits` came to; see `final_fit.run`."""
     placement = untrained.placement
     batch_size = images_a_step(plan.config, data, placement.devices)
-    progress.planned = [each.phase for each in final_fit.recipe(results)]
+    progress.pace.planned = [each.phase for each in final_fit.recipe(results)]
     return final_fit.run(
         untrained.model,
         results,

@@ -1,19 +1,18 @@
 """What a person sees while it works: which phase, how far, how long still."""
 
+import contextlib
 import math
 import sys
 import time
+from collections.abc import Iterator
 
 import rich.console
 import rich.progress
+import rich.status
 
 from tlkeras import errors
+from tlkeras import pace as paces
 from tlkeras import records
-
-# A step that trains the base, too, takes this many times one that does not:
-# the backward pass costs about two forward passes. Only for the time left of
-# phases that have not begun.
-_TRAINED_BASE = 3.0
 
 
 class Progress:
@@ -37,10 +36,13 @@ class Progress:
         self.console = console or rich.console.Console(
             file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True
         )
-        self.planned = list(planned)
+        self.pace = paces.Pace(planned)
+        # A member of many is not exported.
+        self.pace.exports = not brief
         self.brief = brief
         self.bar: rich.progress.Progress | None = None
         self.task = rich.progress.TaskID(0)
+        self.status: rich.status.Status | None = None
 
     def silence(self) -> None:
         """Shows nothing from here on."""
@@ -55,7 +57,22 @@ class Progress:
         if not self.brief:
             self.say(text)
 
-    def begin(self, what: str, total: int) -> None:
+    @contextlib.contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Shows on a terminal that `what` is being done, for as long as it is.
+
+        What prints or shows a bar meanwhile takes its place.
+        """
+        self.end()
+        if self.console.is_terminal and not self.console.quiet:
+            self.status = self.console.status(what)
+            self.status.start()
+        try:
+            yield
+        finally:
+            self.end()
+
+    def begin(self, what: str, total: int, note: str = "") -> None:
         """Shows a bar for `what`, of `total` pieces of work."""
         self.end()
         self.bar = rich.progress.Progress(
@@ -69,7 +86,7 @@ class Progress:
         )
         self.bar.start()
         self.task = self.bar.add_task(
-            errors.printable(what), total=total, note=""
+            errors.printable(what), total=total, note=note
         )
         self.began = time.perf_counter()
         self.count = 0
@@ -84,7 +101,10 @@ class Progress:
             self.bar.update(self.task, advance=count, note=note)
 
     def end(self) -> None:
-        """Takes the bar away."""
+        """Takes away what is shown of work that is under way."""
+        if self.status is not None:
+            self.status.stop()
+            self.status = None
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
@@ -98,32 +118,36 @@ class Progress:
         views_cached: int = 0,
         cached_at: str = "",
         live_seconds: float = 0.0,
+        share: float = 1.0,
+        done: int = 0,
     ) -> None:
         """Says what a phase of `steps` steps an epoch is going to do.
 
         views_cached: stored ways an image can look, 0 where the base runs
         live. cached_at: the layer that was stored. live_seconds: what an epoch
-        would then cost with a live base.
+        of a live base would then cost, forward. share: of the layers that the
+        steps compute. done: epochs that an earlier call took.
         """
-        self.live_seconds = live_seconds
-        self._forget_planned(phase)
+        self.pace.begin(
+            phase, done=done, share=share, live_seconds=live_seconds
+        )
         self.phase = phase
         self.steps = steps
-        # Seconds of the epochs so far, with their validation.
-        self.spent: list[float] = []
         self.say(
             f"phase {phase.name}: {trainable_parameters:,} parameters learn "
             f"(base: {phase.unfreeze}) at {_phase_rate(phase)} "
             f"({phase.schedule}), {_epochs(phase.epochs)} of {steps} steps at "
             f"most{_cached_text(views_cached, cached_at)}"
         )
-        self._begin_epoch(1)
+        if done:
+            self.say(f"  resuming after epoch {done}")
+        self._begin_epoch(done + 1)
 
     def solve_begins(
         self, phase: records.Phase, parameters: int, views: int
     ) -> None:
         """Says that the head is solved for, on stored features."""
-        self._forget_planned(phase)
+        self.pace.forget(phase)
         self.say(
             f"phase {phase.name}: {parameters:,} parameters are solved for "
             f"(base: {phase.unfreeze}){_cached_text(views, 'its end')}"
@@ -133,15 +157,14 @@ class Progress:
         """Counts one step of about `images` images."""
         seconds = time.perf_counter() - self.began
         done = self.count + 1
-        # The first epoch traces the graph, so later ones tell more.
-        epoch = min(self.spent, default=seconds / done * self.steps)
+        if done == 1 and not self.pace.spent:
+            self.pace.first_step = seconds
         rate = done * images / seconds if seconds else 0.0
-        left = self._left_text(epoch, len(self.spent) + done / self.steps)
-        self.advance(1, f"{_rate(rate)}{left}")
+        self.advance(1, f"{_rate(rate)}{self._left_text(done, seconds)}")
 
     def epoch_ends(self, row: records.Epoch) -> None:
         """Prints what an epoch came to."""
-        self.spent.append(time.perf_counter() - self.began)
+        self.pace.ends_epoch(time.perf_counter() - self.began)
         self.end()
         if not self.brief:
             self._say_epoch(row)
@@ -153,13 +176,12 @@ class Progress:
         if not math.isnan(row.validation_accuracy):
             validation = (
                 f"  validation {100 * row.validation_accuracy:5.1f} %"
-                f" ({row.validation_cross_entropy:.4f})"
+                f" loss {row.validation_cross_entropy:.4f}"
             )
         self.say(
             f"  {row.phase} {row.epoch:>3}/{self.phase.epochs}"
-            f"  loss {row.loss:.4f}{validation}"
-            f"{_rate(row.images_per_second)}"
-            f"{self._left_text(min(self.spent), len(self.spent))}"
+            f"  training {100 * row.accuracy:5.1f} % loss {row.loss:.4f}"
+            f"{validation}{_rate(row.images_per_second)}{self._left_text()}"
         )
 
     def phase_ends(
@@ -204,7 +226,9 @@ class Progress:
         )
 
     def _begin_epoch(self, epoch: int) -> None:
-        self.begin(f"{self.phase.name} {epoch}/{self.phase.epochs}", self.steps)
+        what = f"{self.phase.name} {epoch}/{self.phase.epochs}"
+        note = "" if self.pace.spent else "building the graph"
+        self.begin(what, self.steps, note)
 
     def _rest_text(self) -> str:
         """Returns the time left for what the bar shows, at the pace so far."""
@@ -212,25 +236,14 @@ class Progress:
         rest = (self.total - self.count) * seconds / self.count
         return f"  {_clock(rest):>5} left" if seconds > 1 else ""
 
-    def _forget_planned(self, phase: records.Phase) -> None:
-        """Takes `phase` off the phases to come, and those before it.
+    def _left_text(self, done: int = 0, seconds: float = 0.0) -> str:
+        """Returns the time left of the run when `done` steps are taken.
 
-        They were finished by an earlier run that was killed.
+        seconds: that they have taken in this epoch.
         """
-        names = [each.name for each in self.planned]
-        if phase.name in names:
-            del self.planned[: names.index(phase.name) + 1]
-
-    def _left_text(self, epoch: float, done: float) -> str:
-        """Returns the time left, of this phase and of those planned.
-
-        epoch: seconds of one epoch of this phase. done: epochs of it.
-        """
-        left = (self.phase.epochs - done) * epoch
-        live = self.live_seconds or epoch
-        for phase in self.planned:
-            left += phase.epochs * live * _cost(phase) / _cost(self.phase)
-        return f"  at most {_clock(left):>5} left" if left > 0 else ""
+        left = self.pace.left(done, self.steps, seconds)
+        how = "at most" if self.pace.at_most() else "about"
+        return f"  {how} {_clock(left):>5} left" if left > 0 else ""
 
 
 def duration(seconds: float) -> str:
@@ -245,10 +258,6 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
-
-
-def _cost(phase: records.Phase) -> float:
-    return 1.0 if phase.unfreeze == "none" else _TRAINED_BASE
 
 
 def _phase_rate(phase: records.Phase) -> str:

@@ -262,4 +262,4 @@ def test_at_most_five_are_shown_and_none_twice():
     steps = asked(change, backbone="MobileNetV2-0.35")
     assert len(steps) == next_steps.MOST
     assert len({step["command"] for step in steps.values()}) == len(steps)
-    assert "unfinished" in steps
+    assert "diverged" in steps

@@ -421,7 +421,6 @@ def _train_member(
 ) -> float:
     """Returns the seconds that a member took to train and to write."""
     began = time.perf_counter()
-    progress.planned = list(member.strategy.planned)
     with run_directory.undo_on_error(member.directory, progress):
         outcome = _learn(member, data, progress)
         seconds = time.perf_counter() - began

@@ -58,7 +58,8 @@ def evaluate(
 
     Classes are matched by name. Raises `UserError` where none fits.
     """
-    classifier = saving.load(model)
+    with progress.busy("loading the model"):
+        classifier = saving.load(model)
     needed = label_sets.needed_by(classifier, coverage) if coverage else 0.0
     labels = classifier.labels
     check_classes(labels, source)

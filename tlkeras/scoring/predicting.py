@@ -92,7 +92,8 @@ def predict(
     coverage: 0 or that of sets of labels, which are then a column. Raises
     `UserError` where these cannot be had.
     """
-    classifier = saving.load(model)
+    with progress.busy("loading the model"):
+        classifier = saving.load(model)
     needed = label_sets.needed_by(classifier, coverage) if coverage else 0.0
     found = predict_files(classifier, paths, progress=progress)
     return dataclasses.replace(found, needed=needed)

@@ -211,6 +211,13 @@ CHECK = (
     _text("fix", "a CSV source to write, without the images that are doubtful"),
 )
 CACHE = (*_run("cache_dir"), _switch("clear", "remove all that is kept"))
+RUNS = (
+    _word(
+        "sort",
+        "order of the list",
+        ("when", "accuracy", "seconds", "data", "network", "strategy"),
+    ),
+)
 DEMO = (_text("workdir", "directory for the results", "runs/demo"),)
 EXPORT = (
     _MODEL,

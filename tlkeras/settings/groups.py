@@ -74,6 +74,7 @@ GROUPS = (
             "fix",
             "output",
             "format",
+            "sort",
             "label",
             "labels",
             "marked",

@@ -9,6 +9,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
@@ -35,9 +36,7 @@ class Decision(Protocol):
 
 # (decision, results so far) -> the next phase, None at the end. The decision
 # is None for strategies that need none.
-NextPhase = Callable[
-    [Decision | None, tuple[records.PhaseResult, ...]], records.Phase | None
-]
+NextPhase = Callable[[Decision | None, Sequence[Any]], records.Phase | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +274,7 @@ def _decided_phase(
     values: Mapping[str, Any],
     first: tuple[records.Phase, ...],
     decision: Decision | None,
-    results: tuple[records.PhaseResult, ...],
+    results: Sequence[Any],
 ) -> records.Phase | None:
     """Returns the phase after `first` and what the decision lets follow."""
     if decision is None:
@@ -302,12 +301,24 @@ def walk(
     """Returns the strategy that takes `phases` one after the other."""
 
     def next_phase(
-        decision: Decision | None, results: tuple[records.PhaseResult, ...]
+        decision: Decision | None, results: Sequence[Any]
     ) -> records.Phase | None:
         del decision
         return phases[len(results)] if len(results) < len(phases) else None
 
     return Strategy(name, pretrained, next_phase, phases)
+
+
+def expected(
+    strategy: Strategy, decision: Decision | None
+) -> tuple[records.Phase, ...]:
+    """Returns the phases that follow if each of them goes as it is planned."""
+    if not strategy.decides:
+        return strategy.planned
+    phases: list[records.Phase] = []
+    while phase := strategy.next_phase(decision, phases):
+        phases.append(phase)
+    return tuple(phases)
 
 
 def readers(setting: str) -> tuple[str, ...]:

@@ -229,6 +229,9 @@ def _train(
         views_cached=source.views,
         cached_at=source.layer,
         live_seconds=source.seconds / max(1, source.views),
+        share=len(keras_private.flatten_layers(learner))
+        / len(keras_private.flatten_layers(model)),
+        done=len(found.history) if found else 0,
     )
     best = best_epoch.BestEpoch(
         phase, source.feed, variables.moving, setup.progress, floor
@@ -239,7 +242,6 @@ def _train(
         keep = unfinished.Keep(setup.keeper, phase, first_epoch, best, spent)
     if found:
         unfinished.go_on(found, best, learner.optimizer)
-        setup.progress.say(f"  going on behind epoch {len(best.history)}")
     _run_epochs(source, phase, setup, best, first_epoch, keep)
     if best.stopped == "interrupted":
         classifiers.restore_deleted(model, before)
