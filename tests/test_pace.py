@@ -31,7 +31,7 @@ def test_right_from_the_second_epoch_on(again):
     made.begin(TUNE, done=0, share=1.0, live_seconds=0.0)
     epoch = STEPS * STEP + VALIDATION
     # A forward pass over what is scored, then the end of the run.
-    rest = epoch * 0.4 / 3 + GRAPH * pace._FINISHING
+    rest = epoch * 0.4 / 3 + GRAPH * pace.FINISHING
     rest += again * (GRAPH + TUNE.epochs * epoch)
     for number, told in enumerate(take(made, 8), 1):
         truth = (8 - number) * epoch + rest

@@ -34,6 +34,7 @@ from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
 
 if TYPE_CHECKING:
+    from tlkeras import plan as plans
     from tlkeras import progress as progresses
 
 _HELP = """\
@@ -286,6 +287,8 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
     for sentence in configs.unused(config, _given(values)):
         progress.say(sentence)
     train = cross_validation.run if config.folds else experiment.run
+    if values.dry_run:
+        return _dry_run(plan, values)
     if values.verbose:
         from tlkeras.machine import devices
 
@@ -326,9 +329,31 @@ def _compare(values: flags.FlagValues, positional: list[str]) -> int:
         from tlkeras.report import terminal
     for sentence in unused:
         progress.say(sentence)
+    if values.dry_run:
+        images = plans.split_sizes(plan)["train"]
+        members = comparing.planned(plan, asked, images=images)
+        return _dry_run(plan, values, members, asked.seeds)
     with _going_on(plan.directory):
         found = comparing.run(plan, asked, progress=progress)
     terminal.comparison(found.report)
+    return 0
+
+
+def _dry_run(
+    plan: "plans.Plan",
+    values: flags.FlagValues,
+    members: Sequence["plans.Plan"] = (),
+    seeds: int = 1,
+) -> int:
+    from tlkeras import dry_run
+    from tlkeras import progress as progresses
+
+    dry_run.show(
+        [dry_run.Member(each, seeds) for each in members or [plan]],
+        # It is the result, which --quiet leaves.
+        progress=progresses.Progress(),
+        full=values.verbose,
+    )
     return 0
 
 
@@ -770,13 +795,13 @@ _COMMANDS = {
     "train": _Command(
         "DATA [--config=FILE] [--SETTING=VALUE ...]",
         "Trains a classifier and writes the run's directory.",
-        commands.TRAIN,
+        (*commands.TRAIN, commands.DRY_RUN),
         _train,
     ),
     "compare": _Command(
         "DATA [--strategies=...] [--seeds=3] [--budget=...]",
         "Compares several strategies on one data set, with one budget.",
-        commands.COMPARE,
+        (*commands.COMPARE, commands.DRY_RUN),
         _compare,
     ),
     "evaluate": _Command(

@@ -67,6 +67,8 @@ def run(
             f"and {plan.group.processes} processes. Leave one of them out."
         )
     began = time.perf_counter()
+    # What it shows is known sooner than the images are read.
+    experiment.build(plan)
     with (
         run_directory.undo_on_error(plan.directory, progress, ended=_ended),
         experiment.reading(plan, progress=progress) as data,

@@ -224,7 +224,7 @@ def build(plan: plans.Plan) -> Untrained:
             l2=config.l2,
             precision=devices.precision(config.precision),
         )
-    return Untrained(model, placement, _unfreeze_notes(plan, model))
+    return Untrained(model, placement, unfreeze_notes(plan, model))
 
 
 def read(
@@ -792,7 +792,7 @@ def _shape(plan: plans.Plan) -> image_stores.Shape:
     return image_stores.Shape(plan.image_size, config.resize, config.max_pixels)
 
 
-def _unfreeze_notes(plan: plans.Plan, model: keras.Model) -> tuple[str, ...]:
+def unfreeze_notes(plan: plans.Plan, model: keras.Model) -> tuple[str, ...]:
     """Returns what `unfreeze` comes to where it is not what was asked for.
 
     Raises `UserError` where the base lacks the part.

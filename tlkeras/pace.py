@@ -13,8 +13,8 @@ _TRAINED_BASE = 3.0
 # as the network in Keras did.
 _GRAPH = 6.0
 # In times of that graph: scoring, which builds another; with export and report.
-_SCORING = 0.35
-_FINISHING = 1.0
+SCORING = 0.35
+FINISHING = 1.0
 # Of a smaller part of the network the graph says nothing of the whole one.
 _PART = 0.2
 
@@ -110,7 +110,7 @@ class Pace:
         live = self.live_seconds or epoch
         forward = live / (1.0 if self.live_seconds else _cost(self.phase))
         seconds = forward * self.scored
-        seconds += self.graph * (_FINISHING if self.exports else _SCORING)
+        seconds += self.graph * (FINISHING if self.exports else SCORING)
         for phase in self.planned:
             if phase.solver == "adam":
                 seconds += phase.epochs * forward * _cost(phase)

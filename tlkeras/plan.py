@@ -404,6 +404,18 @@ def _absolute(path: str) -> str:
     return str(files.expand(path).absolute())
 
 
+def split_sizes(plan: Plan) -> dict[str, int]:
+    """Returns the images of each split, about, where a hash divides them."""
+    names = ("train", "validation", "test")
+    given = [example.split for example in plan.source.examples]
+    if any(given):
+        return {name: given.count(name) for name in names}
+    test = round(splits.TEST_SHARE * len(given))
+    validation = round(splits.VALIDATION_SHARE * len(given))
+    sizes = (len(given) - test - validation, validation, test)
+    return dict(zip(names, sizes, strict=True))
+
+
 def check_sizes(source: sources.Source, config: configs.Config) -> None:
     """Raises `UserError` where a class is too small for its splits.
 

@@ -70,8 +70,7 @@ def run(
         run_directory.undo_on_error(directory, progress, ended=_ended),
         contextlib.ExitStack() as stack,
     ):
-        # Whether the base can be built is known sooner than the images.
-        experiment.build(_member_plan(plan, settings.names[0]))
+        _check_candidates(plan, settings)
         data = stack.enter_context(experiment.reading(plan, progress=progress))
         experiment.say_data(data, data.notes, progress)
         if settings.drop == "clear" and settings.seeds == 1:
@@ -124,6 +123,49 @@ def run(
         f"{report['seconds']:.0f} s in all; page: {directory}/compare.html"
     )
     return Result(directory, report)
+
+
+def planned(
+    plan: plans.Plan, settings: candidates.Settings, *, images: int
+) -> list[plans.Plan]:
+    """Returns the plan of each candidate, with the epochs of its budget.
+
+    images: for training. A budget in seconds becomes epochs by a trial, which
+    is not made here: then the epochs are those of the settings.
+    """
+    if settings.budget.seconds is not None:
+        return [_member_plan(plan, name) for name in settings.names]
+    batch = plan.config.batch_size
+    if batch == "auto":
+        batch = min(configs.AUTO_BATCH, images)
+    return [
+        _member_plan(
+            plan,
+            name,
+            epochs=budgets.epochs_of_steps(
+                settings.budget,
+                name,
+                solved=settings.solved,
+                images=images,
+                steps_per_epoch=-(-images // int(batch)),
+            ),
+        )
+        for name in settings.names
+    ]
+
+
+def _check_candidates(plan: plans.Plan, settings: candidates.Settings) -> None:
+    """Raises `UserError` for what building the network shows of a candidate.
+
+    That is known sooner than the images are read, and than the first training
+    is done.
+    """
+    members = [_member_plan(plan, name) for name in settings.names]
+    # One that begins at random reads no weights.
+    first = max(members, key=lambda each: each.strategy.pretrained)
+    model = experiment.build(first).model
+    for member in members:
+        experiment.unfreeze_notes(member, model)
 
 
 def _ended(directory: pathlib.Path) -> bool:

@@ -41,6 +41,12 @@ ONE_PROCESS = ("coordinator", "num_processes", "process_id")
 # All candidates of a comparison share one split.
 ONE_SPLIT = ("folds",)
 
+# Of the command line alone; in Python nothing is left to be asked.
+DRY_RUN = _switch(
+    "dry_run",
+    "print what would be done, read, computed and kept, and about how long it "
+    "takes here, and stop",
+)
 # What every command has.
 COMMON = (
     _switch("quiet", "print the result alone"),

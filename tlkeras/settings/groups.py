@@ -89,7 +89,7 @@ GROUPS = (
     ),
     Group(
         "Machine",
-        ("quiet", "verbose", "clear", "host", "port"),
+        ("dry_run", "quiet", "verbose", "clear", "host", "port"),
         (
             "max_mb",
             "timeout",
