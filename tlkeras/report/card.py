@@ -46,11 +46,6 @@ def render(
         limits=[
             *(test["warnings"] if test else ()),
             *data["notes"],
-            *(
-                ["The training was interrupted: this is the best so far."]
-                if report["interrupted"]
-                else []
-            ),
         ],
         environment=environment,
         weights=origins.describe(report["backbone"], report["weights"]),
