@@ -7,7 +7,7 @@ imports neither Keras nor TensorFlow.
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name: (module, name there).
 _PUBLIC = {

@@ -50,7 +50,9 @@ class Answerer:
             ) from None
         found: dict[str, str] = {}
         with self._model:
-            scores = predicting.predict_squares(self.classifier, [square])
+            scores = predicting.predict_squares(
+                self.classifier, [square]
+            ).probabilities
             (answer,), (score,) = self.classifier.task.answers(scores)
             if explain:
                 found = self._map(square, int(answer))
