@@ -345,8 +345,8 @@ def _dry_run(
     members: Sequence["plans.Plan"] = (),
     seeds: int = 1,
 ) -> int:
-    from tlkeras import dry_run
     from tlkeras import progress as progresses
+    from tlkeras.comparison import dry_run
 
     dry_run.show(
         [dry_run.Member(each, seeds) for each in members or [plan]],
@@ -525,7 +525,7 @@ def _serve(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
 
     plans.check_model(values.model)
-    with native_messages.silenced():
+    with _loading(_progress(values)):
         from tlkeras.models import saving
         from tlkeras.serving import answers
         from tlkeras.serving import server as servers
@@ -706,7 +706,7 @@ def _cache(values: flags.FlagValues, positional: list[str]) -> int:
 
 def _runs(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras.comparison import past_runs
-    from tlkeras.report import past_runs as tables
+    from tlkeras.comparison import past_runs_text as tables
 
     if len(positional) > 2:
         raise errors.UserError(

@@ -11,8 +11,8 @@ import rich.progress
 import rich.status
 
 from tlkeras import errors
-from tlkeras import pace as paces
 from tlkeras import records
+from tlkeras.machine import pace as paces
 
 
 class Progress:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tlkeras import pace
 from tlkeras import records
+from tlkeras.machine import pace
 
 HEAD = records.Phase("head", "none", 50, 1e-3, solver="auto")
 TUNE = records.Phase("tune", "all", 8, 1e-4, schedule="cosine")

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from tlkeras import errors
 from tlkeras import experiment
-from tlkeras import pace as paces
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras.backbones import base as bases
 from tlkeras.data import augment
 from tlkeras.data import images as image_stores
+from tlkeras.machine import pace as paces
 from tlkeras.models import classifier as classifiers
 from tlkeras.settings import config as configs
 from tlkeras.training import claims
