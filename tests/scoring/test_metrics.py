@@ -348,3 +348,13 @@ def test_what_was_confused_is_the_confusion_without_its_diagonal():
         np.testing.assert_array_equal(matrix, expected)
         counts = [pair["n"] for pair in got["confused"]]
         assert counts == sorted(counts, reverse=True)
+
+
+def test_kappa_is_the_agreement_beyond_chance():
+    targets = np.array([0] * 25 + [1] * 25)
+    # Right on 20 + 15, by chance on half of them: (0.7 - 0.5) / (1 - 0.5).
+    answers = np.array([0] * 20 + [1] * 5 + [0] * 10 + [1] * 15)
+    found = metrics.compute(np.eye(2)[answers], targets, ("a", "b"))
+    assert found["kappa"] == pytest.approx(0.4)
+    alone = metrics.compute(np.eye(2)[[0, 0]], np.array([0, 0]), ("a", "b"))
+    assert alone["kappa"] is None

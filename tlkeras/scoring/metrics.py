@@ -59,7 +59,8 @@ def compute(
     equal for images that belong together; `balanced_accuracy` is the mean
     recall of the classes that occur; `macro_f1` the mean F1 of those
     that occur or are answered; `majority` the accuracy of always answering
-    the commonest class of these images;
+    the commonest class of these images; `kappa` Cohen's, 1960, the agreement
+    beyond chance: 0 is that of chance, 1 all, None where there is one class;
     `top5` is there for more than 5 classes; `cross_entropy` is in nats.
     `expected_calibration_error` is the mean of |accuracy - confidence| over
     15 bins of equal width of the highest score, weighted by their images
@@ -100,6 +101,7 @@ def compute(
         "balanced_accuracy": math.fsum(recalls) / len(recalls),
         "macro_f1": math.fsum(f1s) / len(f1s),
         "majority": float(occurring[commonest] / images),
+        "kappa": _kappa(truth, answers),
     }
     if classes > 5:
         result["top5"] = float((_ranks(scores, truth) < 5).mean())
@@ -182,6 +184,13 @@ def _check(
             "Were they logits?"
         )
     return scores, truth
+
+
+def _kappa(truth: np.ndarray, answers: np.ndarray) -> float | None:
+    """Returns Cohen's kappa, None where one class is all there is."""
+    if len(np.union1d(truth, answers)) < 2:
+        return None
+    return float(sklearn.metrics.cohen_kappa_score(truth, answers))
 
 
 def _per_class(
