@@ -269,3 +269,61 @@ def test_a_file_that_is_no_image_is_refused(classifier, photos):
         classifier.predict("nowhere.png")
     with pytest.raises(tlkeras.UserError, match=r"holds no model\.keras"):
         tlkeras.load(photos)
+
+
+WRONG_TYPES = {
+    "unfreeze-number": lambda model, net: tlkeras.unfreeze(model, 20),
+    "unfreeze-none": lambda model, net: tlkeras.unfreeze(model, None),
+    "unfreeze-path": lambda model, net: tlkeras.unfreeze("runs/photos"),
+    "unfreeze-network": lambda model, net: tlkeras.unfreeze(net),
+    "freeze-number": lambda model, net: tlkeras.freeze(3),
+    "set-number": lambda model, net: tlkeras.set_parameter_requires_grad(
+        3, True
+    ),
+    "initialize-text": lambda model, net: tlkeras.initialize_model(
+        "2", True, False, backbone="SmallResNet"
+    ),
+    "build-text": lambda model, net: tlkeras.build_classifier("5"),
+    "build-names": lambda model, net: tlkeras.build_classifier(["a", "b"]),
+    "backbone-none": lambda model, net: tlkeras.build_classifier(
+        3, backbone=None
+    ),
+    "weights-none": lambda model, net: tlkeras.build_classifier(
+        3, backbone="SmallResNet", weights=None
+    ),
+    "cuts-number": lambda model, net: tlkeras.cuts(3),
+    "cuts-classifier": lambda model, net: tlkeras.cuts(model),
+    "split-number": lambda model, net: tlkeras.split(net, 20),
+    "split-classifier": lambda model, net: tlkeras.split(model, "stages:1"),
+    "load-number": lambda model, net: tlkeras.load(3),
+    "load-none": lambda model, net: tlkeras.load(None),
+    "data-list": lambda model, net: tlkeras.train(["folder:x"]),
+    "workdir": lambda model, net: tlkeras.train("builtin:digits", workdir=3),
+    "config": lambda model, net: tlkeras.train("builtin:digits", config=3),
+    "callbacks": lambda model, net: tlkeras.train(
+        "builtin:digits", callbacks=3
+    ),
+    "strategies": lambda model, net: tlkeras.compare(
+        "builtin:digits", strategies=3
+    ),
+    "margin": lambda model, net: tlkeras.compare("builtin:digits", margin="1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TYPES)
+def test_a_wrong_type_is_the_callers_mistake(
+    name, small_classifier, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    network = small_classifier.get_layer("base").network
+    with pytest.raises(tlkeras.UserError) as raised:
+        WRONG_TYPES[name](small_classifier, network)
+    assert "Received: " in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def small_classifier():
+    return tlkeras.build_classifier(
+        3, backbone="SmallResNet", weights="none", image_size=32
+    )

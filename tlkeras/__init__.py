@@ -63,7 +63,10 @@ def __getattr__(name: str) -> object:
     if module not in ("tlkeras.api", "tlkeras.errors"):
         # Functions of the API may connect processes before.
         importlib.import_module("tlkeras.machine.processes").take_devices()
-    value = getattr(importlib.import_module(module), attribute)
+    messages = importlib.import_module("tlkeras.machine.native_messages")
+    messages.ask_for_errors_only()
+    with messages.silenced():
+        value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value
 

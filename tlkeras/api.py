@@ -97,11 +97,12 @@ def train(
         >>> sorted(run.report["test"]["accuracy"])
         ['groups', 'high', 'low', 'n', 'value']
     """
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise errors.UserError(
-                f"`callbacks` must be Keras callbacks. Received: {callback!r}."
-            )
+    several = callbacks if isinstance(callbacks, list | tuple) else [None]
+    if not all(isinstance(x, keras.callbacks.Callback) for x in several):
+        raise errors.UserError(
+            "`callbacks` must be a list of Keras callbacks. Received: "
+            f"{errors.shown(callbacks)}."
+        )
     given = {**settings, "data": data} if data else settings
     built = configs.resolve(config, given)
     progress = progresses.Progress(built.strategy_phases().planned, quiet=quiet)
@@ -161,7 +162,14 @@ def compare(
     """
     given = {**settings, "data": data} if data else settings
     built, unused = candidates.resolve(config, given)
-    names = strategies if isinstance(strategies, str) else ",".join(strategies)
+    names = strategies
+    if isinstance(strategies, list | tuple):
+        names = ",".join(map(str, strategies))
+    if not isinstance(names, str):
+        raise errors.UserError(
+            "`strategies` must be all, or a list of names. Received: "
+            f"{errors.shown(strategies)}."
+        )
     asked = candidates.settings(
         built,
         names,

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import io
-import logging
 import os
 import pathlib
 import shlex
@@ -99,10 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGTERM, _interrupt)
     if "--verbose" not in arguments:
-        # TensorFlow reads this when it is imported.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        for name in ("absl", "tensorflow"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        native_messages.ask_for_errors_only()
     # File names and labels may hold what the terminal cannot show.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -47,8 +47,13 @@ _FULL = tuple(os.strerror(each) for each in (errno.ENOSPC, errno.EDQUOT))
 def expand(text: str | os.PathLike) -> pathlib.Path:
     """Returns the path that a person wrote, `~` as the user's own directory.
 
-    Raises `UserError` where a part is longer than file systems allow.
+    Raises `UserError` where it is no path, or a part of it is longer than file
+    systems allow.
     """
+    if not isinstance(text, str | os.PathLike):
+        raise errors.UserError(
+            f"a path must be text. Received: {errors.shown(text)}."
+        )
     # Of pathlib, expanduser fails where there is no such user.
     found = pathlib.Path(os.path.expanduser(text))
     longest = max(

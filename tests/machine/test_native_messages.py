@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from conftest import environment
 
 START = """
@@ -83,3 +84,23 @@ with native_messages.filtered():
 """
     )
     assert done.stderr == "Corrupt JPEG data\n"
+
+
+@pytest.mark.slow
+def test_python_hears_nothing_of_tensorflow():
+    """A program and a notebook that import nothing but tlkeras."""
+    program = """
+import tlkeras
+model = tlkeras.build_classifier(
+    2, backbone="SmallResNet", weights="none", image_size=32
+)
+print(model.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=300,
+    )
+    assert (done.stdout, done.stderr) == ("classifier\n", "")

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import keras
 
+from tlkeras import errors
+
 
 @keras.saving.register_keras_serializable("tlkeras")
 class Base(keras.layers.Layer):
@@ -117,12 +119,12 @@ def is_in(model: keras.Model) -> bool:
 
 
 def of(model: keras.Model) -> Base:
-    """Returns the base of a classifier; raises ValueError if it has none."""
-    for layer in model.layers:
+    """Returns the base of a classifier; raises `UserError` if it has none."""
+    layers = model.layers if isinstance(model, keras.Model) else ()
+    for layer in layers:
         if isinstance(layer, Base):
             return layer
-    raise ValueError(
-        f"`model` must hold a tlkeras base. Received: {model.name}, with the "
-        f"layers {[layer.name for layer in model.layers]}. Build it with "
-        "tlkeras.build_classifier."
+    raise errors.UserError(
+        "`model` must be a classifier of tlkeras.build_classifier or "
+        f"tlkeras.load(...).model. Received: {errors.shown(model)}."
     )

@@ -296,7 +296,8 @@ def find(name: str) -> Backbone:
 
     Raises `UserError` for a name that no network has.
     """
-    key = _key(name)
+    # Python's callers may give anything.
+    key = _key(str(name))
     if key in _BY_KEY:
         return _BY_KEY[key]
     # MobileNetV3 means one that begins so, not the closer MobileNetV2.

@@ -1,6 +1,7 @@
 """What C libraries write to stderr, without the lines that tell nothing."""
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,16 @@ _USELESS = (
     "Warning: unknown JFIF revision|Application transferred too many|"
     "libpng (warning|error):)"
 )
+
+
+def ask_for_errors_only() -> None:
+    """Lets TensorFlow say errors only, where the environment asks for nothing.
+
+    TensorFlow reads this when it is imported.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
@@ -70,8 +81,13 @@ def silenced() -> Iterator[None]:
 
     They write to the descriptor, before any setting of theirs is read.
     """
+    try:
+        kept = os.dup(2)
+    except OSError:
+        # Nobody reads it.
+        yield
+        return
     sys.stderr.flush()
-    kept = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
     python_stderr = sys.stderr
     os.dup2(null, 2)

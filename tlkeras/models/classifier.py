@@ -1,6 +1,7 @@
 """Classifiers: a base, a head on it, and what of the base may learn."""
 
 import functools
+import numbers
 from collections.abc import Sequence
 
 import keras
@@ -52,9 +53,11 @@ def build_classifier(
         >>> len(model.trainable_variables)  # the head's kernel and bias
         2
     """
-    if classes < 2:
+    whole: object = classes
+    if not isinstance(whole, numbers.Integral) or classes < 2:
         raise errors.UserError(
-            f"`classes` must be at least 2. Received: {classes}."
+            "`classes` must be a whole number of at least 2. Received: "
+            f"{errors.shown(classes)}."
         )
     known = configs.settings()
     for name, value in (

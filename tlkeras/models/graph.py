@@ -20,6 +20,7 @@ from typing import Any
 import keras
 
 from tlkeras import errors
+from tlkeras.backbones import base as bases
 from tlkeras.machine import keras_private
 
 _ENDINGS = (
@@ -98,7 +99,7 @@ def block_cuts(network: keras.Model) -> tuple[Cut, ...]:
         >>> cuts[-1].layer, cuts[-1].shapes
         ('pool', ((128,),))
     """
-    for tensor in network.inputs:
+    for tensor in _network(network).inputs:
         if None in tensor.shape[1:]:
             raise ValueError(
                 "`network` must have a fixed image size. Received: "
@@ -234,6 +235,7 @@ def split(
         >>> prefix.output_shape, suffix.output_shape
         ((None, 16, 16, 64), (None, 128))
     """
+    _network(network)
     if isinstance(cut, str):
         found, _ = find_cut(network, cut)
         if found is None:
@@ -242,6 +244,11 @@ def split(
                 "tlkeras.cuts(network) lists where it can be divided."
             )
         cut = found
+    if not isinstance(cut, Cut):
+        raise errors.UserError(
+            "`cut` must be one of tlkeras.cuts(network), stages:N or "
+            f"from:LAYER. Received: {errors.shown(cut)}."
+        )
     made = _splits.setdefault(network, {})
     if cut.layer not in made:
         several = len(cut.tensors) > 1
@@ -307,6 +314,17 @@ def _needed(cuts: list[Cut], height: int) -> tuple[Cut, ...]:
         double = []
         lower = upper
     return tuple(needed)
+
+
+def _network(network: keras.Model) -> keras.Model:
+    """Returns `network`; raises `UserError` where it has no graph."""
+    if not getattr(network, "inputs", None) or bases.is_in(network):
+        raise errors.UserError(
+            "`network` must be a functional keras.Model, as "
+            "model.get_layer('base').network is. Received: "
+            f"{errors.shown(network)}."
+        )
+    return network
 
 
 def _height(cut: Cut) -> int:
