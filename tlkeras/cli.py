@@ -666,6 +666,8 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
     terminal.evidence(advice)
     if not values.evidence_only:
         terminal.textbook(advice)
+        print()
+        terminal.situations(advice)
     if written:
         files.write_json(
             written,

@@ -8,6 +8,7 @@ compared with training from scratch on the same few.
 import os
 import pathlib
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from tlkeras import experiment
@@ -16,6 +17,7 @@ from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras.report import comparison_plots
 from tlkeras.report import terminal
+from tlkeras.scoring import metrics
 from tlkeras.settings import config as configs
 
 _IMAGES_PER_CLASS = 5
@@ -94,9 +96,20 @@ def run(
         ],
         right=("accuracy", "95 % interval", "training"),
     )
+    progress.say(_worth(rows))
     progress.say(f"plot: {picture}")
     progress.say(f"reports: {directory}/*/report.html")
     return picture
+
+
+def _worth(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what fine-tuning came to against training from scratch."""
+    accuracy = {row["name"]: 100 * row["accuracy"] for row in rows}
+    gain = accuracy["fine_tuning"] - accuracy["scratch"]
+    return (
+        f"Fine-tuned from the source: {gain:+.1f} points against training from "
+        "scratch on the same images."
+    )
 
 
 def _train(
@@ -104,6 +117,9 @@ def _train(
     directory: pathlib.Path,
     progress: progresses.Progress,
 ) -> Mapping[str, Any]:
-    plan = plans.make(config, directory, progress=progress)
-    progress.pace.planned = list(plan.strategy.planned)
-    return experiment.run(plan, progress=progress).report
+    """Trains without a word, and says in one line what came of it."""
+    silent = progresses.Progress(quiet=True)
+    plan = plans.make(config, directory, progress=silent)
+    report = experiment.run(plan, progress=silent).report
+    progress.say(f"   {metrics.sentence(report['test'])}")
+    return report

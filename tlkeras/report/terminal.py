@@ -403,6 +403,35 @@ def textbook(advice: "advices.Advice") -> None:
     )
 
 
+def situations(advice: "advices.Advice") -> None:
+    """Prints what paid in which situation, and which is that of the images."""
+    from tlkeras.advisor import evidence as evidences
+    from tlkeras.advisor import situations as rows
+
+    own = rows.find(
+        advice.evidence.size.images, evidences.distance(advice.evidence)
+    )
+    _say(
+        "What letting the base learn gained over the head alone, in points, on"
+    )
+    _say("small networks at 96 pixels (benchmarks/recipes.csv; one core):")
+    show(
+        ("images", "strategy", "gain", "data sets", "seconds", ""),
+        [
+            (
+                row.text,
+                row.strategy,
+                row.gain_text,
+                row.sets,
+                row.seconds,
+                "<- yours" if row is own else "",
+            )
+            for row in rows.SITUATIONS
+        ],
+        right=("gain", "data sets", "seconds"),
+    )
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
