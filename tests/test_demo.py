@@ -46,7 +46,7 @@ def test_transfer_is_worth_what_the_readme_says(tmp_path, capsys):
         name: report["test"]["accuracy"]["value"]
         for name, report in found.items()
     }
-    gain = 100 * (right["fine_tuning"] - right["scratch"])
+    gain = 100 * (right["pretrained_init"] - right["scratch"])
     assert gain > 3
     assert f"{gain:+.1f} points against" in capsys.readouterr().out
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

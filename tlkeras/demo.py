@@ -103,12 +103,12 @@ def run(
 
 
 def _worth(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what fine-tuning came to against training from scratch."""
+    """Returns what the source's weights came to, all else being the same."""
     accuracy = {row["name"]: 100 * row["accuracy"] for row in rows}
-    gain = accuracy["fine_tuning"] - accuracy["scratch"]
+    gain = accuracy["pretrained_init"] - accuracy["scratch"]
     return (
-        f"Fine-tuned from the source: {gain:+.1f} points against training from "
-        "scratch on the same images."
+        f"The same training from the source's weights (pretrained_init): "
+        f"{gain:+.1f} points against random ones (scratch)."
     )
 
 

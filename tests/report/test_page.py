@@ -590,7 +590,7 @@ def test_pictures_are_well_formed_and_keep_texts():
         assert "head $a_1$ <i>" in texts
         assert "two (rolled back)" in texts
         assert {"1", "2", "3", "4", "5"} <= set(texts)
-        assert "0.001" in texts
+        assert "1e-3" in texts
 
 
 def test_phases_of_one_name_are_told_apart_by_their_epochs():

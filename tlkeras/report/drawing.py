@@ -232,7 +232,12 @@ def share_of(limits: tuple[float, float] | float) -> ticker.FuncFormatter:
 
 def number(value: float, _: object = None) -> str:
     """Returns a number as an axis shows it."""
-    return f"{value:.2g}".replace("e-0", "e-").replace("e+0", "e")
+    if 0 < value < 1e-2:
+        # As it is typed, and short enough to stand beside an axis.
+        text = f"{value:.1e}".replace(".0e", "e")
+    else:
+        text = f"{value:.2g}"
+    return text.replace("e-0", "e-").replace("e+0", "e")
 
 
 def finite(value: float) -> float:

@@ -232,7 +232,7 @@ def _still_improving(found: Found) -> Hint | None:
         return Hint(reason, f"--budget={2 * epochs}e")
     kind = found.kind(phase)
     if kind is None:
-        return Hint(f"{reason}; raise its `epochs` in config.toml")
+        return Hint(f"{reason}; raise its epochs in config.toml")
     return Hint(reason, f"--{kind.epochs}={2 * epochs}")
 
 
