@@ -449,7 +449,7 @@ def test_an_installed_wheel_has_recipes_page_and_type_marker(tmp_path):
     )
     file, recipes = found.stdout.splitlines()
     assert file.startswith(str(place))
-    assert recipes == "cats_vs_dogs digits flowers SmallResNet"
+    assert recipes == "cats_vs_dogs digits flowers gradual SmallResNet"
 
 
 @pytest.mark.parametrize(
