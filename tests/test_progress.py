@@ -98,7 +98,7 @@ class TestLines:
             epoch(bar, clock, HEAD, number)
         bar.phase_ends(result(), None)
         assert text().splitlines() == [
-            "phase head: 1,234,567 parameters learn (base: none) at 0.001 "
+            "phase head: 1,234,567 parameters learn (base: frozen) at 0.001 "
             "(constant), 4 epochs of 10 steps at most",
             *(
                 f"  head   {number}/4  training  75.0 % loss 0.5000"

@@ -135,7 +135,7 @@ class Progress:
         self.steps = steps
         self.say(
             f"phase {phase.name}: {trainable_parameters:,} parameters learn "
-            f"(base: {phase.unfreeze}) at {_phase_rate(phase)} "
+            f"(base: {_learns(phase)}) at {_phase_rate(phase)} "
             f"({phase.schedule}), {_epochs(phase.epochs)} of {steps} steps at "
             f"most{_cached_text(views_cached, cached_at)}"
         )
@@ -150,7 +150,7 @@ class Progress:
         self.pace.forget(phase)
         self.say(
             f"phase {phase.name}: {parameters:,} parameters are solved for "
-            f"(base: {phase.unfreeze}){_cached_text(views, 'its end')}"
+            f"(base: {_learns(phase)}){_cached_text(views, 'its end')}"
         )
 
     def step_ends(self, images: int) -> None:
@@ -271,6 +271,10 @@ def _cached_text(views: int, layer: str) -> str:
         return ""
     ways = f" in each of {views} views" if views > 1 else ""
     return f", on activations of {layer} computed once an image{ways}"
+
+
+def _learns(phase: records.Phase) -> str:
+    return "frozen" if phase.unfreeze == "none" else phase.unfreeze
 
 
 def _epochs(count: int) -> str:

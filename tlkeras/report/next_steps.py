@@ -85,7 +85,7 @@ class Hint:
     """What a rule has to say.
 
     flags: what changes against the run. command: which one; `check` looks at
-    the data, and has no flags.
+    the run's data alone.
     """
 
     reason: str
@@ -116,7 +116,7 @@ def find(
             continue
         given = f"--config={shlex.quote(path)} {hint.flags}".rstrip()
         if hint.command == "check":
-            given = f"--data={shlex.quote(config.data)}"
+            given = f"--data={shlex.quote(config.data)} {hint.flags}".rstrip()
         command = f"tlkeras {hint.command} {given}"
         step = {"rule": rule.name, "reason": hint.reason, "command": command}
         # Two rules may ask for the same; the first has said why.
@@ -157,9 +157,10 @@ def _doubtful_labels(found: Found) -> Hint | None:
         f"{_count(doubtful, 'label')} may be wrong: given less than 1 % by a "
         "model that had not seen the image"
     )
-    if found.can_fold:
-        return Hint(f"{reason}; this asks about all images", "--folds=5")
-    return Hint(reason, command="check")
+    base = f"--labels --backbone={found.config.backbone}"
+    if found.config.weights not in ("imagenet", "none"):
+        base += f" --weights={shlex.quote(found.config.weights)}"
+    return Hint(f"{reason}; this asks about all images", base, "check")
 
 
 def _few_to_choose(found: Found) -> Hint | None:
