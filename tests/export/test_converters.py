@@ -70,10 +70,10 @@ def export(tmp_path, samples, monkeypatch):
     model = tmp_path / "model.keras"
     model.write_bytes(b"")
 
-    def run(classifier, name, samples=samples):
+    def run(classifier, name, samples=samples, max_changed=0.2):
         return formats._one(
             formats.FORMATS[formats.NAMES.index(installed(name))],
-            *(model, classifier, tmp_path / name, samples, 0.2),
+            *(model, classifier, tmp_path / name, samples, max_changed),
         )
 
     return run

@@ -26,6 +26,7 @@ from tlkeras.data import images as image_stores
 from tlkeras.export import elsewhere
 from tlkeras.export import proof
 from tlkeras.export import samples as all_samples
+from tlkeras.export import warmup
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
 
@@ -136,6 +137,7 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
             "images": served.images,
         },
     )
+    warmup.write(directory, size)
 
 
 def _missing(images: tf.Tensor) -> tf.Tensor:

@@ -5,6 +5,7 @@ import functools
 import io
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -35,6 +36,9 @@ class Answerer:
     def answer(self, encoded: bytes, *, explain: bool = False) -> dict:
         """Returns label, score and the probability of each class.
 
+        Where the model knows it, `similarity` to training images, and whether
+        that is enough to be `known`.
+
         explain: whether `map`, a PNG as a data address, shows where the
         evidence lies; `map_note` is its method, or why there is none.
 
@@ -48,22 +52,25 @@ class Answerer:
                     error, encoded, self.classifier.shape.max_pixels
                 )
             ) from None
-        found: dict[str, str] = {}
+        extra: dict[str, Any] = {}
         with self._model:
-            scores = predicting.predict_squares(
-                self.classifier, [square]
-            ).probabilities
-            (answer,), (score,) = self.classifier.task.answers(scores)
+            found = predicting.predict_squares(self.classifier, [square])
+            (answer,), (score,) = self.classifier.task.answers(
+                found.probabilities
+            )
             if explain:
-                found = self._map(square, int(answer))
+                extra = self._map(square, int(answer))
+        if found.similarity is not None and found.known is not None:
+            extra["similarity"] = float(found.similarity[0])
+            extra["known"] = bool(found.known[0])
         labels = self.classifier.labels
         return {
             "label": labels[answer],
             "score": float(score),
             "probabilities": dict(
-                zip(labels, map(float, scores[0]), strict=True)
+                zip(labels, map(float, found.probabilities[0]), strict=True)
             ),
-            **found,
+            **extra,
         }
 
     def warm_up(self) -> None:
