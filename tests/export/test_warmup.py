@@ -38,7 +38,7 @@ def prediction_log():
                 name=field,
                 number=number,
                 type=own.get(kind, kinds.TYPE_MESSAGE),
-                type_name="" if kind in own else kind,
+                type_name=None if kind in own else kind,
                 label=kinds.LABEL_REPEATED
                 if kind == "Entry"
                 else kinds.LABEL_OPTIONAL,
