@@ -113,8 +113,8 @@ def test_tf2onnx_by_itself_lacks_exact_gelu(export, monkeypatch):
         export(build(gelu), "onnx")
 
 
-@pytest.mark.parametrize("name", ["litert", "litert_int8"])
-def test_litert_refuses_what_only_tensorflow_computes(export, name):
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_only_tensorflow_computes_is_refused_by_its_name(export, name):
     strange = build(lambda x: keras.ops.erfinv(keras.ops.tanh(x) / 2))
     with pytest.raises(proof.ExportError, match="no operation for Erfinv of"):
         export(strange, name)
@@ -194,6 +194,21 @@ def test_an_invalid_onnx_is_caught(export, monkeypatch):
     monkeypatch.setattr(onnx, "save", invalid)
     with pytest.raises(proof.ExportError, match="does not run what the conv"):
         export(build(), "onnx")
+
+
+def test_a_converter_that_raises_is_one_line(export, monkeypatch):
+    installed("onnx")
+    import tf2onnx
+
+    def fail(*arguments, **keywords):
+        raise KeyError("a tensor\nof many lines")
+
+    monkeypatch.setattr(tf2onnx.convert, "from_function", fail)
+    with pytest.raises(
+        proof.ExportError, match="ended with KeyError: "
+    ) as told:
+        export(build(), "onnx")
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("name", ["litert", "openvino"])

@@ -15,6 +15,7 @@ from typing import Any
 
 from tlkeras import errors
 from tlkeras import files
+from tlkeras.machine import keras_private
 from tlkeras.machine import native_messages
 
 if TYPE_CHECKING:
@@ -267,7 +268,18 @@ def _one(
     # Converters and runtimes write a lot, and none of it is for the user.
     with native_messages.silenced(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module.convert(classifier, directory, described, samples)
+        try:
+            module.convert(classifier, directory, described, samples)
+        except errors.UserError:
+            raise
+        except Exception as error:
+            if keras_private.is_out_of_memory(error):
+                raise
+            lines = str(error).strip().splitlines() or ["it said nothing"]
+            raise proof.ExportError(
+                f"its converter ended with {type(error).__name__}: "
+                f"{lines[0][:300]}. Export to another format."
+            ) from error
         proved = proof.prove(
             classifier,
             opener,

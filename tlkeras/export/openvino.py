@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -33,11 +34,7 @@ def convert(
     try:
         model = openvino.convert_model(function.get_concrete_function(spec))
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise proof.ExportError(
-            "the converter of OpenVINO ended with: "
-            f"{lines[-1].strip() if lines else type(error).__name__}"
-        ) from error
+        raise proof.ExportError(_why(str(error))) from error
     # The names that OpenVINO's Model API reads, and all as JSON.
     described = {
         "model_type": "Classification",
@@ -50,3 +47,18 @@ def convert(
         model.set_rt_info(value, ["model_info", name])
     # By itself it would round the weights to 16 bits.
     openvino.save_model(model, directory / "model.xml", compress_to_fp16=False)
+
+
+def _why(message: str) -> str:
+    """Returns what a converter's error of many lines comes to."""
+    found = re.search(r"No conversion rule found for operations: (.+)", message)
+    if found:
+        return (
+            f"OpenVINO has no operation for {found[1].strip()} of this "
+            "network. Export to onnx or litert, or train another network."
+        )
+    lines = [line for line in message.splitlines() if line.strip()]
+    return (
+        "the converter of OpenVINO ended with: "
+        f"{lines[-1].strip()[:300] if lines else 'it said nothing'}"
+    )
