@@ -166,7 +166,7 @@ def test_other_labels_are_seen(trained, classifier, samples):
     directory = trained.directory / "saved_model" / "1"
     for labels in (LABELS[::-1], ("a", "b", "c")):
         other = dataclasses.replace(classifier, labels=labels)
-        with pytest.raises(proof.ExportError, match="the SavedModel answers"):
+        with pytest.raises(proof.ExportError, match="the SavedModel predicts"):
             saved_model._verify(other, directory, samples)
 
 

@@ -63,7 +63,7 @@ def test_a_run_has_requests_that_its_signatures_answer(
     for record in tf.data.TFRecordDataset(str(place / warmup.FILE)):
         request = prediction_log.FromString(record.numpy()).predict_log.request
         (entry,) = request.inputs
-        tensor = tf.compat.v1.TensorProto.FromString(entry.value)
+        tensor = type(tf.make_tensor_proto(0)).FromString(entry.value)
         name = request.model_spec.signature_name
         answer = served[name](
             **{entry.key: tf.constant(tf.make_ndarray(tensor))}
