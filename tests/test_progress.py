@@ -9,6 +9,7 @@ import rich.console
 
 from tlkeras import progress
 from tlkeras import records
+from tlkeras.machine import pace
 
 HEAD = records.Phase("head", "none", 4, 1e-3)
 WHOLE = records.Phase("whole", "all", 2, 1e-4, schedule="cosine")
@@ -28,6 +29,7 @@ class Clock:
 def clock(monkeypatch):
     made = Clock()
     monkeypatch.setattr(progress, "time", made)
+    monkeypatch.setattr(pace, "FINISHING", 1.0)
     return made
 
 
