@@ -542,9 +542,23 @@ def _serve(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
+    from tlkeras.backbones import catalog
     from tlkeras.report import terminal
 
-    terminal.backbones()
+    rows = catalog.BACKBONES
+    purpose = str(values["for"].value)
+    asked = [name for name in values.measure.split(",") if name.strip()]
+    if asked and asked != ["all"]:
+        rows = tuple(catalog.find(name.strip()) for name in asked)
+    speeds: dict[str, float] = {}
+    if asked:
+        with native_messages.silenced():
+            from tlkeras.backbones import speed
+        progress = _progress(values, brief=True)
+        for row in rows:
+            progress.say(f"{row.name} at {row.default_size} pixels ...")
+            speeds[row.name] = speed.measure(row, row.default_size)
+    terminal.backbones(rows, purpose=purpose, speeds=speeds)
     return 0
 
 
@@ -857,7 +871,12 @@ _COMMANDS = {
         commands.CACHE,
         _cache,
     ),
-    "backbones": _Command("", "Lists the networks.", (), _backbones),
+    "backbones": _Command(
+        "[--for=cpu|gpu|phone] [--measure=NAME,...]",
+        "Lists the networks, with what is known of them.",
+        commands.BACKBONES,
+        _backbones,
+    ),
     "runs": _Command(
         "[DIRECTORY | RUN RUN] [--sort=when]",
         "Lists runs, or compares two: settings that differ, a paired test.",

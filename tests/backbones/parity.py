@@ -17,6 +17,7 @@ import numpy as np
 
 from tlkeras.backbones import catalog
 from tlkeras.backbones import torch_weights as mapping
+from tlkeras.backbones import weights
 
 GOLDEN = pathlib.Path(__file__).with_name("torchvision_logits.json")
 SEED = 5
@@ -28,7 +29,24 @@ NETWORKS = {
     "GoogLeNet": "googlenet",
     "ResNet18": "resnet18",
     "ResNet34": "resnet34",
+    "ResNet50-torchvision": "resnet50",
 }
+# Networks of Keras, and of ours beside torchvision, that libraries have, too.
+TWINS = {
+    ("torchvision", "VGG16"): "vgg16",
+    ("timm", "VGG16"): "vgg16",
+    ("torchvision", "DenseNet121"): "densenet121",
+    ("timm", "DenseNet121"): "densenet121",
+    ("torchvision", "ConvNeXtTiny"): "convnext_tiny",
+    ("timm", "ConvNeXtTiny"): "convnext_tiny",
+    ("Meta", "ConvNeXtTiny"): "convnext_tiny",
+    ("timm", "EfficientNetV2B0"): "tf_efficientnetv2_b0",
+    ("timm", "EfficientNetV2S"): "tf_efficientnetv2_s",
+    ("timm", "EfficientNetLite0"): "tf_efficientnet_lite0",
+    ("timm", "EfficientNetLite2"): "tf_efficientnet_lite2",
+    ("timm", "ResNet50-torchvision"): "resnet50",
+}
+TWIN_GOLDEN = pathlib.Path(__file__).with_name("twin_features.json")
 # Sides in pixels. At 177 the ceil mode of each network that has one matters,
 # and AlexNet averages 4 x 4 pixels to 6 x 6.
 SIZES = (224, 177)
@@ -44,22 +62,103 @@ def whole(name: str, size: int) -> keras.Model:
     return build(include_top=True, input_shape=(size, size, 3))
 
 
-def draw(made: keras.Model, name: str) -> dict[str, np.ndarray]:
-    """Returns random weights in torchvision's layout, by its names."""
+def draw(
+    made: keras.Model, name: str, library: str = ""
+) -> dict[str, np.ndarray]:
+    """Returns random weights in a library's layout, by its names.
+
+    Without a library, of the first that has the network.
+    """
     generator = np.random.default_rng(SEED)
-    shapes = {variable.path: variable.shape for variable in made.weights}
+    shapes = {
+        place: variable.shape
+        for place, variable in mapping.places(made).items()
+    }
     drawn = {}
-    for entry in mapping.table(name):
+    known = {scheme.library: rows for scheme, rows in mapping.tables(name)}
+    # What no scheme has of its own is called as in torchvision.
+    rows = known.get(library, mapping.tables(name)[0][1])
+    for entry in rows:
+        if entry.keras not in shapes:
+            continue
         shape = mapping.torch_shape(entry, tuple(shapes[entry.keras]))
+        if entry.torch.endswith("layer_scale"):
+            # torchvision's has two axes more.
+            shape = (*shape, 1, 1)
         noise = generator.random(shape, np.float32)
         kind = entry.keras.rpartition("/")[2]
-        if kind in ("gamma", "moving_variance"):
+        if kind in ("gamma", "moving_variance", "variable"):
             drawn[entry.torch] = noise + np.float32(0.5)
             continue
         # He's variance keeps the signal through all layers.
         fan = math.prod(shape[1:]) if kind == "kernel" else 600
         drawn[entry.torch] = (2 * noise - 1) * np.float32(math.sqrt(6 / fan))
     return drawn
+
+
+def base(name: str, size: int) -> keras.Model:
+    """Returns our network without its classifier."""
+    return weights.network(catalog.find(name), size, "none")
+
+
+def pixels(name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an image as our network takes it, and as theirs does."""
+    if catalog.find(name).scaling != "none":
+        return images(size), images(size)
+    shape = (1, size, size, 3)
+    raw = 255 * np.random.default_rng(size).random(shape, np.float32)
+    if name.startswith("EfficientNetLite"):
+        return raw, (raw - 127) / 128
+    if name == "EfficientNetV2S":
+        return raw, raw / 127.5 - 1
+    mean = np.array((0.485, 0.456, 0.406), np.float32)
+    deviation = np.array((0.229, 0.224, 0.225), np.float32)
+    return raw, (raw / 255 - mean) / deviation
+
+
+def their_features(
+    library: str, name: str, drawn: dict[str, np.ndarray], size: int
+) -> np.ndarray:
+    """Returns what a library's network makes of an image, [c]."""
+    _declare_operators()
+    import timm
+    import torch
+    import torchvision
+
+    create = timm.create_model
+    if library == "torchvision":
+        create = torchvision.models.get_model
+    # Nothing is drawn for what is replaced, nor for VGG's classifier.
+    with torch.device("meta"):
+        network = create(TWINS[library, name]).eval()
+    state = {key: torch.from_numpy(array) for key, array in drawn.items()}
+    if library == "Meta":
+        # Its names come with a classifier.
+        state |= {"head.weight": torch.zeros(1000, 768)}
+        state |= {"head.bias": torch.zeros(1000)}
+        state = timm.models.convnext.checkpoint_filter_fn(state, network)
+    missing, unexpected = network.load_state_dict(
+        state, strict=False, assign=True
+    )
+    assert not unexpected
+    assert all(
+        key.endswith("num_batches_tracked")
+        or key.startswith(("classifier.", "pre_logits.", "head.fc", "fc."))
+        for key in missing
+    )
+    image = torch.from_numpy(pixels(name, size)[1].transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        if name.startswith("VGG"):
+            features = network.features(image).mean((2, 3))
+        elif library in ("timm", "Meta"):
+            features = network.forward_features(image)
+            features = network.forward_head(features, pre_logits=True)
+        elif name.startswith("DenseNet"):
+            features = network.features(image).relu().mean((2, 3))
+        else:
+            features = network.avgpool(network.features(image))
+            features = network.classifier[0](features)
+        return features.flatten().numpy()
 
 
 def images(size: int) -> np.ndarray:
@@ -139,5 +238,22 @@ def write() -> None:
     GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
 
 
+def write_twins() -> None:
+    """Writes the golden file of the twins' features."""
+    found = {}
+    for library, name in TWINS:
+        drawn = draw(base(name, 32), name, library)
+        found[f"{library} {name}"] = {
+            str(size): [
+                float(f"{value:.7g}")
+                for value in their_features(library, name, drawn, size)[::STEP]
+            ]
+            for size in SIZES
+        }
+        print(library, name, flush=True)
+        TWIN_GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     write()
+    write_twins()

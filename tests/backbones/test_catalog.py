@@ -140,6 +140,7 @@ def test_row_holds_together(row):
 def test_names_are_spelled_as_the_constructors():
     for row in catalog.BACKBONES:
         spelled = row.constructor.rsplit(".", 1)[1].replace("_keras", "-keras")
+        spelled = spelled.replace("_torchvision", "-torchvision")
         suffixes = [str(value) for _, value in row.arguments]
         assert row.name == "-".join([spelled, *suffixes])
 

@@ -182,6 +182,30 @@ STAGES = [
         ),
     ),
     (
+        "EfficientNetLite0",
+        32,
+        32,
+        (
+            "block2a_expand_relu",
+            "block3a_expand_relu",
+            "block4a_expand_relu",
+            "block6a_expand_relu",
+            "pool",
+        ),
+    ),
+    (
+        "ResNet50-torchvision",
+        32,
+        35,
+        (
+            "pool1",
+            "conv2_block3_out",
+            "conv3_block4_out",
+            "conv4_block6_out",
+            "pool",
+        ),
+    ),
+    (
         "Xception",
         71,
         17,

@@ -152,6 +152,12 @@ _FAMILIES = {
         "blocks of two 3x3 convolutions; unlike the ResNets of Keras without "
         "biases, and with torchvision's padding and epsilon",
     ),
+    "BottleneckResNet": (
+        "torch",
+        1,
+        "as torchvision and timm have them: unlike in Keras' ResNets a block's "
+        "3x3 convolution shrinks the map; takes timm's weights, too",
+    ),
 }
 # The modules of our own families; all others are of keras.applications.
 _MODULES = {
@@ -162,6 +168,7 @@ _MODULES = {
     "SqueezeNetKeras": "squeezenet",
     "GoogLeNet": "googlenet",
     "BasicResNet": "resnet",
+    "BottleneckResNet": "resnet",
 }
 
 
@@ -209,6 +216,7 @@ def _package(number: int, digits: str) -> str:
     )
 
 
+_DEEP = "BottleneckResNet"
 _TORCHVISION = "https://download.pytorch.org/models/"
 
 # fmt: off
@@ -287,6 +295,12 @@ BACKBONES: tuple[Backbone, ...] = (
               origin=_TORCHVISION + "resnet18-f37072fd.pth"),
     _backbone("BasicResNet", "ResNet34", 224, 512, 21_301_696,
               origin=_TORCHVISION + "resnet34-b627a593.pth"),
+    _backbone(_DEEP, "ResNet50-torchvision", 224, 2048, 23_561_152,
+              origin=_TORCHVISION + "resnet50-11ad3fa6.pth"),
+    _backbone(_DEEP, "ResNet101-torchvision", 224, 2048, 42_605_504,
+              origin=_TORCHVISION + "resnet101-cd907fc2.pth"),
+    _backbone(_DEEP, "ResNet152-torchvision", 224, 2048, 58_295_232,
+              origin=_TORCHVISION + "resnet152-f82ba261.pth"),
 )
 # fmt: on
 

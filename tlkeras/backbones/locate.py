@@ -73,6 +73,17 @@ def check_imagenet(
         package_file(backbone)
 
 
+def origin(backbone: catalog.Backbone) -> str:
+    """Returns where the ImageNet weights come from; '' if there are none."""
+    if not backbone.weights:
+        return ""
+    if backbone.origin.startswith(PACKAGE):
+        return "pip, tlkeras[weights]"
+    if not backbone.origin:
+        return "Keras' download"
+    return "torchvision's" if backbone.origin.endswith(TORCH) else "GitHub"
+
+
 def package_file(backbone: catalog.Backbone) -> pathlib.Path:
     """Returns the file of ImageNet weights that a data package brings.
 

@@ -26,6 +26,8 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
 # What trainers put around the weights that they save.
 _WRAPPERS = ("state_dict", "model")
+# Of a file; ConvNeXtXLarge has 1.4e9 [bytes].
+_LARGEST = 1 << 31
 # The kinds of numbers in safetensors, as in `torch_pickle.KINDS`.
 _KINDS = {
     "F32": "<f4",
@@ -47,7 +49,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     Raises `UserError` for a file that is something else.
     """
     try:
-        data = files.read(path)
+        data = files.read(path, most=_LARGEST)
         if path.suffix == locate.SAFETENSORS:
             return _safetensors(data)
         archive = data.startswith(b"PK")

@@ -6,6 +6,7 @@ there and [h, w, c, 1] here.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from collections.abc import Mapping
 
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 
 from tlkeras import errors
-from tlkeras.backbones import alexnet
+from tlkeras.backbones import catalog
 from tlkeras.backbones import torch_tables
 
 # Kind of layer: the names of its arrays in PyTorch and in Keras.
@@ -26,10 +27,14 @@ _NORM = {
 _WHOLE = {"weight": "kernel", "bias": "bias"}
 _ARRAYS = {
     "layer": _WHOLE,
-    "on a map": _WHOLE,
+    "on a map of 6": _WHOLE,
+    "on a map of 7": _WHOLE,
     "layer without bias": {"weight": "kernel"},
     "depthwise without bias": {"weight": "kernel"},
     "norm": _NORM,
+    "layer norm": {"weight": "gamma", "bias": "beta"},
+    # It has no layer around it.
+    "scale": {"": "variable"},
 }
 # What a file may hold, and no network of ours has: counters that BatchNorm
 # never reads, and GoogLeNet's auxiliary classifiers.
@@ -56,21 +61,51 @@ def table(name: str, names: Iterable[str] = ()) -> tuple[Array, ...]:
     names: of the arrays that there are, by which it is known whose they are.
     Raises `UserError` for a network that no PyTorch library has.
     """
+    return _best(name, names)[1]
+
+
+def scaling(name: str, names: Iterable[str]) -> str:
+    """Returns how the pixels must be scaled for weights of these names.
+
+    As in the catalogue. Raises `UserError` as `table` does.
+    """
+    return _best(name, names)[0].scaling or catalog.find(name).scaling
+
+
+def tables(
+    name: str,
+) -> list[tuple[torch_tables.Scheme, tuple[Array, ...]]]:
+    """Returns each scheme of a network of ours, with all its arrays.
+
+    Raises `UserError` as `table` does.
+    """
     if name not in torch_tables.SCHEMES:
+        why = torch_tables.OTHERS.get(catalog.find(name).family)
         raise errors.UserError(
-            f"weights of PyTorch do not fit {name}. They fit "
-            f"{', '.join(torch_tables.SCHEMES)}."
+            f"weights of PyTorch do not fit {name}: "
+            f"{why or 'no library of it has that network'}."
         )
-    tables = [
-        tuple(
-            Array(f"{theirs}.{array}", f"{ours}/{variable}", kind)
-            for theirs, ours, kind in scheme.layers
-            for array, variable in _ARRAYS[kind].items()
+    return [
+        (
+            scheme,
+            tuple(
+                Array(f"{theirs}.{array}".strip("."), f"{ours}/{own}", kind)
+                for theirs, ours, kind in scheme.layers
+                for array, own in _ARRAYS[kind].items()
+            ),
         )
         for scheme in torch_tables.SCHEMES[name]
     ]
+
+
+def _best(
+    name: str, names: Iterable[str]
+) -> tuple[torch_tables.Scheme, tuple[Array, ...]]:
     names = set(names)
-    return max(tables, key=lambda rows: sum(row.torch in names for row in rows))
+    return max(
+        tables(name),
+        key=lambda each: sum(row.torch in names for row in each[1]),
+    )
 
 
 def assign(
@@ -82,10 +117,7 @@ def assign(
     arrays that are missing, left over or of another shape; source: what they
     are called in it.
     """
-    variables = {
-        variable.path.removeprefix(f"{made.name}/"): variable
-        for variable in made.weights
-    }
+    variables = places(made)
     problem = f"`weights` {source} do not fit {made.name}: "
     known = table(name, arrays)
     unknown = {
@@ -107,6 +139,9 @@ def assign(
         if entry.torch not in arrays:
             raise errors.UserError(f"{needs} has no layer {entry.torch}.")
         array = arrays[entry.torch]
+        if entry.kind == "scale":
+            # torchvision has it as [c, 1, 1].
+            array = array.reshape(-1)
         wanted = torch_shape(entry, shape)
         if array.shape != wanted:
             raise errors.UserError(
@@ -131,6 +166,21 @@ def classifier(
     ]
 
 
+def places(made: keras.Model) -> dict[str, keras.Variable]:
+    """Returns a network's variables as the tables call them: `layer/name`.
+
+    Of what Keras numbers anew in each process the number is left out.
+    """
+    found = {}
+    for variable in made.weights:
+        layer, name = variable.path.split("/")[-2:]
+        layer = re.sub(r"^(layer_normalization)_\d+$", r"\1", layer)
+        found[f"{layer}/{re.sub(r'^(variable)_[0-9]+$', 'variable', name)}"] = (
+            variable
+        )
+    return found
+
+
 def torch_shape(entry: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the shape in PyTorch of what has `shape` in Keras."""
     if len(shape) == 4:
@@ -144,8 +194,9 @@ def torch_shape(entry: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
 def _to_keras(entry: Array, array: np.ndarray) -> np.ndarray:
     # It reads a map that PyTorch flattens channel by channel, Keras pixel by
     # pixel.
-    if entry.kind == "on a map" and array.ndim == 2:
-        maps = array.reshape(len(array), -1, alexnet.MAP, alexnet.MAP)
+    if entry.kind.startswith("on a map of ") and array.ndim == 2:
+        side = int(entry.kind.removeprefix("on a map of "))
+        maps = array.reshape(len(array), -1, side, side)
         return maps.transpose(2, 3, 1, 0).reshape(-1, len(array))
     if entry.kind.startswith("depthwise"):
         return array.transpose(2, 3, 0, 1)

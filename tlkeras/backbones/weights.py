@@ -59,6 +59,25 @@ def network(
     return made
 
 
+def scaling(backbone: catalog.Backbone, weights: str) -> str:
+    """Returns how pixels are scaled for a network with these `weights`.
+
+    As in the catalogue: other weights of an equal network may want other
+    pixels. Raises `UserError` where the file cannot be read.
+    """
+    path = locate.weights(weights)
+    # Of no other scaling there are weights that want another one.
+    if path is None or backbone.scaling != "caffe":
+        return backbone.scaling
+    if path.suffix in locate.TENSORS:
+        return torch_weights.scaling(backbone.name, tensor_files.read(path))
+    if path.suffix == ".keras":
+        model = open_model(path)
+        if base.is_in(model):
+            return base.of(model).scaling
+    return backbone.scaling
+
+
 def classifier(
     made: base.Base, weights: str
 ) -> Callable[[np.ndarray], np.ndarray] | None:

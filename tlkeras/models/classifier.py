@@ -111,7 +111,7 @@ def build_base(
     return bases.Base(
         weight_sources.network(entry, size, weights),
         backbone=entry.name,
-        scaling=entry.scaling,
+        scaling=weight_sources.scaling(entry, weights),
         name="base",
     )
 

@@ -17,6 +17,8 @@ from tlkeras import errors
 from tlkeras import progress as progresses
 from tlkeras.advisor import textbook as textbooks
 from tlkeras.backbones import catalog
+from tlkeras.backbones import figures
+from tlkeras.backbones import locate
 from tlkeras.models import task as tasks
 from tlkeras.report import templates
 from tlkeras.scoring import metrics
@@ -79,26 +81,77 @@ def _table(
     return "\n".join(line.rstrip() for line in lines)
 
 
-def backbones() -> None:
-    """Prints the catalogue of networks, and what it notes of families."""
-    show(
-        ("backbone", "parameters", "features", "pixels", "smallest", "weights"),
-        [
-            (
-                row.name,
-                f"{row.parameters:,}",
-                row.width,
-                row.default_size,
-                row.smallest_size,
-                ", ".join(row.weights) or "-",
-            )
-            for row in catalog.BACKBONES
-        ],
-        right=("parameters", "features", "pixels", "smallest"),
+def backbones(
+    rows: Sequence[catalog.Backbone],
+    *,
+    purpose: str = "any",
+    speeds: Mapping[str, float] | None = None,
+) -> None:
+    """Prints networks, what is known of them, and the notes of families.
+
+    purpose: what they are ordered for; `any` leaves them as they are.
+    speeds: images a second on this machine, by name.
+    """
+    speeds = speeds or {}
+    best: list[catalog.Backbone] = []
+    if purpose != "any":
+        best = figures.front(rows, purpose)
+        print(f"{_FOR[purpose]}\n")
+        _networks(best, speeds)
+        print("\nThe others:\n")
+    _networks([row for row in rows if row not in best], speeds)
+    print(
+        "\nparameters: without the classifier, in millions. pixels: the "
+        "network's own\nsize, and the smallest. M mult.: millions of "
+        "multiplications of an image.\nCPU: its processor time in that of "
+        "MobileNetV2, where measured. top-1: on ImageNet [%], by\n"
+        + "\n".join(
+            f"  {name}: {source}" for name, source in figures.SOURCES.items()
+        )
     )
-    notes = {row.family: row.note for row in catalog.BACKBONES if row.note}
+    notes = {row.family: row.note for row in rows if row.note}
     print("\nNotes; what Keras' constructors ask for, tlkeras sees to:\n")
     show(("family", "note"), list(notes.items()))
+
+
+_FOR = {
+    "cpu": "For a CPU: no other is both faster and as accurate; the fastest "
+    "first.",
+    "gpu": "For a GPU: no other is both as accurate and cheaper; the most "
+    "accurate first.",
+    "phone": "For a phone: at most 10 million parameters, and no other is both "
+    "cheaper and as\naccurate; the cheapest first.",
+}
+
+
+def _networks(
+    rows: Sequence[catalog.Backbone], speeds: Mapping[str, float]
+) -> None:
+    header = (
+        *("backbone", "family", "parameters", "features", "pixels"),
+        *("M mult.", "CPU", "top-1", "by", "weights"),
+    )
+    lines = []
+    for row in rows:
+        known = figures.of(row.name)
+        lines.append(
+            (
+                row.name,
+                row.family,
+                f"{row.parameters / 1e6:.1f}",
+                row.width,
+                f"{row.default_size}, {row.smallest_size}",
+                f"{known.multiplications:,}" if known.multiplications else "-",
+                f"{known.processor:.1f}" if known.processor else "-",
+                f"{known.top1:.1f}" if known.top1 else "-",
+                known.source or "-",
+                locate.origin(row) or "-",
+                *([f"{speeds[row.name]:.1f}"] if row.name in speeds else []),
+            )
+        )
+    measured = ("images/s",) if speeds else ()
+    right = ("parameters", "features", "pixels", "M mult.", "CPU", "top-1")
+    show((*header, *measured), lines, right=(*right, *measured))
 
 
 def predictions(

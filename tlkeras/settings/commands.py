@@ -224,6 +224,19 @@ RUNS = (
         ("when", "accuracy", "seconds", "data", "network", "strategy"),
     ),
 )
+BACKBONES = (
+    _word(
+        "for",
+        "what to choose a network for: lists those than which no other is both "
+        "cheaper and as accurate, and then the others",
+        ("any", "cpu", "gpu", "phone"),
+    ),
+    _text(
+        "measure",
+        "networks whose images/s are measured on this machine, with commas, "
+        "or all; random weights, batches of 16",
+    ),
+)
 DEMO = (_text("workdir", "directory for the results", "runs/demo"),)
 EXPORT = (
     _MODEL,
