@@ -89,10 +89,15 @@ def draw(
         kind = entry.keras.rpartition("/")[2]
         if kind in ("gamma", "moving_variance", "variable"):
             drawn[entry.torch] = noise + np.float32(0.5)
+            if entry.keras.endswith("project_bn/gamma") and "V2" in name:
+                drawn[entry.torch] *= np.float32(0.3)
             continue
         # He's variance keeps the signal through all layers.
         fan = math.prod(shape[1:]) if kind == "kernel" else 600
         drawn[entry.torch] = (2 * noise - 1) * np.float32(math.sqrt(6 / fan))
+        # Gates that are open or shut would make a step of every rounding.
+        if "_se_" in entry.keras:
+            drawn[entry.torch] *= np.float32(0.01)
     return drawn
 
 

@@ -103,7 +103,7 @@ _BY_NAME = {
 # Millions of multiplications of one image at the network's own size, and its
 # processor time in that of MobileNetV2; 0 where that was not measured.
 _COSTS: dict[str, tuple[int, float]] = {
-    "VGG16": (15_347, 0),
+    "VGG16": (15_347, 14.0),
     "VGG19": (19_508, 0),
     "ResNet50": (3_856, 4.9),
     "ResNet101": (7_568, 0),
@@ -113,7 +113,7 @@ _COSTS: dict[str, tuple[int, float]] = {
     "ResNet152V2": (10_905, 0),
     "InceptionV3": (5_711, 0),
     "InceptionResNetV2": (13_154, 0),
-    "Xception": (8_355, 0),
+    "Xception": (8_355, 9.8),
     "DenseNet121": (2_833, 4.4),
     "DenseNet169": (3_358, 0),
     "DenseNet201": (4_289, 0),
@@ -159,7 +159,7 @@ _COSTS: dict[str, tuple[int, float]] = {
     "GoogLeNet": (1_497, 2.1),
     "ResNet18": (1_814, 0),
     "ResNet34": (3_663, 0),
-    "ResNet50-torchvision": (4_087, 0),
+    "ResNet50-torchvision": (4_087, 4.7),
     "ResNet101-torchvision": (7_799, 0),
     "ResNet152-torchvision": (11_512, 0),
 }
