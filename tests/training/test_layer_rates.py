@@ -108,7 +108,8 @@ def test_one_rate_is_plain_adam():
 
 
 def test_which_phases_read_it():
-    config = configs.build({"data": "folder:x", "layer_decay": 0.8})
+    given = {"data": "folder:x", "layer_decay": 0.8, "strategy": "fine_tuning"}
+    config = configs.build(given)
     head, finetune = config.strategy_phases().planned
     assert (head.layer_decay, finetune.layer_decay) == (1.0, 0.8)
     for strategy in ("scratch", "feature_extraction"):
