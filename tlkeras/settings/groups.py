@@ -32,8 +32,8 @@ GROUPS = (
     ),
     Group(
         "Network",
-        ("model", "backbone", "weights", "image_size", "resize"),
-        ("head", "head_units", "head_initializer", "dropout", "l2"),
+        ("model", "backbone", "weights", "image_size", "resize", "for"),
+        ("head", "head_units", "head_initializer", "dropout", "l2", "measure"),
     ),
     Group(
         "What learns",
