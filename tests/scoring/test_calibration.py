@@ -102,6 +102,10 @@ def test_the_error_has_an_interval_and_that_of_chance():
     alone = calibration.error(probabilities, targets, list(range(300)))
     assert alone["low"] < alone["value"] < alone["high"]
     assert alone["value"] == pytest.approx(alone["chance"], abs=0.03)
+    # A small error lies in its own interval, which no resampling gives by
+    # itself: it adds an error of its own.
+    mended = calibration.error(*answers(180, 3), list(range(180)))
+    assert mended["low"] <= mended["value"] <= mended["high"]
     # Ten images answered alike tell as much as one.
     tens = calibration.error(
         np.repeat(probabilities[:30], 10, axis=0),

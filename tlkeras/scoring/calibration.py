@@ -121,8 +121,8 @@ def error(
 ) -> Mapping[str, float]:
     """Returns the calibration error with a 95 % interval, and that of chance.
 
-    The interval is that of 1,000 draws of groups. `chance` is the mean error
-    that true probabilities would show on so many images.
+    The interval is that of 1,000 draws of groups, around the error. `chance` is
+    the mean error that true probabilities would show on so many images.
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == targets
@@ -141,10 +141,12 @@ def error(
         )
         for _ in range(_DRAWS // 10)
     ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    value = metrics.calibration_error(confidence, right)
+    # A draw has an error of its own on top, which is not that of the images.
+    low, high = np.quantile(drawn, [0.025, 0.975]) - np.mean(drawn) + value
     return {
-        "value": metrics.calibration_error(confidence, right),
-        "low": float(low),
+        "value": value,
+        "low": max(0.0, float(low)),
         "high": float(high),
         "chance": float(np.mean(chance)),
     }
