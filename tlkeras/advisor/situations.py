@@ -48,12 +48,12 @@ class Situation:
 
 
 SITUATIONS = (
-    Situation(100, True, "fine_tuning_high", 2.5, 1.2, 6, 8),
-    Situation(300, True, "fine_tuning_high", 3.8, 0.9, 6, 13),
-    Situation(1000, True, "fine_tuning_high", 6.8, None, 1, 14),
+    Situation(100, True, "fine_tuning_high", 2.2, 1.2, 6, 8),
+    Situation(300, True, "fine_tuning_high", 3.7, 1.0, 6, 13),
+    Situation(1000, True, "pretrained_init", 8.7, None, 1, 11),
     Situation(100, False, "fine_tuning_high", 8.9, 2.0, 7, 9),
-    Situation(300, False, "fine_tuning_high", 6.3, 2.1, 6, 13),
-    Situation(1000, False, "pretrained_init", 6.3, 1.2, 2, 17),
+    Situation(300, False, "fine_tuning_high", 6.3, 1.8, 6, 12),
+    Situation(1000, False, "pretrained_init", 6.8, 0.6, 2, 11),
 )
 
 
