@@ -61,7 +61,7 @@ def pair(
             [(name, *values) for name, values in found.settings.items()],
         )
     else:
-        print("no setting differs")
+        print(errors.printable("no setting differs"))
     print()
     print(errors.printable(verdict(one, other, found)))
 
