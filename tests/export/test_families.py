@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from test_converters import export  # noqa: F401
+from test_converters import samples  # noqa: F401
 from test_formats import installed
 
 from tlkeras.backbones import base as bases
@@ -49,10 +50,10 @@ def network(request):
     classifier = saving.TrainedModel(
         model, ("a", "b", "c"), image_stores.Shape(size, "stretch")
     )
-    samples = all_samples.Samples(
+    pictures = all_samples.Samples(
         "pictures", (), squares, (None,) * 24, calibration=squares
     )
-    return row.family, classifier, samples
+    return row.family, classifier, pictures
 
 
 @pytest.mark.parametrize(
@@ -64,15 +65,15 @@ def test_each_format_works_or_says_why_not(
     export,  # noqa: F811
 ):
     installed(name)
-    family, classifier, samples = network
+    family, classifier, pictures = network
     # Random weights of a deep network leave little for 8 bits to tell apart.
     most = 1.0 if name == "litert_int8" else 0.0
     reason = REFUSED.get((family, name))
     if reason:
         with pytest.raises(proof.ExportError, match=re.escape(reason)):
-            export(classifier, name, samples, most)
+            export(classifier, name, pictures, most)
         return
-    proved = export(classifier, name, samples, most)
+    proved = export(classifier, name, pictures, most)
     if name != "litert_int8":
         assert proved["changed"] == 0
         assert proved["largest_difference"] < 1e-4
