@@ -32,18 +32,25 @@ from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
 from tlkeras.training import phase as one_phase
 
-FILES = {
+# Written when all that is trained has been scored.
+LAST = {
+    "accuracy.png",
+    "confusion.png",
+    "loss.png",
+    "reliability.png",
+    "model_card.md",
+    "README.md",
+    "report.html",
+    "report.json",
+    "saved_model",
+}
+FILES = LAST | {
     "config.toml",
     "environment.json",
     "history.csv",
     "labels.txt",
     "model.keras",
     "predictions.csv",
-    "README.md",
-    "model_card.md",
-    "report.html",
-    "report.json",
-    "saved_model",
     "images.csv",
     "skipped.csv",
 }
@@ -140,7 +147,6 @@ def test_the_report_has_the_keys_of_the_contract(trained):
             "unmoved",
             "views_cached",
         }
-    assert not report["interrupted"]
     history = rows(trained.directory / "history.csv")
     assert [(row["phase"], row["epoch"]) for row in history] == [
         ("head", "1"),
@@ -330,7 +336,7 @@ def test_what_a_person_put_beside_a_run_meanwhile_stays(
     quiet = progress.Progress(quiet=True)
     with pytest.raises(type(error)):
         with run_directory.undo_on_error(directory, quiet):
-            for name in FILES - {"report.json", "report.html", "saved_model"}:
+            for name in FILES - LAST:
                 shutil.copy(trained.directory / name, directory)
             for name in ("budget.json", plan.COMPARISON):
                 (directory / name).touch()
@@ -384,7 +390,9 @@ def test_a_full_disk_keeps_the_phases_and_leaves_no_half_file(
     assert len(no_training) == 1
 
 
-def test_an_interrupted_phase_is_reported_as_such(photos, tmp_path, no_export):
+def test_an_interrupted_run_keeps_its_best_and_is_not_finished(
+    photos, tmp_path, no_export
+):
     class Interrupt(progress.Progress):
         def epoch_ends(self, row: records.Epoch) -> None:
             if (row.phase, row.epoch) == ("head", 2):
@@ -399,12 +407,10 @@ def test_an_interrupted_phase_is_reported_as_such(photos, tmp_path, no_export):
     }
     settings = small(data=f"folder:{photos}", **values)
     made = plan.make(settings, tmp_path, progress=quiet)
-    done = experiment.run(made, progress=quiet)
-    assert done.report["interrupted"]
-    (phase,) = done.report["phases"]
-    assert (phase["stopped"], phase["name"]) == ("interrupted", "head")
-    assert set(os.listdir(tmp_path)) == {*FILES, "tensorboard"}
-    assert saving.load(tmp_path).labels == LABELS
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(made, progress=quiet)
+    assert not LAST & set(os.listdir(tmp_path))
+    assert saving.load(tmp_path / "model.keras").labels == LABELS
     events = (tmp_path / "tensorboard" / "head").rglob("*tfevents*")
     tags = {
         value.tag
