@@ -91,7 +91,7 @@ def test_callbacks_see_each_phase_that_is_fitted(
 
 
 def test_what_is_no_callback_is_refused(photos):
-    with pytest.raises(tlkeras.UserError, match="must be Keras callbacks"):
+    with pytest.raises(tlkeras.UserError, match="list of Keras callbacks"):
         tlkeras.train(f"folder:{photos}", callbacks=[print], **SMALL)
 
 

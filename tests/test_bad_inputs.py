@@ -25,6 +25,7 @@ READ = {
     "calibration": ("csv:{bad}.csv",),
     "config": ("{bad}.toml",),
     "data": ("csv:{bad}.csv",),
+    "marked": ("{bad}.csv",),
     "model": ("{bad}.keras", "{run}"),
     "weights": ("{bad}.h5", "{bad}.weights.h5", "{bad}.keras", "{run}"),
 }
@@ -41,7 +42,10 @@ NOT_READ = {
     "host",
     "html",
     "json",
+    "label",
+    "measure",
     "output",
+    "sort_into",
     "strategies",
     "unfreeze",
     "workdir",
@@ -104,7 +108,7 @@ def test_every_flag_is_known_to_be_read_or_not():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_flag_reads_what_is_no_file(tmp_path, kind):
+def test_no_flag_reads_what_is_no_file(photos, tmp_path, kind):
     for name in (".toml", ".csv", ".h5", ".weights.h5", ".keras"):
         make_bad(tmp_path / f"bad{name}", kind)
     (tmp_path / "run").mkdir()
@@ -120,6 +124,10 @@ def test_no_flag_reads_what_is_no_file(tmp_path, kind):
                     "output": "new",
                     name: path.format(bad="bad", run="run"),
                 }
+                if name == "marked":
+                    given |= {"data": f"folder:{photos}", "fix": "new.csv"}
+                elif command == "check" and name == "weights":
+                    given["labels"] = "true"
                 flags = given.keys() & cli._COMMANDS[command].flags()
                 words.append(
                     [command, *(f"--{each}={given[each]}" for each in flags)]
@@ -167,7 +175,7 @@ def test_no_file_of_a_run_or_of_data_is_read_that_is_none(
         ],
         tmp_path,
     )
-    assert statuses == ["1", "2", "2", "2", "0", "2", "0", "2"]
+    assert statuses == ["1", "2", "0", "2", "0", "2", "0", "2"]
     why = "not a regular file"
     if kind == "holes":
         why = f"larger than {files.LARGEST:,} bytes"

@@ -59,7 +59,11 @@ def test_every_image_is_answered_by_a_fold_that_did_not_see_it(folded):
         for row in rows(place / "predictions.csv"):
             if row["split"] == "test":
                 assert known[row["path"]]["learned"] == "no"
-                assert answers[row["path"]] == row
+                # That of a fold also says how like its images are.
+                own = answers[row["path"]]
+                assert {name: own[name] for name in own if name in row} == {
+                    name: row[name] for name in own if name in row
+                }
                 tested.append(row["path"])
     assert sorted(tested) == sorted(answers)
 

@@ -25,6 +25,7 @@ OUTPUTS = {
     "html": "new.html",
     "json": "new.json",
     "output": "served",
+    "sort_into": "sorted",
     "workdir": "new",
 }
 # What each command reads, beside what it is to write. {data} is a folder.
@@ -47,6 +48,8 @@ COMMANDS = {
     "cache": [],
     "demo": [],
     "backbones": [],
+    "runs": [],
+    "completion": [],
 }
 # Of a command that reads no images of its own.
 ONLY_A_RUN = ("export", "cache", "demo")
@@ -83,7 +86,7 @@ def written(command: str) -> list[str]:
 def test_every_flag_of_something_written_is_here():
     assert set(COMMANDS) == set(cli._COMMANDS)
     words = {"backbone", "budget", "coordinator", "format", "strategies"}
-    words |= {"host", "unfreeze"}
+    words |= {"host", "label", "measure", "unfreeze"}
     # Where TFDS has its data, read and written by its own names.
     assert set(OUTPUTS) == NOT_READ - words - {"data_dir"}
 

@@ -91,7 +91,7 @@ def test_a_class_that_cannot_be_read(rows, tmp_path):
     bad = [(b"", "a"), *rows, (b"text", "c"), (b"text", "c"), (b"", "d")]
     with pytest.raises(
         errors.UserError,
-        match="'c', 'd' .* no image .* first 61.png: not an image",
+        match="'c', 'd' .* can be read, first 61.png: not an image",
     ):
         prepare(source_of(bad), tmp_path)
 

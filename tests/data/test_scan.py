@@ -266,7 +266,7 @@ class TestWhatIsKept:
         assert read == []
         assert second == first
         assert [each.reason for each in first].count("truncated PNG") == 1
-        assert said == ["7 of 7 images are unchanged since an earlier scan"]
+        assert said == ["7 of 7 images unchanged since an earlier scan"]
 
     def test_only_what_has_changed_is(self, folder, tmp_path, settled):
         keep = tmp_path / "keep"

@@ -175,5 +175,5 @@ def test_the_command_lists_and_clears(tmp_path, tlkeras_process):
     assert lines[2].split()[:3] == ["scanned", "images", "1"]
     assert lines[3].split()[:4] == ["files", "of", "activations", "1"]
     cleared = tlkeras_process("cache", "--clear", place, cwd=tmp_path)
-    assert cleared.stdout.count(" 0 ") == 2
+    assert cleared.stdout.count(" 0 ") == 3
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

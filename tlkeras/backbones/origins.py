@@ -50,6 +50,7 @@ ORIGINS = {
     ),
     "GoogLeNet": _TORCHVISION,
     "BasicResNet": _TORCHVISION,
+    "BottleneckResNet": _TORCHVISION,
 }
 
 

@@ -20,9 +20,13 @@ def open(
     """Returns the source of the images below the folder `place`."""
     root = listing.path(place)
     if not os.path.isdir(root):
-        what = (
-            "is no folder" if pathlib.Path(root).exists() else "does not exist"
-        )
+        what = "is no folder"
+        try:
+            os.stat(root)
+        except PermissionError:
+            raise
+        except (OSError, ValueError):
+            what = "does not exist"
         raise errors.UserError(
             f"`data` folder:PATH must be a folder. Received: {root}, which "
             f"{what}."
