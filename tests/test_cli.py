@@ -452,7 +452,6 @@ def test_without_permission_nothing_is_written(trained):
     # Below a folder that may not be looked into.
     words += [
         ["train", "--data=builtin:digits", "--weights=../shut/of.h5"],
-        ["train", "--config=../shut/recipe.toml"],
         ["predict", "--model=../shut/run", "a.jpg"],
         ["evaluate", "--model=../shut/run", "--data=builtin:digits"],
         ["check", "--data=folder:../shut/photos"],
