@@ -540,7 +540,7 @@ def recipes() -> dict[str, pathlib.Path]:
     """Returns the recipes that come with the package, by name."""
     package = pathlib.Path(__file__).parents[1]
     for folder in (package / "configs", package.parent / "configs"):
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return {path.stem: path for path in sorted(folder.glob("*.toml"))}
     return {}
 
