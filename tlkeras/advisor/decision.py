@@ -312,7 +312,7 @@ def _reasons(
     if close:
         said.append(
             f"It is uncertain between {' and '.join((chosen.strategy, *close))}"
-            ", of which the cheapest is taken."
+            "; the first is expected to be better, or as good and cheaper."
         )
     late = [
         name
