@@ -101,9 +101,7 @@ def runs(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
         workdir: tlkeras.train(
             workdir=workdir,
             quiet=True,
-            **SETTINGS,
-            **each,
-            phases=PHASES,
+            **{**SETTINGS, "phases": PHASES, **each},
         ).report
         for workdir, each in settings.items()
     }

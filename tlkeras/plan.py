@@ -17,6 +17,7 @@ from tlkeras import errors
 from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.backbones import catalog
+from tlkeras.backbones import hub
 from tlkeras.backbones import locate
 from tlkeras.data import sources
 from tlkeras.data import splits
@@ -162,11 +163,7 @@ def image_size(backbone: str, size: int | str) -> tuple[catalog.Backbone, int]:
     """
     network = catalog.find(backbone)
     pixels = network.default_size if size == "auto" else int(size)
-    if pixels < network.smallest_size:
-        raise errors.UserError(
-            f"`image_size` must be at least {network.smallest_size} pixels for "
-            f"{network.name}. Received: {pixels}."
-        )
+    network.check_size(pixels)
     return network, pixels
 
 
@@ -511,7 +508,10 @@ def _claim(
 def _name_directory(config: configs.Config, comparison: bool) -> pathlib.Path:
     """Returns a directory below runs/ that does not exist."""
     what = "compare" if comparison else config.strategy_phases().name
-    name = "-".join([_stamp(), _data_name(config.data), config.backbone, what])
+    network = config.backbone
+    if network.startswith(hub.PREFIX):
+        network = _data_name(network)
+    name = "-".join([_stamp(), _data_name(config.data), network, what])
     directory = pathlib.Path("runs", name).absolute()
     number = 2
     while directory.exists():

@@ -232,3 +232,9 @@ def test_the_place_of_a_variable_in_an_optimizer():
         # As TensorFlow's optimizers get it.
         found = keras_private.variable_index(optimizer, variable.value)
         assert found == place
+
+
+def test_the_settings_of_a_preset(tmp_path):
+    pytest.importorskip("keras_hub", reason="keras-hub is not installed")
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    assert keras_private.hub_config(str(tmp_path)) == {"model_type": "vit"}

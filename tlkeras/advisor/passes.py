@@ -15,6 +15,7 @@ import numpy as np
 
 from tlkeras import progress as progresses
 from tlkeras.backbones import base as bases
+from tlkeras.backbones import hub_network
 from tlkeras.models import graph
 
 # Images that go through a network at a time. Always as many, filled up at the
@@ -119,6 +120,9 @@ def _at_random(network: keras.Model, seed: int) -> keras.Model:
     before = random.getstate()
     random.seed(seed)
     try:
+        # Layer by layer it cannot be copied.
+        if isinstance(network, hub_network.HubNetwork):
+            return network.from_config(network.get_config())
         return keras.models.clone_model(network)
     finally:
         random.setstate(before)

@@ -9,6 +9,7 @@ import difflib
 import pathlib
 
 from tlkeras import errors
+from tlkeras.backbones import hub
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Backbone:
     default_size: side in pixels of the images that it was designed for.
     smallest_size: side in pixels of the smallest image that Keras lets it
       compute; forced below, it refuses, gives NaN or ends the process.
+    size_step: every side is a multiple of so many pixels.
+    largest_size: side in pixels of the largest image; 0 is any.
     width: number of features, after average pooling.
     parameters: number of all weights without the classifier, those that are
       not trained included.
@@ -48,6 +51,23 @@ class Backbone:
     note: str = ""
     origin: str = ""
     sha256: str = ""
+    size_step: int = 1
+    largest_size: int = 0
+
+    def check_size(self, pixels: int) -> None:
+        """Raises `UserError` unless it takes images of this side."""
+        problem = ""
+        if self.smallest_size == self.largest_size != pixels:
+            problem = f"{self.smallest_size} pixels"
+        elif pixels < self.smallest_size:
+            problem = f"at least {self.smallest_size} pixels"
+        elif pixels % self.size_step:
+            problem = f"a multiple of {self.size_step} pixels, its patch,"
+        if problem:
+            raise errors.UserError(
+                f"`image_size` must be {problem} for {self.name}. Received: "
+                f"{pixels}."
+            )
 
 
 # Equal weights then give other features: MobileNetV2 with those of ImageNet,
@@ -216,6 +236,8 @@ def _package(number: int, digits: str) -> str:
     )
 
 
+# Side in pixels of the smallest image of a network from keras-hub.
+_SMALLEST = 32
 _DEEP = "BottleneckResNet"
 _TORCHVISION = "https://download.pytorch.org/models/"
 
@@ -308,8 +330,11 @@ BACKBONES: tuple[Backbone, ...] = (
 def find(name: str) -> Backbone:
     """Returns the network of this name, whatever its case, `_` and `-`.
 
-    Raises `UserError` for a name that no network has.
+    Raises `UserError` for a name that no network has, and for a preset of
+    keras-hub that cannot be a base.
     """
+    if str(name).startswith(hub.PREFIX):
+        return _of_hub(hub.find(str(name)))
     # Python's callers may give anything.
     key = _key(str(name))
     if key in _BY_KEY:
@@ -321,6 +346,25 @@ def find(name: str) -> Backbone:
     raise errors.UserError(
         f"`backbone` must be the name of a network. Received: {name!r}. "
         f"{meant}`tlkeras backbones` lists all."
+    )
+
+
+def _of_hub(preset: hub.Preset) -> Backbone:
+    """Returns what is known of a preset; its size in memory is not."""
+    family = preset.family
+    own = family.sizes == "own"
+    return Backbone(
+        name=hub.PREFIX + preset.place,
+        constructor="",
+        scaling="none",
+        default_size=preset.default_size,
+        smallest_size=preset.size if own else max(preset.patch, _SMALLEST),
+        largest_size=preset.size if own else 0,
+        size_step=preset.patch,
+        width=0,
+        parameters=0,
+        weights=("imagenet",),
+        family=family.name,
     )
 
 

@@ -7,6 +7,7 @@ tlkeras gives no licence for them.
 import dataclasses
 
 from tlkeras.backbones import catalog
+from tlkeras.backbones import hub
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,12 @@ def describe(backbone: str, weights: str) -> str:
     """
     if weights == "none":
         return "None: every weight began at random."
+    if backbone.startswith(hub.PREFIX) and weights == "imagenet":
+        preset = hub.title(backbone).removeprefix(hub.PREFIX)
+        return (
+            f"Those of the preset `{preset}`, by way of keras-hub; their "
+            "licence is their publisher's."
+        )
     family = catalog.find(backbone).family
     if weights != "imagenet" or family not in ORIGINS:
         name = weights.rstrip("/").rpartition("/")[2]

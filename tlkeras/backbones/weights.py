@@ -21,6 +21,8 @@ from tlkeras import errors
 from tlkeras import files
 from tlkeras.backbones import base
 from tlkeras.backbones import catalog
+from tlkeras.backbones import hub
+from tlkeras.backbones import hub_network
 from tlkeras.backbones import locate
 from tlkeras.backbones import tensor_files
 from tlkeras.backbones import torch_weights
@@ -173,12 +175,12 @@ def _numbers(version: str) -> list[int]:
 def _construct(
     backbone: catalog.Backbone, image_size: int, weights: str | None
 ) -> keras.Model:
-    if image_size < backbone.smallest_size:
-        raise errors.UserError(
-            f"`image_size` must be at least {backbone.smallest_size} pixels "
-            f"for {backbone.name}. Received: {image_size}."
-        )
+    backbone.check_size(image_size)
     devices.set_conventions()
+    if backbone.name.startswith(hub.PREFIX):
+        return hub_network.build(
+            backbone.name, image_size, pretrained=weights is not None
+        )
     module, name = backbone.constructor.rsplit(".", 1)
     constructor = getattr(importlib.import_module(module), name)
     return constructor(

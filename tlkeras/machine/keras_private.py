@@ -158,3 +158,14 @@ def freeze_function(function: Any) -> Any:
     except (ImportError, AttributeError):
         return function
     return freeze(function)
+
+
+def hub_config(preset: str) -> dict[str, Any]:
+    """Returns the configuration of a preset of keras-hub, or downloads it.
+
+    keras-hub (0.32) has no public way to it but to build the network. What it
+    raises depends on where the preset is: an error of downloads, or of names.
+    """
+    from keras_hub.src.utils import preset_utils
+
+    return preset_utils.load_json(preset, "config.json")

@@ -21,6 +21,7 @@ import keras
 
 from tlkeras import errors
 from tlkeras.backbones import base as bases
+from tlkeras.backbones import hub
 from tlkeras.machine import keras_private
 
 _ENDINGS = (
@@ -38,6 +39,8 @@ _ACTIVATIONS = _ENDINGS[:5]
 # ConvNeXt adds with `+`, which is an operation and not a layer, and the class
 # of that operation is not public.
 _MERGES = ("Add", "Concatenate")
+# Those of keras-hub that are a layer each, and what pools their tokens.
+_BLOCKS = hub.BLOCKS | {"TokenPooling"}
 _splits: weakref.WeakKeyDictionary[Any, dict[str, Any]] = (
     weakref.WeakKeyDictionary()
 )
@@ -157,6 +160,9 @@ def stages(network: keras.Model) -> tuple[Stage, ...]:
     45) without a new stage. Of two tensors the newer one counts. Vectors have
     a height of 1, so that AlexNet's fc6 and fc7 are a stage. What has no
     weights, such as the last pooling, belongs to the stage below it.
+
+    Tokens [t, c] have one resolution from the first block to the last: their
+    stages are quarters of the depth.
     """
     weighted = {layer.name for layer in network.layers if layer.weights}
     groups: list[list[Cut]] = []
@@ -165,11 +171,14 @@ def stages(network: keras.Model) -> tuple[Stage, ...]:
         height = _height(cut)
         lower = groups[-1][-1].below if groups else frozenset()
         learns = not weighted.isdisjoint(cut.below - lower)
-        if groups and not (learns and _is_reduced(height, first)):
+        reduced = _is_reduced(height, first) and not _pools_tokens(cut, groups)
+        if groups and not (learns and reduced):
             groups[-1].append(cut)
         else:
             groups.append([cut])
             first = height
+    if len(groups) == 1 and len(groups[0][0].shapes[-1]) == 2:
+        groups = _quarters(groups[0])
     ends = [group[-1] for group in groups]
     return tuple(
         Stage(begin, end, tuple(group))
@@ -327,8 +336,31 @@ def _network(network: keras.Model) -> keras.Model:
     return network
 
 
+def _quarters(cuts: list[Cut]) -> list[list[Cut]]:
+    """Returns the cuts of tokens, and the pooling's, in four groups.
+
+    The groups have the same number of blocks, but for one, as long as there
+    are four blocks.
+    """
+    blocks = sum(len(cut.shapes[-1]) == 2 for cut in cuts)
+    groups: list[list[Cut]] = [[] for _ in range(min(4, blocks))]
+    for at, cut in enumerate(cuts):
+        groups[min(at, blocks - 1) * len(groups) // blocks].append(cut)
+    return groups
+
+
+def _pools_tokens(cut: Cut, groups: list[list[Cut]]) -> bool:
+    """Tells whether a cut has vectors, and the one below it tokens."""
+    below = groups[-1][-1].shapes[-1] if groups else ()
+    return len(cut.shapes[-1]) == 1 and len(below) == 2
+
+
 def _height(cut: Cut) -> int:
-    return cut.shapes[-1][0] if len(cut.shapes[-1]) == 3 else 1
+    """Returns the rows of a map, or of the square that tokens lie in."""
+    shape = cut.shapes[-1]
+    if len(shape) == 2:
+        return math.isqrt(shape[0])
+    return shape[0] if len(shape) == 3 else 1
 
 
 def _is_reduced(height: int, first: int) -> bool:
@@ -362,7 +394,8 @@ def _is_merged(tensor: keras.KerasTensor) -> bool:
 
 
 def _ends_block(layer: keras.layers.Layer, above: list) -> bool:
-    if isinstance(layer, _ENDINGS) or type(layer).__name__ in _MERGES:
+    kind = type(layer).__name__
+    if isinstance(layer, _ENDINGS) or kind in _MERGES or kind in _BLOCKS:
         return True
     if isinstance(layer, keras.layers.BatchNormalization):
         # MobileNetV2 and EfficientNet end a block without skip so.

@@ -12,6 +12,7 @@ from typing import Any
 from tlkeras import errors
 from tlkeras import files
 from tlkeras.backbones import catalog
+from tlkeras.backbones import hub
 from tlkeras.data import sources
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
@@ -117,7 +118,9 @@ def _checked(values: Any, origin: str) -> Metadata:
         for name in names
     }
     backbones = [row.name for row in catalog.BACKBONES]
-    if checked["backbone"] not in backbones:
+    # A preset's files need not be where the model is.
+    of_hub = checked["backbone"].startswith(hub.PREFIX)
+    if checked["backbone"] not in backbones and not of_hub:
         raise errors.UserError(
             f"{origin}: `backbone` must be a network that `tlkeras backbones` "
             f"lists. Received: {errors.shown(checked['backbone'])}."

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras.backbones import hub
 from tlkeras.backbones import origins
 from tlkeras.data import sources
 from tlkeras.report import templates
@@ -48,6 +49,7 @@ def render(
             *data["notes"],
         ],
         environment=environment,
+        backbone=hub.title(report["backbone"]),
         weights=origins.describe(report["backbone"], report["weights"]),
     )
     return templates.writable(text)

@@ -263,8 +263,9 @@ def _small_pictures(found: Found) -> Hint | None:
     side, size = found.report["data"]["side"], found.report["image_size"]
     if side * _ENLARGED >= size:
         return None
-    smallest = catalog.find(found.config.backbone).smallest_size
-    smaller = max(smallest, math.ceil(side / _SIZE_STEP) * _SIZE_STEP)
+    network = catalog.find(found.config.backbone)
+    step = math.lcm(_SIZE_STEP, network.size_step)
+    smaller = max(network.smallest_size, math.ceil(side / step) * step)
     if smaller >= size:
         return None
     return Hint(
@@ -377,8 +378,9 @@ def _larger_input(found: Found) -> str:
     Not above the size that the network was made for.
     """
     side, size = found.report["data"]["side"], found.report["image_size"]
-    most = min(side, catalog.find(found.config.backbone).default_size)
-    larger = math.floor(most / _SIZE_STEP) * _SIZE_STEP
+    network = catalog.find(found.config.backbone)
+    step = math.lcm(_SIZE_STEP, network.size_step)
+    larger = math.floor(min(side, network.default_size) / step) * step
     if larger < _REDUCED * size:
         return ""
     return f"--image_size={larger}"

@@ -69,11 +69,14 @@ class Config:
         "", "where tfds: finds and keeps its data; empty is TFDS' own place"
     )
     backbone: str = _setting(
-        "MobileNetV2", "the network, as `tlkeras backbones` lists it"
+        "MobileNetV2",
+        "the network, as `tlkeras backbones` lists it; hub: and a preset of "
+        "keras-hub, hf://USER/MODEL or a directory is one of its networks",
     )
     weights: str = _setting(
         "imagenet",
-        "what the base starts from: imagenet, none, a weights file "
+        "what the base starts from: imagenet (with hub: the preset's own), "
+        "none, a weights file "
         "(.h5, .weights.h5, .keras, .pth, .safetensors) or the directory of "
         "an earlier run",
     )
