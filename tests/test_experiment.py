@@ -52,6 +52,7 @@ FILES = LAST | {
     "model.keras",
     "predictions.csv",
     "images.csv",
+    "thumbnails.npy",
     "skipped.csv",
 }
 TWO_PHASES = {

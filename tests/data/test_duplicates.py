@@ -40,6 +40,11 @@ COPIES = {
         PIL.Image.fromarray(pixels).resize((60, 48), 2)
     ),
     "grey": lambda pixels: np.stack([pixels.mean(-1).astype(np.uint8)] * 3, -1),
+    "cropped": lambda pixels: pixels[2:-2, 3:-2],
+    "cropped and mirrored": lambda pixels: pixels[2:-2, 3:-2][:, ::-1],
+    "turned": lambda pixels: np.asarray(
+        PIL.Image.fromarray(pixels).rotate(3, PIL.Image.Resampling.BILINEAR)
+    ),
     "mirrored and recompressed": lambda pixels: recompressed(pixels[:, ::-1]),
 }
 
@@ -55,7 +60,7 @@ def different() -> list[np.ndarray]:
 
 def test_different_pictures_are_not_alike(different):
     assert groups(different) == []
-    noise = np.random.default_rng(0).integers(0, 256, [700, 16, 16], np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, [700, 32, 32], np.uint8)
     assert groups(noise) == []
 
 
@@ -101,7 +106,7 @@ def test_the_order_of_the_pictures_does_not_matter(different):
 def test_links_join_into_chains():
     """The first and the last need not look alike themselves."""
     random = np.random.default_rng(0)
-    first, last = random.normal(0, 40, [2, 16, 16])
+    first, last = random.normal(0, 40, [2, 32, 32])
     angles = np.linspace(0, np.pi / 2, 9)[:, None, None]
     chain = 128 + np.cos(angles) * first + np.sin(angles) * last
     chain = chain.clip(0, 255).astype(np.uint8)
@@ -116,23 +121,25 @@ def test_of_many_pictures_the_same_are_found(different, name, monkeypatch):
     copies = [
         thumbnail(COPIES[name](pictures.photo(seed))) for seed in range(20)
     ]
-    flat = [np.full([16, 16], 99, np.uint8)] * 50
-    film = np.random.default_rng(0).integers(124, 129, [200, 16, 16])
+    flat = [np.full([32, 32], 99, np.uint8)] * 50
+    film = np.random.default_rng(0).integers(124, 129, [200, 32, 32])
     film = (film + different[40].astype(int) // 2).clip(0, 255)
     many = np.uint8([*different, *flat, *copies, *film])
     expected = groups(many)
     monkeypatch.setattr(duplicates, "ALL_PAIRS", 0)
-    assert [(one.images, one.mirrored) for one in groups(many)] == [
-        (one.images, one.mirrored) for one in expected
-    ]
-    assert groups(flat) == groups(np.zeros([0, 16, 16], np.uint8)) == []
+    found = {(one.images, one.mirrored) for one in groups(many)}
+    wanted = {(one.images, one.mirrored) for one in expected}
+    assert found <= wanted
+    # Hashes of many bits that differ may meet in no order.
+    assert len(wanted - found) <= (name == "turned")
+    assert groups(flat) == groups(np.zeros([0, 32, 32], np.uint8)) == []
 
 
 def test_many_pictures_take_bounded_work(monkeypatch):
     """As many comparisons for each, also where all are alike."""
     random = np.random.default_rng(0)
-    film = random.integers(0, 200, [16, 16]) + random.integers(
-        0, 6, [3_000, 16, 16]
+    film = random.integers(0, 200, [32, 32]) + random.integers(
+        0, 6, [3_000, 32, 32]
     )
     compared = []
     einsum = np.einsum
@@ -145,24 +152,25 @@ def test_many_pictures_take_bounded_work(monkeypatch):
     monkeypatch.setattr(np, "einsum", counted)
     (group,) = groups(film.astype(np.uint8))
     assert len(group.images) == 3_000
-    assert sum(compared) < 2 * 2 * 3_000 * 24 * 4
+    # Of thumbnails and of hashes, as they are and mirrored.
+    assert sum(compared) < 2 * 2 * 2 * 3_000 * 24 * 4
 
 
 def test_flat_pictures_are_never_alike():
     random = np.random.default_rng(0)
-    flat = [np.full([16, 16], value) for value in (0, 0, 128, 255, 255)]
+    flat = [np.full([32, 32], value) for value in (0, 0, 128, 255, 255)]
     # The noise of a camera, and the shade of a lamp.
-    flat += 2 * [np.full([16, 16], 99) + random.integers(-1, 2, [16, 16])]
-    flat += 2 * [np.add.outer(np.arange(16), 3 * np.arange(16))]
+    flat += 2 * [np.full([32, 32], 99) + random.integers(-1, 2, [32, 32])]
+    flat += 2 * [np.add.outer(np.arange(32), 3 * np.arange(32)) // 2]
     flat = np.array(flat, np.uint8)
     assert groups(flat) == []
     assert groups(flat[:1]) == []
-    assert groups(np.zeros([0, 16, 16], np.uint8)) == []
+    assert groups(np.zeros([0, 32, 32], np.uint8)) == []
 
 
 def test_a_long_film_is_one_group_in_bounded_time(different):
     random = np.random.default_rng(0)
-    noise = random.integers(-2, 3, [2000, 16, 16])
+    noise = random.integers(-2, 3, [2000, 32, 32])
     film = (different[0].astype(int) + noise).clip(0, 255).astype(np.uint8)
     began = time.process_time()
     (group,) = groups([*film, *different[1:30]])
@@ -178,6 +186,26 @@ def test_equal_hashes():
         [0, 3, 7],
         [1, 5],
     ]
+
+
+def test_a_copy_of_what_was_learned_from_is_recognised(different):
+    copies = [
+        thumbnail(change(pictures.photo(seed)))
+        for seed, change in enumerate(COPIES.values())
+    ]
+    originals, strangers = np.array(different[:150]), different[150:]
+    found = duplicates.are_copies(np.array([*copies, *strangers]), originals)
+    assert found.tolist() == [True] * len(copies) + [False] * len(strangers)
+    assert not duplicates.are_copies(np.array(copies), originals[:0]).any()
+
+
+def test_where_all_look_alike_a_copy_is_what_is_nearly_equal():
+    """Spectrograms in one frame, digits."""
+    random = np.random.default_rng(0)
+    frame = random.integers(0, 200, [32, 32])
+    digits = (frame + random.integers(0, 40, [60, 32, 32])).astype(np.uint8)
+    assert len(groups(digits)) == 1
+    assert not duplicates.are_copies(digits[:20], digits[20:]).any()
 
 
 @pytest.mark.shared
@@ -199,7 +227,9 @@ class TestRealPictures:
             if each.thumbnail and index not in copies
         ]
         thumbnails = [
-            np.frombuffer(found[index].thumbnail, np.uint8).reshape(16, 16)
+            np.frombuffer(found[index].thumbnail, np.uint8).reshape(
+                scans.THUMBNAIL, -1
+            )
             for index in kept
         ]
         return [
@@ -209,8 +239,9 @@ class TestRealPictures:
 
     def test_brain_scans(self, tmp_path):
         found = self.alike("brain_mri", tmp_path)
-        assert len(found) == 20
-        assert sum(map(len, found)) == 41
+        # Two of them cropped, or under another window.
+        assert len(found) == 21
+        assert sum(map(len, found)) == 43
         for group in found:
             assert len({pathlib.Path(path).parent for path in group}) == 1
 
@@ -218,6 +249,15 @@ class TestRealPictures:
         found = self.alike("flowers", tmp_path)
         assert [len(group) for group in found] == [2, 2, 2]
 
-    @pytest.mark.parametrize("name", ["steel_defects", "hymenoptera"])
-    def test_where_none_are(self, name, tmp_path):
-        assert self.alike(name, tmp_path) == []
+    def test_steel(self, tmp_path):
+        """Two pictures of one place, one shifted by a tenth."""
+        (found,) = self.alike("steel_defects", tmp_path)
+        names = {pathlib.Path(path).stem for path in found}
+        assert names == {"inclusion_151", "inclusion_162"}
+
+    def test_digits_are_no_more_alike_than_by_their_thumbnails(self, tmp_path):
+        found = self.alike("mnist", tmp_path)
+        assert sum(map(len, found)) <= 65
+
+    def test_where_none_are(self, tmp_path):
+        assert self.alike("hymenoptera", tmp_path) == []

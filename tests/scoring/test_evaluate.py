@@ -114,6 +114,45 @@ def test_pictures_that_the_model_has_seen_are_left_out(
     assert f"{seen} of these " in everything.notes[0]
 
 
+def test_pictures_that_were_saved_anew_since_are_left_out(
+    trained, photos, tmp_path
+):
+    rows = predictions(trained)
+    known = [row for row in rows if row["split"] == "validation"]
+    changed = {}
+    for number, row in enumerate(known):
+        picture = PIL.Image.open(row["path"]).convert("RGB")
+        picture = picture.resize((64, 64), PIL.Image.Resampling.BICUBIC)
+        path = tmp_path / "new" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        picture.save(path, quality=90)
+        changed[path] = row["true_label"]
+    new = write_digits(tmp_path, dict(enumerate(LABELS)), 5, first=60)
+    source = write_csv(tmp_path / "a.csv", [*changed.items(), *new.items()])
+    found = evaluate(trained, source)
+    assert set(found.prediction.paths) == set(new)
+    count = len(known)
+    assert found.notes[0].startswith(
+        f"{count} of {count + len(new)} images are left out"
+    )
+    assert f"({count} saved anew, resized, cropped or turned)" in found.notes[0]
+    # A run of an earlier version kept no thumbnails.
+    copy = tmp_path / "run"
+    shutil.copytree(trained.directory, copy)
+    for damaged in (b"", b"\x93NUMPY", None):
+        if damaged is None:
+            os.remove(copy / "thumbnails.npy")
+        else:
+            (copy / "thumbnails.npy").write_bytes(damaged)
+        found = evaluation.evaluate(
+            copy,
+            source,
+            cache_dir=files.cache_directory(),
+            progress=QUIET,
+        )
+        assert found.notes == ("All images are scored.",)
+
+
 def test_data_that_was_all_learned_from_is_refused(trained, photos, tmp_path):
     found = evaluate(trained, opened(f"folder:{photos}"), "train")
     rows = zip(found.prediction.paths, found.true_labels, strict=True)

@@ -5,8 +5,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tlkeras import progress as progresses
 from tlkeras.check import checks
 from tlkeras.check import fix as fixes
@@ -123,9 +121,7 @@ def _alike(
         for index, image in enumerate(facts)
         if image.thumbnail and index not in copies
     ]
-    thumbnails = np.frombuffer(
-        b"".join(facts[index].thumbnail for index in chosen), np.uint8
-    ).reshape(-1, scans.THUMBNAIL, scans.THUMBNAIL)
+    thumbnails = scans.thumbnails([facts[index] for index in chosen])
     return tuple(
         dataclasses.replace(
             group, images=tuple(chosen[index] for index in group.images)

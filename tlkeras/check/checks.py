@@ -328,12 +328,14 @@ def _misnamed(example: sources.Example, facts: Facts) -> str:
 
 
 _METHOD = (
-    "Found by the correlation of the details in thumbnails of 16 x 16 grey "
-    f"pixels, {duplicates.ALIKE} or more. This finds copies that were saved "
-    "anew, enlarged, reduced, mirrored or made lighter. It misses most that "
-    "were cropped by 2 % a side or turned by 3 degrees, and takes simple "
-    "drawings, such as two equal digits, for each other. Of more than "
-    f"{duplicates.ALL_PAIRS:,} images it may miss a few."
+    "Found by the correlation of the details in grey thumbnails, "
+    f"{duplicates.ALIKE} or more; or by perceptual hashes, and "
+    f"{duplicates.ALIGNED} or more when one is laid over the other. This finds "
+    "copies that were saved anew, enlarged, reduced, mirrored, made lighter, "
+    "cropped or turned a little. It misses crops and turns where all pictures "
+    "have one thing in the middle, and takes simple drawings, such as two "
+    f"equal digits, for each other. Of more than {duplicates.ALL_PAIRS:,} "
+    "images it may miss a few."
 )
 
 CHECKS = (

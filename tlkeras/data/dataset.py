@@ -41,8 +41,9 @@ class Dataset:
     [n]. splits: train, validation, test or unused, for each. hashes: of each
     image's pixels [n]. skipped: (path, reason) of unreadable images. groups:
     equal for images that must stay together [n]. sizes: width and height of
-    each file's picture [n, 2], in pixels. folds: of cross-validation [n], -1
-    where an image is unused; `splits` are then those of the first of them.
+    each file's picture [n, 2], in pixels. thumbnails: grey [n, 32, 32]. folds:
+    of cross-validation [n], -1 where an image is unused; `splits` are then
+    those of the first of them.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Dataset:
     notes: tuple[str, ...]
     groups: tuple[str, ...]
     sizes: np.ndarray
+    thumbnails: np.ndarray
     folds: np.ndarray | None = None
 
     def positions(self, split: str) -> np.ndarray:
@@ -166,7 +168,8 @@ def _split(
             seed=seed,
         )
     number = {label: index for index, label in enumerate(source.labels)}
-    alike = _alike(facts, split.names, progress)
+    thumbnails = scans.thumbnails(facts)
+    alike = _alike(facts, thumbnails, split.names, progress)
     duplicates = _duplicates(examples, hashes, alike)
     return Dataset(
         name=source.name,
@@ -186,6 +189,7 @@ def _split(
         ),
         groups=tuple(splits.together(hashes, groups)),
         sizes=np.array([[fact.width, fact.height] for fact in facts]),
+        thumbnails=thumbnails,
         folds=numbers,
     )
 
@@ -263,13 +267,11 @@ def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
 
 def _alike(
     facts: Sequence[file_facts.Facts],
+    thumbnails: np.ndarray,
     names: Sequence[str],
     progress: progresses.Progress,
 ) -> int:
     """Returns how many images look like one of training; equal ones apart."""
-    thumbnails = np.frombuffer(
-        b"".join(fact.thumbnail for fact in facts), np.uint8
-    ).reshape(-1, scans.THUMBNAIL, scans.THUMBNAIL)
     count = 0
     for group in copies.alike(thumbnails, progress=progress):
         learned = {

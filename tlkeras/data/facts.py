@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 # Another number where facts are found another way, so that old ones are not
 # believed.
-_VERSION = 4
+_VERSION = 5
 _FILE = "scans.sqlite"
 # A standard deviation of under two grey levels is the noise of a camera or of
 # JPEG.
@@ -21,8 +21,8 @@ _CONSTANT = 2.0
 _TWELVE_BITS = 1 / 16
 # SQLite's own limit on the question marks of a statement was 999 for long.
 _AT_ONCE = 500
-# Rows of some 600 bytes; beyond them those not used for longest go.
-_MOST = 2_000_000
+# Rows of some 1,400 bytes; beyond them those not used for longest go.
+_MOST = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Facts:
     reason: why it cannot be used, '' where it can; what follows is then empty.
     pixels: hash of the decoded pixels.
     contrast: standard deviation of the pixels, in grey levels [0, 127.5].
-    thumbnail: the image in 16 x 16 grey values, row by row.
+    thumbnail: the image in 32 x 32 grey values, row by row.
     opacity: the least alpha, in [0, 1]; below 1 it was composed onto white.
     used_range: of a file of 16 bits, the difference of the largest and the
       smallest value, as a share of all; 1 for others.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tlkeras import errors
@@ -20,7 +21,7 @@ from tlkeras.data import sources
 from tlkeras.data.facts import Facts
 
 # Side of the grey thumbnails by which near-duplicates are found [pixels].
-THUMBNAIL = 16
+THUMBNAIL = 32
 
 # Images handed to the threads at a time: each waiting one costs 2 kB.
 _BLOCK = 4096
@@ -93,6 +94,12 @@ def scan(
     return tuple(
         facts.get(index) or known[path] for index, path in enumerate(paths)
     )
+
+
+def thumbnails(facts: Sequence[Facts]) -> np.ndarray:
+    """Returns the grey thumbnails [n, 32, 32] of images that can be used."""
+    values = b"".join(each.thumbnail for each in facts)
+    return np.frombuffer(values, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
 
 
 def _can_be_kept(facts: Facts, stamp: sources.Stamp | None) -> bool:

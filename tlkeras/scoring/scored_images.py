@@ -1,11 +1,14 @@
 """Which images of labelled data a trained model is scored on."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 
 from tlkeras import errors
+from tlkeras.data import duplicates
 from tlkeras.data import facts
+from tlkeras.data import scan as scans
 from tlkeras.data import sources
 from tlkeras.data import splits
 from tlkeras.scoring import used_images
@@ -37,6 +40,40 @@ class LabelledData:
     def pixels(self) -> list[str]:
         """Returns the hashes of all images, '' where one cannot be read."""
         return [image.pixels for image in self.scan()]
+
+    @functools.cached_property
+    def known(self) -> list[bool]:
+        """Of each image, whether it taught the model, or chose its epochs."""
+        if self.used is None:
+            return [False] * len(self.source.examples)
+        return [self.used.known(pixels) for pixels in self.pixels()]
+
+    @functools.cached_property
+    def copies(self) -> list[bool]:
+        """Of each image, whether it looks like one that is known.
+
+        It was then saved anew, resized, cropped or turned. None are where the
+        run was trained on this data: there the run itself told of them.
+        """
+        copies = [False] * len(self.source.examples)
+        if self.used is None or self.trained_on_it:
+            return copies
+        rest = [
+            index
+            for index, image in enumerate(self.scan())
+            if image.thumbnail and not self.known[index]
+        ]
+        found = duplicates.are_copies(
+            scans.thumbnails([self.scan()[index] for index in rest]),
+            self.used.thumbnails,
+        )
+        for index, is_copy in zip(rest, found, strict=True):
+            copies[index] = bool(is_copy)
+        return copies
+
+    def seen(self, indices: Sequence[int]) -> list[int]:
+        """Returns the indices of images that are known, or copies of them."""
+        return [i for i in indices if self.known[i] or self.copies[i]]
 
     def groups(self) -> list[str]:
         """Returns names that are equal for images that belong together.
@@ -94,26 +131,30 @@ def _new_images(data: LabelledData) -> tuple[list[int], list[str]]:
             "All images are scored. Whether the model learned from some of "
             "them is not known: its run has no images.csv."
         ]
-    indices = [
-        index
-        for index, pixels in enumerate(data.pixels())
-        if not data.used.known(pixels)
-    ]
-    known = images - len(indices)
-    if known and not any(data.pixels()[index] for index in indices):
+    seen = data.seen(range(images))
+    indices = sorted(set(range(images)) - set(seen))
+    if seen and not any(data.pixels()[index] for index in indices):
         readable = " that can be read" if indices else ""
         raise errors.UserError(
-            f"the model learned from all {known} images of "
+            f"the model learned from all {len(seen)} images of "
             f"{data.source.name}{readable}, or they chose its epochs. Score "
             "others, or give --split=all."
         )
     if len(indices) == images:
         return indices, ["All images are scored."]
     return indices, [
-        f"{images - len(indices)} of {images} images are left out, because the "
-        "model learned from them or they chose its epochs; --split=all scores "
-        "them, too."
+        f"{len(seen)} of {images} images are left out, because the model "
+        f"learned from them or they chose its epochs{_copies(data, seen)}; "
+        "--split=all scores them, too."
     ]
+
+
+def _copies(data: LabelledData, seen: Sequence[int]) -> str:
+    """Returns how many are known by their looks alone, '' for none."""
+    count = sum(data.copies[index] for index in seen)
+    if not count:
+        return ""
+    return f" ({count} saved anew, resized, cropped or turned)"
 
 
 def _splits(data: LabelledData, split: str) -> tuple[list[str], list[str]]:
@@ -179,12 +220,11 @@ def _changes(
 def _used_notes(data: LabelledData, indices: Sequence[int]) -> list[str]:
     if data.used is None:
         return []
-    pixels = data.pixels()
-    known = sum(data.used.known(pixels[index]) for index in indices)
-    if not known:
+    seen = data.seen(indices)
+    if not seen:
         return []
     return [
-        f"The model learned from {known} of these {len(indices)} images, or "
-        "they chose its epochs: the result is better than new images would "
-        "give."
+        f"The model learned from {len(seen)} of these {len(indices)} images, "
+        f"or they chose its epochs{_copies(data, seen)}: the result is better "
+        "than new images would give."
     ]

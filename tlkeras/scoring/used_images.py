@@ -1,7 +1,8 @@
 """Which pictures a run has used, and for what.
 
 A picture is known by its pixels, whatever its file is called and wherever it
-stands.
+stands; and by its thumbnail, where it was saved anew, resized, cropped or
+turned.
 """
 
 import csv
@@ -12,12 +13,19 @@ import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+import numpy as np
+
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import records
 from tlkeras.data import dataset as datasets
+from tlkeras.data import scan as scans
 
 _FILE = "images.csv"
+# The thumbnails of pictures that a model has learned from, or was chosen by:
+# 1 kB each; none where there are more of them.
+_THUMBNAILS = "thumbnails.npy"
+_MOST = 50_000
 _HEADER = ("path", "label", "split", "pixels", "learned")
 # The last column came later: without it a model learned from its training
 # split alone.
@@ -33,12 +41,13 @@ class UsedImages:
 
     splits: train, validation, test or unused, by the hash of the pixels.
     paths: the same by the image's path. learned: the hashes of those that
-    taught the model.
+    taught the model. thumbnails: of those and of validation [n, 32, 32].
     """
 
     splits: Mapping[str, str]
     paths: Mapping[str, str]
     learned: frozenset[str]
+    thumbnails: np.ndarray
 
     def known(self, pixels: str) -> bool:
         """Tells whether a picture taught the model, or chose its epochs."""
@@ -67,6 +76,11 @@ def write(
         strict=True,
     )
     files.write_csv(directory / _FILE, _HEADER, rows)
+    known = np.isin(data.splits, [*learned, "validation"])
+    thumbnails = data.thumbnails[known if known.sum() <= _MOST else []]
+    content = io.BytesIO()
+    np.save(content, thumbnails, allow_pickle=False)
+    files.write_bytes(directory / _THUMBNAILS, content.getvalue())
 
 
 def read(model: str | os.PathLike) -> UsedImages | None:
@@ -109,4 +123,17 @@ def read(model: str | os.PathLike) -> UsedImages | None:
         splits,
         {row[0]: row[2] for row in rows[1:]},
         frozenset(row[3] for row in learned),
+        _read_thumbnails(path.with_name(_THUMBNAILS)),
     )
+
+
+def _read_thumbnails(path: pathlib.Path) -> np.ndarray:
+    """Returns thumbnails [n, 32, 32], none where an earlier run kept none."""
+    shape = (scans.THUMBNAIL, scans.THUMBNAIL)
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        found = None
+    if found is None or found.shape[1:] != shape or found.dtype != np.uint8:
+        return np.zeros([0, *shape], np.uint8)
+    return found
