@@ -12,6 +12,7 @@ import sys
 
 import keras
 import numpy as np
+import parity
 import portable
 import pytest
 import tiny
@@ -24,7 +25,9 @@ from tlkeras import records
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import catalog
 from tlkeras.backbones import hub
+from tlkeras.backbones import hub_network
 from tlkeras.backbones import origins
+from tlkeras.backbones import torch_weights
 from tlkeras.data import images as image_stores
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
@@ -74,20 +77,27 @@ def network(name: str) -> keras.Model:
 def expected(name: str, family: hub.Family) -> np.ndarray:
     """Returns what keras-hub's own network makes of `pixels`, pooled."""
     place = name.removeprefix(hub.PREFIX)
-    own = keras_hub.models.Backbone.from_preset(
-        place, **{family.size_key: (SIZE, SIZE, 3)}
-    )
-    converter = keras_hub.layers.ImageConverter.from_preset(place)
-    x = converter(pixels())
+    size = {family.size_key: (SIZE, SIZE, 3)} if family.sizes != "own" else {}
+    own = keras_hub.models.Backbone.from_preset(place, **size)
+    own = getattr(own, "vision_encoder", own)
+    x = keras_hub.layers.ImageConverter.from_preset(place)(pixels())
     x = {key: x for key in own.input} if isinstance(own.input, dict) else x
-    x = np.asarray(own(x, training=False))
+    x = own(x, training=False)
+    if isinstance(x, dict):
+        x = x[list(x)[-1]]
+    if family.pooling == "map":
+        return np.asarray(keras.layers.GlobalAveragePooling2D()(x))
+    x = np.asarray(x)
     first = 1 + getattr(own, "num_register_tokens", 0)
-    mean = keras.ops.mean(x[:, first:], axis=1)
     pooled = {
+        "none": lambda: x,
         "token": lambda: x[:, 0],
-        "token_mean": lambda: np.concatenate([x[:, 0], mean], -1),
+        "mean": lambda: keras.ops.mean(x, axis=1),
+        "token_mean": lambda: np.concatenate(
+            [x[:, 0], keras.ops.mean(x[:, first:], axis=1)], -1
+        ),
     }
-    return pooled[family.pooling]()
+    return np.asarray(pooled[family.pooling]())
 
 
 @pytest.mark.parametrize("family", [*SOME, *OTHERS])
@@ -109,7 +119,11 @@ class TestEveryFamily:
             np.testing.assert_array_equal(np.asarray(found), whole)
         stages = graph.stages(made)
         assert [len(stage.cuts) for stage in stages] == STAGES[family]
-        assert stages[-1].end.layer == "pool"
+        assert stages[-1].end.layer == cuts[-1].layer
+        assert stages[-1].end.shapes == (made.output.shape[1:],)
+        # It opens without keras-hub where all layers are Keras'.
+        plain = not isinstance(made, hub_network.HubNetwork)
+        assert plain == (family in PLAIN)
 
     def test_comes_back_with_all_its_weights(self, family, folder, tmp_path):
         model = classifier(presets.write(family, folder))
@@ -131,11 +145,60 @@ class TestEveryFamily:
             np.testing.assert_array_equal(one, other)
 
 
-# Number of cuts of each stage: quarters of five blocks, then the pooling's.
+# Number of cuts of each stage. Of tokens: quarters of five blocks, and pooling.
 STAGES = {
     "ViT": [2, 1, 1, 2],
     "DINOv2": [2, 1, 1, 2],
+    "DeiT": [2, 1, 1, 2],
+    "DINOv3": [2, 1, 1, 2],
+    "SigLIP": [2, 1, 1, 2],
+    # These have resolutions.
+    "Swin": [2, 4],
+    "ResNet": [2, 2, 3],
+    "EfficientNet": [2, 2, 4],
+    "MobileNetV3": [1, 1, 1, 4],
+    "HGNetV2": [2, 2],
+    "DenseNet": [2, 3, 5],
+    "CSPNet": [3, 3],
+    "VGG": [2, 3],
 }
+PLAIN = ("ResNet", "DenseNet", "CSPNet", "VGG")
+
+
+class TestLayouts:
+    def test_hugging_face(self, tmp_path):
+        name, own = presets.write_hugging_face(tmp_path)
+        row = catalog.find(name)
+        assert (row.family, row.default_size) == ("ViT", SIZE)
+        scaled = (pixels() / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.25, 0.5]
+        wanted = own(scaled.astype(np.float32), training=False)[:, 0]
+        found = network(name)(pixels(), training=False)
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+    def test_hugging_face_without_scaling(self, tmp_path):
+        name, _ = presets.write_hugging_face(tmp_path)
+        (tmp_path / "hugging_face/preprocessor_config.json").unlink()
+        with pytest.raises(errors.UserError, match="pixels scaled"):
+            classifier(name)
+
+    @pytest.mark.slow
+    def test_timm(self, tmp_path):
+        """The same file makes the features of our own ResNet18."""
+        ours = classifiers.build_base("ResNet18", weights="none", image_size=64)
+        drawn = parity.draw(ours.network, "ResNet18")
+        torch_weights.assign(ours.network, "ResNet18", drawn, "drawn")
+        name = presets.write_timm(tmp_path, "resnet18", drawn)
+        found = classifiers.build_base(name)
+        images = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3))
+        wanted = np.asarray(ours(images))
+        np.testing.assert_allclose(
+            found(images), wanted, atol=1e-4 * np.abs(wanted).max()
+        )
+
+    def test_timm_has_networks_that_keras_hub_cannot_read(self, tmp_path):
+        name = presets.write_timm(tmp_path, "resnet50d", {"a": np.ones(3)})
+        with pytest.raises(errors.UserError, match="resnet50d is not supp"):
+            classifier(name)
 
 
 @pytest.mark.slow
@@ -255,7 +318,8 @@ class TestFind:
             (None, "it holds no config.json"),
             ("{", "cannot be read"),
             ("[]", "describes no network"),
-            ('{"registered_name": "keras_hub>BertBackbone"}', "ViT, DINOv2"),
+            ('{"registered_name": "keras_hub>BertBackbone"}', "ViT, DeiT"),
+            ('{"architecture": "mobilenetv5_300m"}', "is a mobilenetv5_300m"),
             ('{"model_type": "bert"}', "is a bert"),
         ],
     )
@@ -270,10 +334,10 @@ class TestFind:
             catalog.find(f"hub:{tmp_path}/missing")
 
     def test_what_cannot_be_downloaded(self, monkeypatch):
-        def refuse(place):
+        def refuse(place, name):
             raise OSError(f"no way\nto {place}")
 
-        monkeypatch.setattr(hub.keras_private, "hub_config", refuse)
+        monkeypatch.setattr(hub.keras_private, "hub_json", refuse)
         with pytest.raises(errors.UserError, match="no way to hf://a/b"):
             catalog.find("hub:hf://a/b")
 
@@ -374,6 +438,39 @@ class TestDefectsOfKerasHub:
         assert any("mask_token" in each.path for each in own.trainable_weights)
         made = network(presets.write("DINOv2", folder))
         assert not any("mask_token" in each.path for each in made.weights)
+
+    @pytest.mark.slow
+    def test_a_setting_of_efficientnet_is_not_written(self, tmp_path):
+        own = presets.backbone("EfficientNet", num_features=32)
+        assert "num_features" not in own.get_config()
+        name = presets.write("EfficientNet", tmp_path, num_features=32)
+        with pytest.raises(errors.UserError, match="top_conv"):
+            network(name)
+        # As a preset that does say it.
+        path = tmp_path / "efficientnet/config.json"
+        config = json.loads(path.read_text())
+        config["config"]["num_features"] = 32
+        path.write_text(json.dumps(config))
+        made = network(name)
+        again = made.from_config(made.get_config())
+        assert again.output.shape == made.output.shape == (None, 32)
+
+    def test_siglip_says_a_token_too_many(self):
+        own = presets.backbone("SigLIP").vision_encoder
+        said = own.get_layer(index=1).output.shape
+        is_so = own.get_layer(index=1)(pixels()).shape
+        assert (said[1], is_so[1]) == (17, 16)
+
+    @pytest.mark.slow
+    def test_swin_says_no_shape(self):
+        stage = presets.backbone("Swin").get_layer("stage_0")
+        tokens = keras.KerasTensor((None, 64, 8))
+        assert stage.downsample(tokens, H=8, W=8).shape[1] is None
+
+    def test_hugging_face_has_no_converter(self, tmp_path):
+        name, _ = presets.write_hugging_face(tmp_path)
+        place = name.removeprefix(hub.PREFIX)
+        assert keras_hub.layers.ImageConverter.from_preset(place) is None
 
     def test_names_of_other_weights(self):
         table = keras_hub.models.EfficientNetBackbone.presets

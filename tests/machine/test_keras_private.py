@@ -237,4 +237,6 @@ def test_the_place_of_a_variable_in_an_optimizer():
 def test_the_settings_of_a_preset(tmp_path):
     pytest.importorskip("keras_hub", reason="keras-hub is not installed")
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    assert keras_private.hub_config(str(tmp_path)) == {"model_type": "vit"}
+    assert keras_private.hub_json(str(tmp_path), "config.json") == {
+        "model_type": "vit"
+    }

@@ -74,6 +74,15 @@ FAMILIES = (
         blocks=("ViTEncoderBlock",),
     ),
     Family(
+        "DeiT",
+        "DeiTBackbone",
+        model_types=("deit",),
+        pooling="token",
+        sizes="own",
+        parts={"DeiTEncoder": ("encoder_layers", "layer_norm")},
+        blocks=("DeiTBlock",),
+    ),
+    Family(
         "DINOv2",
         "DINOV2Backbone",
         model_types=("dinov2", "dinov2_with_registers"),
@@ -85,6 +94,60 @@ FAMILIES = (
         blocks=("DINOV2Layer",),
         fixed=_NO_MASK,
     ),
+    Family(
+        "DINOv3",
+        "DINOV3Backbone",
+        model_types=("dinov3_vit",),
+        pooling="token",
+        sizes="patch",
+        default_size=224,
+        parts={"DINOV3Encoder": ("layers",)},
+        blocks=("DINOV3Layer",),
+        fixed=_NO_MASK,
+    ),
+    Family(
+        "Swin",
+        "SwinTransformerBackbone",
+        model_types=("swin",),
+        pooling="mean",
+        sizes="own",
+        blocks=("SwinTransformerBlock", "PatchMerging"),
+    ),
+    Family(
+        "SigLIP",
+        "SigLIPBackbone",
+        pooling="none",
+        sizes="own",
+        blocks=("SigLIPEncoderLayer", "SigLIPMultiHeadAttentionPooling"),
+    ),
+    Family("ResNet", "ResNetBackbone", architectures=("resnet",)),
+    Family(
+        "EfficientNet",
+        "EfficientNetBackbone",
+        architectures=("efficientnet",),
+        blocks=("MBConvBlock", "FusedMBConvBlock", "CBABlock"),
+        size_key="input_shape",
+    ),
+    Family(
+        "MobileNetV3",
+        "MobileNetBackbone",
+        architectures=("mobilenetv3",),
+        blocks=(
+            "DepthwiseConvBlock",
+            "InvertedResidualBlock",
+            "ConvBnActBlock",
+        ),
+    ),
+    Family(
+        "HGNetV2",
+        "HGNetV2Backbone",
+        architectures=("hgnetv2",),
+        parts={"HGNetV2Encoder": ("stages_list",)},
+        blocks=("HGNetV2Embeddings", "HGNetV2Stage"),
+    ),
+    Family("DenseNet", "DenseNetBackbone", architectures=("densenet",)),
+    Family("CSPNet", "CSPNetBackbone", architectures=("csp", "dark")),
+    Family("VGG", "VGGBackbone", architectures=("vgg",)),
 )
 # Classes of keras-hub behind which a block ends.
 BLOCKS = frozenset(name for family in FAMILIES for name in family.blocks)
@@ -179,7 +242,7 @@ def _remote_config(place: str) -> dict[str, Any]:
     # keras-hub imports TensorFlow, and JAX must have its devices before.
     processes.take_devices()
     try:
-        return keras_private.hub_config(place)
+        return keras_private.hub_json(place, _CONFIG)
     # What a server, two libraries of downloads and Keras raise has no class.
     except Exception as error:
         raise errors.UserError(
@@ -200,7 +263,9 @@ def _family(
     )
     for family in FAMILIES:
         if kind.rpartition(">")[2] == family.backbone:
-            return family, config.get("config", {})
+            values = config.get("config", {})
+            tower = values.get("vision_encoder") or {}
+            return family, tower.get("config", values)
         if "model_type" in config and kind in family.model_types:
             return family, config
         if "architecture" in config and kind.startswith(family.architectures):

@@ -6,17 +6,17 @@ them: the numbers are the same to the bit.
 """
 
 import textwrap
+import warnings
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from tlkeras import errors
 from tlkeras.backbones import hub
 from tlkeras.machine import keras_private
-
-_INPUT = "images"
 
 
 @keras.saving.register_keras_serializable("tlkeras")
@@ -26,29 +26,29 @@ class HubNetwork(keras.Model):
     It is saved as the backbone's settings, and built anew when it is opened:
     some layers of keras-hub (0.32) cannot be made from their own settings.
 
-    family: its name in the table of families. backbone: as Keras serializes
-    it. scale, offset: what pixels are multiplied by, and what is added then.
+    family: its name in the table of families. settings: the backbone, as Keras
+    serializes it. scale, offset: what pixels are multiplied by, and what is
+    added then. backbone: made of these settings; without it a new one is made.
     """
 
     def __init__(
         self,
         *,
         family: str,
-        backbone: Mapping[str, Any],
+        settings: Mapping[str, Any],
         scale: Any,
         offset: Any,
+        backbone: keras.Model | None = None,
         name: str | None = None,
     ):
         row = next(each for each in hub.FAMILIES if each.name == family)
-        made = _deserialize(backbone)
-        shape = tuple(made.inputs[0].shape[1:])
-        images = keras.Input(shape, name=_INPUT)
-        # Layers that are made here have the backbone's number format.
-        features = _features(row, made, _scaled(images, scale, offset))
+        backbone = backbone or _deserialize(settings)
+        images = keras.Input(backbone.inputs[0].shape[1:], name="images")
+        features = _features(row, backbone, _scaled(images, scale, offset))
         super().__init__(images, features, name=name or row.name.lower())
         self._settings = {
             "family": family,
-            "backbone": dict(backbone),
+            "settings": dict(settings),
             "scale": scale,
             "offset": offset,
         }
@@ -91,6 +91,18 @@ class TokenPooling(keras.layers.Layer):
         }
 
 
+class DeiTBlock(keras.layers.Layer):
+    """A block of keras-hub's DeiT, without the scores that it also gives."""
+
+    def __init__(self, block: keras.layers.Layer, **kwargs):
+        super().__init__(dtype=block.dtype_policy, **kwargs)
+        self.block = block
+        self.built = True
+
+    def call(self, tokens):
+        return self.block(tokens)[0]
+
+
 def build(name: str, image_size: int, *, pretrained: bool) -> keras.Model:
     """Returns the network of the preset `name`, images -> features [n, c].
 
@@ -103,12 +115,15 @@ def build(name: str, image_size: int, *, pretrained: bool) -> keras.Model:
 
     preset = hub.find(name)
     family = preset.family
+    size = {}
+    if family.sizes != "own":
+        size = {family.size_key: (image_size, image_size, 3)}
     try:
         backbone = keras_hub.models.Backbone.from_preset(
             preset.place,
             load_weights=pretrained,
             dtype=keras.config.dtype_policy().name,
-            **{family.size_key: (image_size, image_size, 3)},
+            **size,
         )
         scale, offset = _pixels(preset.place)
     except errors.UserError:
@@ -122,45 +137,83 @@ def build(name: str, image_size: int, *, pretrained: bool) -> keras.Model:
         raise errors.UserError(
             f"`backbone` {name} cannot be loaded by keras-hub: {line}"
         ) from error
+    # A tower for pictures beside one for texts.
+    backbone = getattr(backbone, "vision_encoder", backbone)
     settings = keras.saving.serialize_keras_object(backbone)
-    settings["config"].update(family.fixed)
-    if "position_embedding_shape" in settings["config"]:
-        # What learns is then what is saved.
-        settings["config"]["position_embedding_shape"] = (image_size,) * 2
+    config = settings["config"]
+    if family.name == "EfficientNet":
+        # keras-hub (0.32) does not write it.
+        width = config["stackwise_width_coefficients"][-1]
+        filters = backbone.get_layer("top_conv").filters
+        config["num_features"] = round(filters / width)
+    if family.fixed:
+        config.update(family.fixed)
+        if "position_embedding_shape" in config:
+            # What learns is then what is saved.
+            config["position_embedding_shape"] = (image_size,) * 2
+        changed = _deserialize(settings)
+        _copy(backbone, changed)
+        backbone = changed
     made = HubNetwork(
-        family=family.name, backbone=settings, scale=scale, offset=offset
+        family=family.name,
+        settings=settings,
+        scale=scale,
+        offset=offset,
+        backbone=backbone,
     )
-    _copy(backbone, made)
+    if all(map(_is_of_keras, made.layers)):
+        # It then opens without keras-hub.
+        return keras.Model(made.input, made.output, name=made.name)
     return made
 
 
-def _deserialize(backbone: Mapping[str, Any]) -> keras.Model:
+def _is_of_keras(layer: keras.layers.Layer) -> bool:
+    return type(layer).__module__.startswith("keras.")
+
+
+def _deserialize(settings: Mapping[str, Any]) -> keras.Model:
     try:
         import keras_hub  # noqa: F401
     except ImportError:
         raise errors.UserError(f"its base {hub.NEEDED}.") from None
-    return keras.saving.deserialize_keras_object(dict(backbone))
+    return keras.saving.deserialize_keras_object(dict(settings))
 
 
 def _pixels(place: str) -> tuple[Any, Any]:
     """Returns the scale and the offset of a preset's pixels."""
     import keras_hub
 
-    missing = errors.UserError(
-        f"`backbone` {hub.PREFIX}{place} does not say how it wants its pixels "
-        "scaled: it has no image_converter.json (Keras), "
-        "preprocessor_config.json (Hugging Face) or pretrained_cfg (timm). "
-        "Save it again with its image converter."
-    )
     try:
         converter = keras_hub.layers.ImageConverter.from_preset(place)
-    except (FileNotFoundError, KeyError, ValueError):
-        raise missing from None
-    if converter is None:
-        raise missing
+        if converter is None:
+            return _pixels_of_hugging_face(place)
+    except (OSError, KeyError, ValueError):
+        raise errors.UserError(
+            f"`backbone` {hub.PREFIX}{place} does not say how it wants its "
+            "pixels scaled: it has no image_converter.json (Keras), "
+            "preprocessor_config.json (Hugging Face) or pretrained_cfg (timm). "
+            "Save it again with its image converter."
+        ) from None
     scale = 1.0 if converter.scale is None else converter.scale
     offset = 0.0 if converter.offset is None else converter.offset
     return scale, offset
+
+
+def _pixels_of_hugging_face(place: str) -> tuple[Any, Any]:
+    """Returns the same of a preset whose converter keras-hub cannot make.
+
+    Of ViT, DeiT and DINO in that layout keras-hub (0.32) reads the weights, and
+    not how their pixels are scaled.
+    """
+    values = keras_private.hub_json(place, "preprocessor_config.json")
+    scale = np.ones(3)
+    if values.get("do_rescale", True):
+        scale *= values.get("rescale_factor", 1 / 255)
+    if not values.get("do_normalize", True):
+        return scale.tolist(), 0.0
+    deviation = np.array(values["image_std"])
+    offset = -np.array(values["image_mean"]) / deviation
+    return (scale / deviation).tolist(), offset.tolist()
 
 
 def _scaled(images: keras.KerasTensor, scale: Any, offset: Any) -> Any:
@@ -175,38 +228,103 @@ def _features(
 ) -> keras.KerasTensor:
     """Returns what `backbone` makes of `images`, pooled, layer by layer."""
     x = images
-    for layer, settings in _parts(family, backbone):
-        x = layer(x, **settings)
-    prefix = _prefix_tokens(backbone)
-    kind = family.pooling if prefix else "mean"
-    return TokenPooling(kind, prefix, dtype=backbone.dtype_policy, name="pool")(
-        x
-    )
+    if family.pooling == "map" and not family.parts:
+        x = backbone.call(x)
+    else:
+        for layer, settings in _parts(family, backbone):
+            x = layer(x, **settings)
+    if family.pooling == "none":
+        return x
+    policy = backbone.dtype_policy
+    if family.pooling == "map":
+        pool = keras.layers.GlobalAveragePooling2D(dtype=policy, name="pool")
+    else:
+        prefix = _prefix_tokens(family, backbone)
+        kind = family.pooling if prefix else "mean"
+        pool = TokenPooling(kind, prefix, dtype=policy, name="pool")
+    return pool(x)
 
 
 def _parts(
     family: hub.Family, backbone: keras.Model
 ) -> Iterator[tuple[keras.layers.Layer, dict[str, Any]]]:
     """Yields the layers of a chain, and what each is called with."""
+    turns: dict[str, Any] = {}
     for layer in backbone.layers[1:]:
-        names = family.parts.get(type(layer).__name__)
-        if names is None:
+        kind = type(layer).__name__
+        if kind == "DINOV3RopePositionEmbedding":
+            turns = _turns(layer, backbone)
+            continue
+        if kind == "SwinTransformerStage":
+            yield from _swin_parts(layer)
+            continue
+        if kind == "SigLIPVisionEmbedding":
+            # It says one token more than it gives (keras-hub 0.32).
+            _say_shape(layer, (layer.num_positions, layer.hidden_dim))
+        if kind not in family.parts:
             yield layer, {}
             continue
-        for name in names:
+        for name in family.parts[kind]:
             found = getattr(layer, name)
             for each in found if isinstance(found, list) else [found]:
-                yield each, {}
+                if type(each).__name__ == "DeiTEncoderBlock":
+                    each = DeiTBlock(each, name=each.name)
+                yield each, turns
 
 
-def _prefix_tokens(backbone: keras.Model) -> int:
+def _swin_parts(
+    stage: keras.layers.Layer,
+) -> Iterator[tuple[keras.layers.Layer, dict[str, Any]]]:
+    """Yields the same of a stage of Swin."""
+    # What a block hands to its attention as `mask` is none of Keras' masks.
+    warnings.filterwarnings(
+        "ignore", r"Layer 'attn' \(of type WindowAttention\)"
+    )
+    height, width = stage.input_resolution
+    for block in stage.blocks:
+        # Each stage counts its blocks from 0 on.
+        block.name = f"{stage.name}_{block.name}"
+        yield block, {}
+    if stage.downsample is not None:
+        merging = stage.downsample
+        # It does not say how many tokens it leaves (keras-hub 0.32).
+        tokens = ((height + 1) // 2) * ((width + 1) // 2)
+        _say_shape(merging, (tokens, 2 * stage.dim))
+        merging.name = f"{stage.name}_{merging.name}"
+        yield merging, {"H": height, "W": width}
+
+
+def _say_shape(layer: keras.layers.Layer, shape: tuple[int, ...]) -> None:
+    """Lets `layer` say that it gives tensors [n, *shape]."""
+    vars(layer)["compute_output_shape"] = lambda input_shape: (
+        input_shape[0],
+        *shape,
+    )
+
+
+def _turns(layer: keras.layers.Layer, backbone: keras.Model) -> dict[str, Any]:
+    """Returns what the blocks of DINOv3 turn their tokens by.
+
+    It depends on the size alone: as constants, no second tensor leads from
+    block to block.
+    """
+    images = np.zeros((1, *backbone.inputs[0].shape[1:]), np.float32)
+    return {
+        "position_embeddings": tuple(
+            map(keras.ops.convert_to_numpy, layer(images))
+        ),
+        "num_prefix_tokens": 1 + backbone.num_register_tokens,
+    }
+
+
+def _prefix_tokens(family: hub.Family, backbone: keras.Model) -> int:
     """Returns how many tokens stand before those of the picture."""
-    own = int(getattr(backbone, "use_class_token", True))
-    return own + getattr(backbone, "num_register_tokens", 0)
+    own = getattr(backbone, "use_class_token", family.pooling != "mean")
+    return int(own) + getattr(backbone, "num_register_tokens", 0)
 
 
 def _copy(source: keras.Model, target: keras.Model) -> None:
-    """Puts the weights of a backbone into the network made of its settings."""
+    """Puts the weights of a backbone into one of other settings."""
     found = {variable.path: variable for variable in source.variables}
     for variable in target.variables:
         # The positions as they are for this size.

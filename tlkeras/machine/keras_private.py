@@ -160,12 +160,12 @@ def freeze_function(function: Any) -> Any:
     return freeze(function)
 
 
-def hub_config(preset: str) -> dict[str, Any]:
-    """Returns the configuration of a preset of keras-hub, or downloads it.
+def hub_json(preset: str, name: str) -> dict[str, Any]:
+    """Returns what a JSON file of a preset of keras-hub says, or downloads it.
 
     keras-hub (0.32) has no public way to it but to build the network. What it
     raises depends on where the preset is: an error of downloads, or of names.
     """
     from keras_hub.src.utils import preset_utils
 
-    return preset_utils.load_json(preset, "config.json")
+    return preset_utils.load_json(preset, name)

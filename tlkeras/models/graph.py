@@ -134,7 +134,8 @@ def block_cuts(network: keras.Model) -> tuple[Cut, ...]:
         last_call = max(last_call, last_calls[id(node.operation)])
         # No block ends in an input or in several outputs of one layer, nor
         # where a layer below is called again above.
-        if not node.input_tensors or len(node.outputs) > 1 or at < last_call:
+        going_on = sum(id(tensor) in live for tensor in node.outputs)
+        if not node.input_tensors or going_on != 1 or at < last_call:
             continue
         tensors = tuple(live.values())
         if len(tensors) == 1:
@@ -286,7 +287,8 @@ def describe(network: keras.Model) -> str:
         operation = node.operation
         try:
             config = dict(operation.get_config())
-        except NotImplementedError:
+        # Of Keras' own, and of keras-hub's, not all layers can say it.
+        except (NotImplementedError, TypeError):
             config = {}
         config.pop("name", None)
         inputs = [places[id(tensor)] for tensor in node.input_tensors]
