@@ -21,8 +21,8 @@ EVIL = "a\x1b[2Jb\x1b]0;c\x07d\r\be\x7f\u202ef\x9b2Jg"
 # How the calls of `print` begin that send such as is printable, or words of the
 # package alone.
 PRINTABLE = (
-    "print(errors.printable(",
-    "print(_table(",
+    "print(text, file=stream)",
+    "print(line)",
     "print(words.render(",
     "print(_overview(",
     "print(described)",
@@ -137,3 +137,35 @@ def test_tables_show_names_and_do_not_send_them(capsys):
     out = capsys.readouterr().out
     assert out.count(SHOWN) == 2
     assert not errors._CONTROLS.search(out.replace("\n", ""))
+
+
+class TestWrapped:
+    def test_breaks_between_words_only(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        text = f"  {'word-with-hyphens ' * 6}{'x' * 50} end"
+        lines = errors.wrapped(text, 40).splitlines()
+        assert [line.split() for line in lines] == [
+            *[["word-with-hyphens"] * 2] * 3,
+            ["x" * 50],
+            ["end"],
+        ]
+        assert lines[0].startswith("  w") and lines[1].startswith("    w")
+
+    def test_a_command_is_one_line_that_can_be_copied(self):
+        command = f"tlkeras predict --model={'x' * 99} 'my photos'"
+        told = errors.wrapped(f"use it: {command}", 80)
+        assert told == f"use it:\n  {command}"
+
+    def test_paths_are_written_from_the_working_directory(
+        self, monkeypatch, tmp_path
+    ):
+        monkeypatch.chdir(tmp_path)
+        told = f"in folder:{tmp_path}/a, /b{tmp_path}/c and {tmp_path}"
+        assert errors.wrapped(told, 999) == (
+            f"in folder:a, /b{tmp_path}/c and {tmp_path}"
+        )
+
+    def test_what_is_no_terminal_gets_it_as_it_is(self, capsys, tmp_path):
+        text = f"{tmp_path}/a: tlkeras {'word ' * 40}end"
+        errors.say(text)
+        assert capsys.readouterr().out == f"{text}\n"

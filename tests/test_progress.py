@@ -33,13 +33,14 @@ def clock(monkeypatch):
     return made
 
 
-def shown(*planned: records.Phase, terminal: bool = False):
+def shown(*planned: records.Phase, terminal: bool = False, full: bool = False):
     """Returns a Progress, and a function to what it has written."""
     stream = io.StringIO()
     console = rich.console.Console(
         file=stream, force_terminal=terminal, width=200, highlight=False
     )
-    return progress.Progress(planned, console=console), stream.getvalue
+    bar = progress.Progress(planned, console=console, full=full)
+    return bar, stream.getvalue
 
 
 def row(phase: records.Phase, epoch: int) -> records.Epoch:
@@ -100,17 +101,17 @@ class TestLines:
             epoch(bar, clock, HEAD, number)
         bar.phase_ends(result(), None)
         assert text().splitlines() == [
-            "phase head: 1,234,567 parameters learn (base: frozen) at 0.001 "
-            "(constant), 4 epochs of 10 steps at most",
+            "phase head: 1,234,567 parameters learn (base: frozen) at rate "
+            "0.001 (constant), at most 4 epochs of 10 steps",
             *(
-                f"  head   {number}/4  training  75.0 % loss 0.5000"
+                f"  head {number}/4  training  75.0 % loss 0.5000"
                 "  validation  91.2 % loss 0.2500   1,234 images/s"
                 f"  at most  0:{rest} left"
                 # One second for what follows, as long as the first step was.
                 for number, rest in ((1, 31), (2, 21), (3, 11), (4, "01"))
             ),
-            "phase head: at its limit after 4 epochs, 12.3 s; best epoch 3 "
-            "with 90.0 % (0.3000)",
+            "phase head: at its limit after 4 epochs, 12 s; best epoch 3 "
+            "with validation 90.0 % loss 0.3000",
         ]
         assert max(map(len, text().splitlines())) < 120
 
@@ -123,6 +124,29 @@ class TestLines:
         assert "10/10" in text()
         # The terminal gets its cursor back.
         assert text().rindex("\x1b[?25h") > text().rindex("\x1b[?25l")
+
+    @pytest.mark.parametrize("epochs, full", [(4, False), (41, True)])
+    def test_a_line_an_epoch_is_as_wide_as_a_terminal(
+        self, clock, epochs, full
+    ):
+        phase = dataclasses.replace(HEAD, name="finetune", epochs=epochs)
+        bar, text = shown(phase, terminal=True, full=full)
+        begin(bar, phase)
+        for number in range(1, epochs + 1):
+            epoch(bar, clock, phase, number)
+        lines = re.findall(r" *finetune +\d+/\d+  training .*", text())
+        assert len(lines) == epochs
+        assert max(map(len, lines)) <= 80
+
+    def test_a_long_phase_has_few_lines_on_a_terminal(self, clock):
+        phase = dataclasses.replace(HEAD, epochs=125)
+        bar, text = shown(phase, terminal=True)
+        begin(bar, phase)
+        for number in range(1, 126):
+            epoch(bar, clock, phase, number)
+        told = re.findall(r"head +(\d+)/125  training", text())
+        assert told[:2] == ["1", "7"] and told[-1] == "125"
+        assert len(told) < 25
 
     def test_nothing_when_quiet(self, capsys):
         bar = progress.Progress(quiet=True)
@@ -204,7 +228,7 @@ class TestTimeLeft:
         epoch(bar, clock, HEAD, 1)
         # 3 epochs of 10 s, 2 of 3 times 100 s, and two seconds as above.
         assert left(text()) == ["10:32"]
-        assert "computed once an image in each of 2 views" in text()
+        assert "computed once an image, in each of 2 views" in text()
 
 
 class TestEnds:
@@ -216,36 +240,36 @@ class TestEnds:
             (
                 {},
                 None,
-                "at its limit after 4 epochs, 12.3 s; best epoch 3 ",
+                "at its limit after 4 epochs, 12 s; best epoch 3 ",
             ),
-            ({"epochs": 1}, None, "after 1 epoch, 12.3 s"),
+            ({"epochs": 1}, None, "after 1 epoch, 12 s"),
             ({"stopped": "patience"}, None, "converged (no better for 5)"),
             ({"stopped": "callback"}, None, "stopped by a callback"),
             (
                 {"improved": True},
                 BEFORE,
-                "with 90.0 % (0.3000), better than 80.0 % (0.5000)",
+                "validation 90.0 % loss 0.3000, better than 80.0 % loss 0.5000",
             ),
             (
                 {},
                 BEFORE,
-                "within the error of 80.0 % (0.5000): kept",
+                "within the error of 80.0 % loss 0.5000: kept",
             ),
             (
                 {"rolled_back": True},
                 BEFORE,
-                "no better than 80.0 % (0.5000): rolled back",
+                "no better than 80.0 % loss 0.5000: rolled back",
             ),
             (
                 {"stopped": "diverged", "epochs": 0, "best_epoch": 0},
                 BEFORE,
-                "loss no longer finite after 0 epochs, 12.3 s; no epoch to "
+                "loss no longer finite after 0 epochs, 12 s; no epoch to "
                 "keep: the weights of its start stay",
             ),
             (
                 {"stopped": "interrupted", "epochs": 2, "best_epoch": 1},
                 None,
-                "interrupted after 2 epochs, 12.3 s; best epoch 1 with 90.0 %",
+                "interrupted after 2 epochs, 12 s; best epoch 1 with ",
             ),
         ],
     )

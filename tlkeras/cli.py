@@ -207,7 +207,7 @@ def _dispatch(arguments: list[str]) -> int:
         _take_data(values, positional)
     if command.settings:
         for line in processes.overruled():
-            print(errors.printable(f"tlkeras: {line}"), file=sys.stderr)
+            errors.say(f"tlkeras: {line}", sys.stderr)
     if command.computes:
         processes.take_devices()
     if values.verbose:
@@ -251,7 +251,7 @@ def _parse(name: str, rest: list[str]) -> tuple[flags.FlagValues, list[str]]:
                     f"`--{flag}` is a flag of `tlkeras {other}`, not of "
                     f"`tlkeras {name}`.{meant}"
                 ) from None
-        meant = meant or errors.nearest(flag, values)
+        meant = meant or errors.nearest(f"--{flag}", map("--{}".format, values))
         raise errors.UserError(
             f"unknown flag `--{flag}`.{meant} `tlkeras {name} --helpfull` "
             "lists all."
@@ -422,7 +422,7 @@ def _explain(values: flags.FlagValues, positional: list[str]) -> int:
         progress=progress,
     )
     images = explained.write(directory, explanations, paths, model=values.model)
-    _say(f"{errors.count(images, 'image')}: {directory / explained.PAGE}")
+    errors.say(f"{errors.count(images, 'image')}: {directory / explained.PAGE}")
     return _left_out(failed, paths)
 
 
@@ -511,7 +511,7 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
     if found.proofs:
         terminal.exports(found.proofs)
         for name, place in found.directories.items():
-            _say(f"{name}: {place}")
+            errors.say(f"{name}: {place}")
     for name, why in found.refused.items():
         _fail(f"{name}: {why}", 2)
     return 2 if found.refused else 0
@@ -534,7 +534,7 @@ def _serve(values: flags.FlagValues, positional: list[str]) -> int:
         most_bytes=1_000_000 * values.max_mb,
         seconds=values.timeout,
     ) as server:
-        _say(f"{server.address} (Ctrl-C ends it)")
+        errors.say(f"{server.address} (Ctrl-C ends it)")
         sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
@@ -618,7 +618,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
     )
     terminal.checkup(found)
     files.write_text(places["html"], page.render(found))
-    _say(f"page: {places['html']}")
+    errors.say(f"all of it, with pictures: {places['html']}")
     if "json" in places:
         files.write_json(places["json"], audit.to_json(found))
     if values.labels:
@@ -633,7 +633,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
                     images_of, ranked, table=places["labels_csv"]
                 ),
             )
-        _say(
+        errors.say(
             f"{len(ranked):,} labels are contradicted: "
             f"{places['labels_html']}; mark them in {places['labels_csv']}"
         )
@@ -642,9 +642,14 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
             found.source.examples, found.facts, found.remedy, marked
         )
         images = fixes.write(found.source.examples, remedy, places["fix"])
-        _say(
+        errors.say(
             f"{images:,} of {len(found.facts):,} images: "
             f"--data=csv:{places['fix']}"
+        )
+    elif found.remedy.left_out:
+        errors.say(
+            "what is doubtful can be left out: tlkeras check "
+            f"{shlex.quote(values.data)} --fix=clean.csv"
         )
     return 1 if found.decisions else 0
 
@@ -771,7 +776,10 @@ def _progress(
     from tlkeras import progress as progresses
 
     return progresses.Progress(
-        planned, quiet=values.quiet, brief=brief and not values.verbose
+        planned,
+        quiet=values.quiet,
+        brief=brief and not values.verbose,
+        full=values.verbose,
     )
 
 
@@ -794,12 +802,8 @@ def _left_out(failed: Sequence[tuple[str, str]], paths: Sequence[str]) -> int:
     )
 
 
-def _say(line: str) -> None:
-    print(errors.printable(line))
-
-
 def _fail(message: str, status: int) -> int:
-    print(errors.printable(f"tlkeras: {message}"), file=sys.stderr)
+    errors.say(f"tlkeras: {message}", sys.stderr)
     return status
 
 
@@ -854,7 +858,7 @@ _COMMANDS = {
     ),
     "export": _Command(
         "--model=RUN --output=DIRECTORY [--format=...]",
-        "Writes a model for serving, and proves each file in its own runtime.",
+        "Writes a model for serving, and proves each file in its runtime.",
         commands.EXPORT,
         _export,
         computes=True,
@@ -893,7 +897,7 @@ _COMMANDS = {
     ),
     "demo": _Command(
         "[--workdir=DIRECTORY]",
-        "Shows what transfer is worth, on digits, without a network.",
+        "Shows what transfer is worth, on digits; downloads nothing.",
         commands.DEMO,
         _demo,
         computes=True,

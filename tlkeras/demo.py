@@ -16,7 +16,7 @@ from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras.report import comparison_plots
-from tlkeras.report import terminal
+from tlkeras.report import tables
 from tlkeras.scoring import metrics
 from tlkeras.settings import config as configs
 
@@ -83,7 +83,7 @@ def run(
         f"What the transfer is worth: digits 5 to 9 after {_IMAGES_PER_CLASS} "
         f"training images each, on {images} test images"
     )
-    terminal.show(
+    tables.show(
         ("strategy", "accuracy", "95 % interval", "training"),
         [
             (

@@ -1,9 +1,14 @@
 """What a user did wrong, told in one line."""
 
 import difflib
+import os
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import TextIO
 
 _CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
 
@@ -30,6 +35,41 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(
         lambda found: found[0].encode("unicode_escape").decode(), text
     )
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Prints a line, `wrapped` where `stream` (stdout) is a terminal."""
+    stream = stream or sys.stdout
+    text = printable(text)
+    if stream.isatty():
+        text = wrapped(text, shutil.get_terminal_size().columns)
+    print(text, file=stream)
+
+
+def wrapped(text: str, columns: int) -> str:
+    """Returns a line as lines of a terminal that is `columns` wide.
+
+    It breaks between words only. A command after a colon has a line of its
+    own that never breaks, so that it can be copied, and paths below the working
+    directory are written from there.
+    """
+    here = os.path.join(os.getcwd(), "")
+    if here != os.sep:
+        text = re.sub(rf"(?<![\w./~-]){re.escape(here)}(?=[^\s'])", "", text)
+    prose, colon, command = text.partition(": tlkeras ")
+    indent = " " * (len(prose) - len(prose.lstrip()) + 2)
+    lines = [text]
+    if colon or len(text) > columns:
+        lines = textwrap.wrap(
+            prose + colon[:1],
+            columns,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        if colon:
+            lines.append(f"{indent}tlkeras {command}")
+    return "\n".join(lines)
 
 
 def count(number: int, what: str, several: str = "") -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -571,12 +572,10 @@ def train(
         progress.say("resuming after the final fit")
     elif done:
         progress.say(f"resuming after phase {done[-1].phase.name}")
-    # A final fit takes the phases once more.
     expected = strategies.expected(plan.strategy, decision)
-    progress.pace.planned = [
-        *expected[len(done) :],
-        *(expected if len(splits) > 1 and final is None else ()),
-    ]
+    progress.pace.planned = list(expected[len(done) :])
+    if len(splits) > 1 and final is None:
+        progress.pace.again = list(expected)
     keeper = None
     if group.processes == 1:
         keeper = unfinished.Keeper(directory, digests)
@@ -659,6 +658,7 @@ def _fit_again(
     placement = untrained.placement
     batch_size = images_a_step(plan.config, data, placement.devices)
     progress.pace.planned = [each.phase for each in final_fit.recipe(results)]
+    progress.pace.again = []
     return final_fit.run(
         untrained.model,
         results,
@@ -956,6 +956,7 @@ def say_result(
         progress.say("what to try next:")
     for step in report["next_steps"]:
         progress.say(f"  {step['reason']}: {step['command']}")
-    progress.say(
-        f"{report['seconds']:.0f} s in all; report: {directory}/report.html"
-    )
+    spent = progresses.duration(report["seconds"])
+    progress.say(f"{spent} in all; report: {directory}/report.html")
+    place = shlex.quote(str(directory))
+    progress.say(f"use it: tlkeras predict --model={place} PHOTOS")

@@ -14,6 +14,9 @@ from tlkeras import errors
 from tlkeras import records
 from tlkeras.machine import pace as paces
 
+# Epochs of a phase that have a line each on a terminal.
+_EPOCH_LINES = 40
+
 
 class Progress:
     """Shows phases, epochs, time left and images a second on a terminal.
@@ -22,7 +25,8 @@ class Progress:
 
     planned: the phases to come, as far as they are known. brief: whether this
     is one run of many: epochs then move the bar only, and leave no line, and
-    neither does what is the same for all.
+    neither does what is the same for all. full: whether each epoch of a long
+    phase leaves a line on a terminal, too.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class Progress:
         console: rich.console.Console | None = None,
         quiet: bool = False,
         brief: bool = False,
+        full: bool = False,
     ):
         self.console = console or rich.console.Console(
             file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True
@@ -40,6 +45,7 @@ class Progress:
         # A member of many is not exported.
         self.pace.exports = not brief
         self.brief = brief
+        self.full = full
         self.bar: rich.progress.Progress | None = None
         self.task = rich.progress.TaskID(0)
         self.status: rich.status.Status | None = None
@@ -50,7 +56,10 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints one line."""
-        self.console.print(errors.printable(text), markup=False)
+        text = errors.printable(text)
+        if self.console.is_terminal:
+            text = errors.wrapped(text, self.console.width)
+        self.console.print(text, markup=False)
 
     def detail(self, text: str) -> None:
         """Prints one line, but where there are many runs."""
@@ -135,9 +144,9 @@ class Progress:
         self.steps = steps
         self.say(
             f"phase {phase.name}: {trainable_parameters:,} parameters learn "
-            f"(base: {_learns(phase)}) at {_phase_rate(phase)} "
-            f"({phase.schedule}), {_epochs(phase.epochs)} of {steps} steps at "
-            f"most{_cached_text(views_cached, cached_at)}"
+            f"(base: {_learns(phase)}) at rate {_phase_rate(phase)} "
+            f"({phase.schedule}), at most {_epochs(phase.epochs)} of {steps} "
+            f"steps{_cached_text(views_cached, f'the base up to {cached_at}')}"
         )
         if done:
             self.say(f"  resuming after epoch {done}")
@@ -150,7 +159,7 @@ class Progress:
         self.pace.forget(phase)
         self.say(
             f"phase {phase.name}: {parameters:,} parameters are solved for "
-            f"(base: {_learns(phase)}){_cached_text(views, 'its end')}"
+            f"(base: {_learns(phase)}){_cached_text(views, 'the base')}"
         )
 
     def step_ends(self, images: int) -> None:
@@ -164,7 +173,8 @@ class Progress:
 
     def epoch_ends(self, row: records.Epoch) -> None:
         """Prints what an epoch came to."""
-        self.pace.ends_epoch(time.perf_counter() - self.began)
+        score = row.validation_accuracy, -row.validation_cross_entropy
+        self.pace.ends_epoch(time.perf_counter() - self.began, score)
         self.end()
         if not self.brief:
             self._say_epoch(row)
@@ -172,16 +182,26 @@ class Progress:
             self._begin_epoch(row.epoch + 1)
 
     def _say_epoch(self, row: records.Epoch) -> None:
+        last = self.phase.epochs
+        terminal = self.console.is_terminal
+        every = 1
+        if terminal and not self.full and last > _EPOCH_LINES:
+            every = -(-last // (_EPOCH_LINES // 2))
+        if row.epoch % every and row.epoch not in (1, last):
+            return
         validation = ""
         if not math.isnan(row.validation_accuracy):
             validation = (
                 f"  validation {100 * row.validation_accuracy:5.1f} %"
                 f" loss {row.validation_cross_entropy:.4f}"
             )
+        # On a terminal the bar of the next epoch says it.
+        more = f"{_rate(row.images_per_second)}{self._left_text()}"
+        more = "" if terminal else more
         self.say(
-            f"  {row.phase} {row.epoch:>3}/{self.phase.epochs}"
+            f"  {row.phase} {row.epoch:>{len(str(last))}}/{last}"
             f"  training {100 * row.accuracy:5.1f} % loss {row.loss:.4f}"
-            f"{validation}{_rate(row.images_per_second)}{self._left_text()}"
+            f"{validation}{more}"
         )
 
     def phase_ends(
@@ -201,7 +221,8 @@ class Progress:
         found = "no epoch to keep: the weights of its start stay"
         if result.best_epoch:
             found = (
-                f"best epoch {result.best_epoch} with {_score(result.score)}"
+                f"best epoch {result.best_epoch} with validation "
+                f"{_score(result.score)}"
             )
             if before is not None:
                 found += f", {_against(result)} {_score(before)}"
@@ -211,7 +232,8 @@ class Progress:
         else:
             why += f" after {_epochs(result.epochs)}"
         self.say(
-            f"phase {result.phase.name}: {why}, {result.seconds:.1f} s; {found}"
+            f"phase {result.phase.name}: {why}, {duration(result.seconds)}; "
+            f"{found}"
         )
 
     def fit_ends(self, result: records.PhaseResult) -> None:
@@ -221,14 +243,17 @@ class Progress:
         if result.stopped == "solved":
             how = f"solved with the L2 penalty of before, {result.l2:.2g}"
         self.say(
-            f"phase {result.phase.name}: {how}, {result.seconds:.1f} s; loss "
-            f"{result.history[-1].loss:.4f}"
+            f"phase {result.phase.name}: {how}, {duration(result.seconds)}; "
+            f"loss {result.history[-1].loss:.4f}"
         )
 
     def _begin_epoch(self, epoch: int) -> None:
         what = f"{self.phase.name} {epoch}/{self.phase.epochs}"
-        note = "" if self.pace.spent else "building the graph"
-        self.begin(what, self.steps, note)
+        note = "building the graph"
+        if self.pace.spent:
+            # The first epoch builds that of validation, too.
+            note = self._left_text() if len(self.pace.spent) > 1 else ""
+        self.begin(what, self.steps, note.strip())
 
     def _rest_text(self) -> str:
         """Returns the time left for what the bar shows, at the pace so far."""
@@ -266,11 +291,11 @@ def _phase_rate(phase: records.Phase) -> str:
     return f"{phase.learning_rate:g}, times {phase.layer_decay:g} a block down"
 
 
-def _cached_text(views: int, layer: str) -> str:
+def _cached_text(views: int, part: str) -> str:
     if not views:
         return ""
-    ways = f" in each of {views} views" if views > 1 else ""
-    return f", on activations of {layer} computed once an image{ways}"
+    ways = f", in each of {views} views" if views > 1 else ""
+    return f"; {part} is computed once an image{ways}"
 
 
 def _learns(phase: records.Phase) -> str:
@@ -282,7 +307,7 @@ def _epochs(count: int) -> str:
 
 
 def _score(score: records.Score) -> str:
-    return f"{100 * score.accuracy:.1f} % ({score.cross_entropy:.4f})"
+    return f"{100 * score.accuracy:.1f} % loss {score.cross_entropy:.4f}"
 
 
 def _against(result: records.PhaseResult) -> str:

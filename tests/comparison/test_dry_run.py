@@ -53,6 +53,27 @@ def test_a_comparison_is_told_with_all_of_its_strategies(
     assert not tree(tmp_path)
 
 
+def test_what_is_decided_later_takes_from_to(
+    trained, photos, tmp_path, monkeypatch, capsys
+):
+    """The head alone, or all that the budget lets the base learn."""
+    monkeypatch.chdir(tmp_path)
+    words = ["train", str(photos), "--backbone=SmallResNet", "--image_size=16"]
+    words.append(f"--weights={trained.directory}")
+    spans = []
+    for budget in ("1e", "9999e"):
+        out = dry(capsys, *words, f"--budget={budget}")
+        spans.append(
+            re.search(
+                r"takes: about (.*) where the head.* up to (.*?) where", out
+            )
+        )
+    few, many = spans
+    assert many[2].partition(" ")[2].startswith(("min", "h"))
+    assert few[1].endswith(" s") and "min" not in few[2]
+    assert "min" not in many[1]
+
+
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_weights_of_another_width_are_found_at_once(
     command, trained, photos, tmp_path, monkeypatch, capsys

@@ -1,5 +1,7 @@
 """What is left is told right once it can be known."""
 
+import dataclasses
+
 import pytest
 
 from tlkeras import records
@@ -22,9 +24,8 @@ def take(made: pace.Pace, epochs: int) -> list[float]:
     return told
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_right_from_the_second_epoch_on(again):
-    made = pace.Pace([HEAD, TUNE, HEAD, TUNE] if again else [HEAD, TUNE])
+def test_right_from_the_second_epoch_on():
+    made = pace.Pace([HEAD, TUNE])
     made.built(1.0)
     made.scored = 0.4
     made.forget(HEAD)
@@ -32,10 +33,30 @@ def test_right_from_the_second_epoch_on(again):
     epoch = STEPS * STEP + VALIDATION
     # A forward pass over what is scored, then the end of the run.
     rest = epoch * 0.4 / 3 + GRAPH * pace.FINISHING
-    rest += again * (GRAPH + TUNE.epochs * epoch)
     for number, told in enumerate(take(made, 8), 1):
         truth = (8 - number) * epoch + rest
         assert told == pytest.approx(truth, rel=0.33 if number == 1 else 0.01)
+
+
+@pytest.mark.parametrize(
+    "best, off", [(1, 0.5), (12, 0.34), (30, 0.34), (60, 0.5)]
+)
+def test_a_final_fit_takes_as_long_as_the_phase_to_its_best_epoch(best, off):
+    """Whatever of the network learns: the epochs of the phase are known."""
+    long = dataclasses.replace(TUNE, unfreeze="stages:1", epochs=60)
+    made = pace.Pace([long])
+    made.again = [HEAD, long]
+    made.begin(long, done=0, share=0.2, live_seconds=50.0)
+    made.first_step = STEP
+    told = []
+    for number in range(1, 61):
+        made.ends_epoch(STEP * STEPS, (0.9 if number == best else 0.5, -1.0))
+        told.append(made.left(0, STEPS, 0.0))
+    # The graph of a step is built once more, and at the end.
+    end = made.graph * (0.2 + pace.FINISHING)
+    assert told[-1] == pytest.approx(best * STEPS + end)
+    truth = (58 + best) * STEPS + end
+    assert told[1] == pytest.approx(truth, rel=off)
 
 
 def test_a_small_part_of_a_network_says_nothing_of_its_graph():

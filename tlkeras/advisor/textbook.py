@@ -86,11 +86,11 @@ def scenario(images: int, distance: float) -> Scenario:
 
 
 def explain() -> str:
-    """Returns in some lines where the lines are drawn, and by whom."""
+    """Returns in one line where the lines are drawn, and by whom."""
     return (
-        f"  small: up to {SMALL} training images (Kornblith et al. 2019: up to "
-        "there a linear\n    classifier is comparable with fine-tuning or "
-        "better); similar: a mean distance of up\n"
-        f"    to {SIMILAR:g} (our choice; images far smaller than the source's "
-        "count as different);\n    CS231n gives no numbers"
+        f"small: up to {SMALL} training images (Kornblith et al. 2019: up to "
+        "there a linear classifier is comparable with fine-tuning or better); "
+        f"similar: a mean distance of up to {SIMILAR:g} (our choice; images "
+        "far smaller than the source's count as different); CS231n gives no "
+        "numbers"
     )

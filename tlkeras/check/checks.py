@@ -344,7 +344,8 @@ CHECKS = (
         True,
         "{images} cannot be used",
         "Training leaves them out and lists them in skipped.csv, or stops "
-        "with --on_bad_image=fail. Repair, convert or remove them.",
+        "with --on_bad_image=fail. Repair them, convert them to JPEG or PNG, "
+        "or remove them.",
         _images(lambda example, facts: facts.reason),
     ),
     Check(

@@ -120,7 +120,8 @@ def run(
         drawing.write(drawn, directory)
         files.write_json(directory / "compare.json", report)
     progress.say(
-        f"{report['seconds']:.0f} s in all; page: {directory}/compare.html"
+        f"{progresses.duration(report['seconds'])} in all; page: "
+        f"{directory}/compare.html"
     )
     return Result(directory, report)
 

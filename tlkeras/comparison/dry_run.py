@@ -14,12 +14,15 @@ from tlkeras import experiment
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
+from tlkeras.advisor import costs
 from tlkeras.backbones import base as bases
 from tlkeras.data import augment
 from tlkeras.data import images as image_stores
 from tlkeras.machine import pace as paces
 from tlkeras.models import classifier as classifiers
+from tlkeras.settings import budget as budgets
 from tlkeras.settings import config as configs
+from tlkeras.settings import strategies
 from tlkeras.training import claims
 from tlkeras.training import phase as one_phase
 
@@ -39,14 +42,24 @@ class Member:
 class _Speed:
     """Seconds that this machine takes.
 
-    read, forward, step: for an image that is decoded, computed, or learned from
-    with all of the base. graph: to build a step.
+    read, forward, step, stage: for an image that is decoded, computed, or
+    learned from with all of the base, or its last stages. graph: to build a
+    step.
     """
 
     read: float
     forward: float
     step: float
+    stage: float
     graph: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    """What a strategy that decides might find."""
+
+    steps: tuple[str, ...]
+    epochs: int
 
 
 def show(
@@ -81,25 +94,39 @@ def show(
         trains = any(
             phase.unfreeze != "none"
             for member in members
-            for phase in _phases(member.plan)
+            for phases in _courses(member.plan, sizes).values()
+            for phase in phases
         )
         speed = _measure(plan, untrained.model, building, trains)
     # What all share is read and computed once.
-    seconds = (
-        building
-        + 2 * total * speed.read
-        + _views(plan, sizes) * (speed.forward)
+    shared = (
+        building + 2 * total * speed.read + _views(plan, sizes) * speed.forward
     )
+    shortest, longest = shared, shared
     for member in members:
-        seconds += member.times * _seconds(
-            member.plan, sizes, speed, exports=len(members) == 1
+        spans = [
+            member.times
+            * _seconds(
+                member.plan, phases, sizes, speed, exports=len(members) == 1
+            )
+            for phases in _courses(member.plan, sizes).values()
+        ]
+        shortest, longest = shortest + min(spans), longest + max(spans)
+    span = progresses.duration(shortest)
+    budget = budgets.parse(plan.config.budget)
+    if longest > shortest and budget.seconds:
+        longest = min(longest, shortest + budget.seconds)
+    if longest > shortest:
+        span += (
+            f" where the head is enough, up to {progresses.duration(longest)} "
+            "where all of the base has to learn,"
         )
     progress.say(
-        f"takes: about {progresses.duration(seconds)} on this machine, judged "
-        f"by at most {_SAMPLE} images and a few steps; less where an earlier "
-        "run has left what it computed, or a phase ends early. Nothing was "
-        "written."
+        f"takes: about {span} on this machine, judged by at most {_SAMPLE} "
+        "images and a few steps; less where an earlier run has left what it "
+        "computed, or a phase ends early"
     )
+    progress.say("Nothing was written.")
 
 
 def _say_settings(
@@ -122,6 +149,23 @@ def _split_text(plan: plans.Plan, sizes: dict[str, int]) -> str:
 
 def _phases(plan: plans.Plan) -> tuple[records.Phase, ...]:
     return plan.strategy.planned
+
+
+def _courses(
+    plan: plans.Plan, sizes: dict[str, int]
+) -> dict[str, tuple[records.Phase, ...]]:
+    """Returns the phases that may come, by what a strategy may decide."""
+    strategy = plan.strategy
+    if not strategy.decides:
+        return {strategy.name: strategy.planned}
+    budget = budgets.parse(plan.config.budget)
+    epochs = budget.whole_epochs(sizes["train"], _steps(plan, sizes))
+    found = {strategy.name: strategy.planned}
+    for name in strategies.BY_NAME[strategy.name].options:
+        if name != "feature_extraction":
+            choice = _Choice((name,), epochs)
+            found[name] = strategies.expected(strategy, choice)
+    return found
 
 
 def _say_phases(
@@ -243,7 +287,7 @@ def _measure(
     pace = paces.Pace()
     pace.built(building)
     if not trains:
-        return _Speed(read, forward, 0.0, pace.graph)
+        return _Speed(read, forward, 0.0, 0.0, pace.graph)
     phase = records.Phase("measured", "all", 1, 1e-9)
     classifiers.unfreeze(bases.of(model), "all")
     one_phase.compile(model, phase, 1)
@@ -253,26 +297,37 @@ def _measure(
         model.train_on_batch(images, np.zeros(len(images), np.int32))
         spent.append(time.perf_counter() - began)
     step = min(spent[1:])
-    return _Speed(read, forward, step / len(images), spent[0] - step)
+    stage = costs.ratio(plan.config.backbone).last_stage * forward
+    return _Speed(read, forward, step / len(images), stage, spent[0] - step)
 
 
 def _seconds(
-    plan: plans.Plan, sizes: dict[str, int], speed: _Speed, *, exports: bool
+    plan: plans.Plan,
+    phases: tuple[records.Phase, ...],
+    sizes: dict[str, int],
+    speed: _Speed,
+    *,
+    exports: bool,
 ) -> float:
     """Returns the seconds of a run, without what all runs share."""
     seconds = 0.0
-    for phase in _phases(plan):
+    for phase in phases:
         if phase.unfreeze == "none":
             if phase.solver == "adam" and plan.config.feature_cache == "off":
                 seconds += phase.epochs * _known(sizes) * speed.forward
             continue
-        seconds += speed.graph + phase.epochs * (
-            sizes["train"] * speed.step + sizes["validation"] * speed.forward
-        )
+        epoch = _known(sizes) * speed.stage
+        if phase.unfreeze == "all" or plan.config.feature_cache == "off":
+            epoch = (
+                sizes["train"] * speed.step
+                + sizes["validation"] * speed.forward
+            )
+        seconds += speed.graph + phase.epochs * epoch
     if plan.config.folds:
         seconds *= plan.config.folds + 1
     elif len(configs.learned(plan.config, _known(sizes))) > 1:
-        seconds *= 2
+        # Up to the best epochs, half of all where nothing is known.
+        seconds *= 1.5
     seconds += sum(sizes.values()) * speed.forward
     return seconds + speed.graph * (
         paces.FINISHING if exports else paces.SCORING

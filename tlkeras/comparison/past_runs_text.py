@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tlkeras import errors
 from tlkeras import progress as progresses
-from tlkeras.report import terminal
+from tlkeras.report import tables
 
 if TYPE_CHECKING:
     from tlkeras.comparison import past_runs
@@ -17,7 +17,7 @@ _CLAIMED = 0.05
 def listed(runs: Sequence["past_runs.PastRun"]) -> None:
     """Prints a line for each run."""
     header = ("run", "when", "data", "network", "strategy", "accuracy")
-    terminal.show(
+    tables.show(
         (*header, "95 % interval", "images", "time"),
         [
             (
@@ -30,7 +30,7 @@ def listed(runs: Sequence["past_runs.PastRun"]) -> None:
             )
             for run in runs
         ],
-        right=("accuracy", "images", "time"),
+        right=("accuracy", "95 % interval", "images", "time"),
     )
 
 
@@ -55,15 +55,14 @@ def pair(
     listed([one, other])
     print()
     if found.settings:
-        names = (one.directory.name, other.directory.name)
-        terminal.show(
-            ("setting", *names),
+        tables.show(
+            ("setting", "the first", "the second"),
             [(name, *values) for name, values in found.settings.items()],
         )
     else:
-        print(errors.printable("no setting differs"))
+        errors.say("no setting differs")
     print()
-    print(errors.printable(verdict(one, other, found)))
+    errors.say(verdict(one, other, found))
 
 
 def verdict(

@@ -306,8 +306,8 @@ def _duplicate_notes(duplicates: Duplicates) -> tuple[str, ...]:
     return _counted(
         (
             duplicates.groups,
-            "Images that are there more than once, with equal pixels: {}. "
-            "Splits made here keep equal ones on one side.",
+            "Images of which there are exact copies: {}; a split that is made "
+            "here keeps copies on one side.",
         ),
         (
             duplicates.across_given_splits,

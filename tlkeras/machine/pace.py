@@ -23,13 +23,15 @@ _PART = 0.2
 class Pace:
     """What a run has measured of its own speed.
 
-    planned: the phases to come, as far as they are known. scored: images that
+    planned: the phases to come, as far as they are known. again: those that a
+    final fit then takes once more, up to their best epochs. scored: images that
     are scored at the end for each of training. exports: whether the run ends
     with an export and a report.
     """
 
     def __init__(self, planned: Sequence[records.Phase] = ()):
         self.planned = list(planned)
+        self.again: list[records.Phase] = []
         self.scored = 0.0
         self.exports = True
         # Seconds that the graph of a step that trains all takes to be built.
@@ -60,6 +62,8 @@ class Pace:
         # Seconds of the epochs so far, with their validation.
         self.spent: list[float] = []
         self.first_step = 0.0
+        self.best = (0.0, 0.0)
+        self.best_epoch = 0
         self.forget(phase)
 
     def forget(self, phase: records.Phase) -> None:
@@ -71,9 +75,16 @@ class Pace:
         if phase.name in names:
             del self.planned[: names.index(phase.name) + 1]
 
-    def ends_epoch(self, seconds: float) -> None:
-        """Notes the seconds of an epoch; the first one builds the graph."""
+    def ends_epoch(
+        self, seconds: float, score: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
+        """Notes the seconds of an epoch; the first one builds the graph.
+
+        score: what it came to, of which the largest is the best.
+        """
         self.spent.append(seconds)
+        if score > self.best or not self.best_epoch:
+            self.best, self.best_epoch = score, self.done + len(self.spent)
         building = self.first_step
         if len(self.spent) > 1:
             building = self.spent[0] - statistics.fmean(self.spent[1:])
@@ -88,6 +99,8 @@ class Pace:
         """
         if self.spent[1:]:
             epoch = statistics.fmean(self.spent[1:])
+        elif self.spent and done > 1:
+            epoch = seconds / done * steps
         elif self.spent:
             # The first step built the graph.
             later = self.spent[0] - self.first_step * (steps > 1)
@@ -113,10 +126,28 @@ class Pace:
         seconds = forward * self.scored
         seconds += self.graph * (FINISHING if self.exports else SCORING)
         for phase in self.planned:
-            if phase.solver == "adam":
-                seconds += phase.epochs * forward * _cost(phase)
+            if phase.solver != "adam":
+                continue
+            seconds += phase.epochs * forward * _cost(phase)
+            seconds += self.graph * (phase.unfreeze != "none")
+        for phase in self.again:
+            if phase.solver != "adam":
+                continue
+            if phase.name == self.phase.name:
+                seconds += self._best_epochs() * epoch
+                seconds += self.graph * self.share
+            else:
+                seconds += phase.epochs / 2 * forward * _cost(phase)
                 seconds += self.graph * (phase.unfreeze != "none")
         return seconds
+
+    def _best_epochs(self) -> float:
+        """Returns how many epochs of this phase lead to its best, about.
+
+        As long as nothing is known that is half of all.
+        """
+        share = (self.done + len(self.spent)) / self.phase.epochs
+        return share * self.best_epoch + (1 - share) * self.phase.epochs / 2
 
 
 def _cost(phase: records.Phase) -> float:

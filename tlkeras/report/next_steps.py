@@ -167,8 +167,10 @@ def _few_to_choose(found: Found) -> Hint | None:
     accuracy = found.report["validation"]["accuracy"]
     if accuracy["groups"] >= _FEW_TO_CHOOSE or found.report["folds"]:
         return None
+    solved = all(each["stopped"] == "solved" for each in found.report["phases"])
+    what = "how strongly the head is held back" if solved else "the epochs"
     reason = (
-        f"{_count(accuracy['groups'], 'validation image')} chose the epochs, "
+        f"{_count(accuracy['groups'], 'validation image')} chose {what}, "
         f"with a standard error of {100 * _error(accuracy):.1f} points"
     )
     if found.can_fold:

