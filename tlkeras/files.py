@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import difflib
 import errno
 import fcntl
 import itertools
@@ -257,6 +258,17 @@ def _cell(value: object) -> object:
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return value
     return f"'{value}" if _FORMULA.match(value) else value
+
+
+def nearest(path: str | os.PathLike) -> str:
+    """Returns ' Did you mean ...?' for what lies beside a path that is none."""
+    given = pathlib.Path(path)
+    try:
+        names = os.listdir(given.parent)
+    except (OSError, ValueError):
+        return ""
+    close = difflib.get_close_matches(given.name, names, 1)
+    return f" Did you mean {given.parent / close[0]}?" if close else ""
 
 
 def entries(path: pathlib.Path) -> list[pathlib.Path]:

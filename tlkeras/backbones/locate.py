@@ -116,6 +116,7 @@ def model(setting: str | os.PathLike) -> pathlib.Path:
         raise errors.UserError(
             "`model` must be the directory of a finished run or a .keras "
             f"file. Received: {given}, which {what}."
+            f"{files.nearest(given) or ' `tlkeras runs` lists runs.'}"
         )
     return found
 

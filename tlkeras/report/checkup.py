@@ -66,7 +66,7 @@ def _images(
     for index in group:
         example = checkup.source.examples[index]
         image: dict[str, Any] = {
-            "path": _short(checkup.source.name, example.path),
+            "path": templates.short(checkup.source.name, example.path),
             "label": example.label,
             "split": example.split,
         }
@@ -77,11 +77,6 @@ def _images(
             image["jpeg"] = jpeg
         shown.append(image)
     return shown
-
-
-def _short(name: str, path: str) -> str:
-    """Returns the path below the source's folder, which the page names."""
-    return path.removeprefix(name.partition(":")[2].rstrip("/") + "/")
 
 
 def _jpeg(checkup: audit.Checkup, index: int) -> bytes | None:

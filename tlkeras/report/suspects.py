@@ -1,6 +1,7 @@
 """Images whose label is contradicted, as one page to look through."""
 
 import pathlib
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,13 +35,17 @@ def render(
         count=len(found),
         shown=[_shown(data, each) for each in found[:_SHOWN]],
         table=str(table),
+        command=(
+            f"tlkeras check {shlex.quote(data.name)} "
+            f"--marked={shlex.quote(str(table))} --fix=clean.csv"
+        ),
     )
     return templates.writable(text)
 
 
 def _shown(data: datasets.Dataset, suspect: labels.Suspect) -> dict[str, Any]:
     return {
-        "path": data.paths[suspect.position],
+        "path": templates.short(data.name, data.paths[suspect.position]),
         "label": data.labels[data.targets[suspect.position]],
         "answer": data.labels[suspect.answer],
         "own": f"{100 * suspect.own:.1f} %",

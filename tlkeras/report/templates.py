@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shlex
 from importlib import resources
 
 import jinja2
@@ -24,7 +25,11 @@ def load(name: str, **filters: object) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    surroundings.filters |= {"picture": _picture, **filters}
+    surroundings.filters |= {
+        "picture": _picture,
+        "quoted": shlex.quote,
+        **filters,
+    }
     return surroundings.get_template(name)
 
 
@@ -34,6 +39,11 @@ def title(name: str) -> str:
     if place:
         return os.path.basename(os.path.normpath(place)) or place
     return name.partition(":")[2] or name
+
+
+def short(name: str, path: str) -> str:
+    """Returns an image's path below the folder of the data `name`."""
+    return path.removeprefix(name.partition(":")[2].rstrip("/") + "/")
 
 
 def writable(text: str) -> str:

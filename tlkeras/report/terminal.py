@@ -134,25 +134,30 @@ def predictions(
 
     rows: list[tuple[str, ...]] = []
     for index, path in enumerate(prediction.paths[:_SHOWN]):
-        best = predicting.best(prediction, index, top, tasks.SINGLE_LABEL)
-        rows.append((path, *_answers(best)))
-    ranks = ("", *(f" {rank}" for rank in range(2, len(rows[0]) // 2 + 1)))
-    header = [f"{word}{rank}" for rank in ranks for word in ("label", "score")]
+        (label, score), *others = predicting.best(
+            prediction, index, top, tasks.SINGLE_LABEL
+        )
+        next_best = [f"{each} {_percent(share)}" for each, share in others]
+        rows.append((path, label, _percent(score), *next_best))
+    header = ["label", "score", *(f"{n}." for n in range(2, len(rows[0]) - 1))]
     more_columns = prediction.columns
     # It says to a person what the other says to a program.
     more_columns.pop("similarity", None)
     for index, row in enumerate(rows):
         own = [column[index] for column in more_columns.values()]
         rows[index] = (*row, *own)
-    tables.show(("image", *header, *more_columns), rows, right=header[1::2])
+    tables.show(("image", *header, *more_columns), rows, right=["score"])
+    if "no" in more_columns.get("known", ()):
+        errors.say(
+            "known no: so unlike the training images that the label may be "
+            "none of the classes"
+        )
     more = len(prediction.paths) - _SHOWN
     if more > 0:
-        where = f"{table} has" if table else "--csv=FILE writes"
-        errors.say(f"... and {more} more; {where} them all")
-
-
-def _answers(best: Sequence[tuple[str, float]]) -> list[str]:
-    return [word for label, score in best for word in (label, _percent(score))]
+        where = "" if table else "; --csv=FILE writes them all"
+        errors.say(f"... and {more} more{where}")
+    if table:
+        errors.say(f"all answers: {table}")
 
 
 def exports(proofs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -304,7 +309,7 @@ def comparison(report: Mapping[str, Any]) -> None:
     )
     errors.say(words.conclusion(report))
     place = shlex.quote(words.again(report))
-    errors.say(f"use it: tlkeras predict --model={place} photos/")
+    errors.say(f"use it: tlkeras predict --model={place} PHOTOS")
     errors.say(
         "make a whole run of it, with a report and a SavedModel: tlkeras train "
         f"--config={place}/config.toml"

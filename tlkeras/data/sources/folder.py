@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from tlkeras import errors
+from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.data.sources import listing
 from tlkeras.data.sources.source import SPLIT_NAMES
@@ -29,7 +30,7 @@ def open(
             what = "does not exist"
         raise errors.UserError(
             f"`data` folder:PATH must be a folder. Received: {root}, which "
-            f"{what}."
+            f"{what}.{files.nearest(root)}"
         )
     left_out: set[str] = set()
     folders = listing.folders(root, left_out)
