@@ -29,6 +29,7 @@ from tlkeras import plan
 from tlkeras import progress
 from tlkeras.backbones import catalog
 from tlkeras.settings import commands
+from tlkeras.settings import completion
 from tlkeras.settings import config as configs
 from tlkeras.settings import groups
 from tlkeras.training import checkpoint
@@ -64,7 +65,7 @@ MISTAKES = {
     "flag without value": ("train --data", "Missing value for flag --data"),
     "argument": ("train a b", "unexpected argument 'b'"),
     "data twice": ("train --data=a b", "unexpected argument 'b'"),
-    "shell": ("completion fish", "completion for bash. Received: 'fish'"),
+    "shell": ("completion csh", "for bash, zsh, fish. Received: 'csh'"),
     "value": ("train --batch_size=x", "`batch_size` must be a whole number"),
     "range": ("train --dropout=2", "`dropout` must be a number, in [0, 0.95]"),
     "choice": ("train --head=mpl", "Did you mean mlp?"),
@@ -544,6 +545,44 @@ def test_bash_completes_commands_flags_and_words(capsys, tmp_path):
             check=True,
         )
         assert (done.stdout, done.stderr) == (f"{wanted}\n", ""), line
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_each_shell_is_told_all_commands_flags_and_words(capsys, shell):
+    assert cli.main(["completion", shell]) == 0
+    words = set(re.findall(r"[\w-]+", capsys.readouterr().out))
+    before = "" if shell == "fish" else "--"
+    assert {f"{before}{name}" for name in configs.settings()} <= words
+    assert {*COMMANDS, "linear", "mlp", "cosine", "auto"} <= words
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="needs fish")
+def test_fish_completes_commands_flags_and_words(capsys, tmp_path):
+    assert cli.main(["completion", "fish"]) == 0
+    script = tmp_path / "script"
+    script.write_text(capsys.readouterr().out)
+    for line, wanted in (
+        ("tlkeras tr", "train"),
+        ("tlkeras predict --mod", "--model"),
+        ("tlkeras train --head=m", "--head=mlp"),
+    ):
+        ask = f"source {script}; complete -C '{line}'"
+        done = subprocess.run(
+            ["fish", "-c", ask], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == [wanted]
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="needs zsh")
+def test_zsh_takes_its_script(capsys, tmp_path):
+    assert cli.main(["completion", "zsh"]) == 0
+    script = tmp_path / "script"
+    script.write_text(capsys.readouterr().out)
+    ask = f"source {script} && echo $_comps[tlkeras]"
+    done = subprocess.run(
+        ["zsh", "-fc", ask], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "_tlkeras\n"
 
 
 def test_version_and_backbones(tlkeras_process, tmp_path):

@@ -740,12 +740,14 @@ def _runs(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _completion(values: flags.FlagValues, positional: list[str]) -> int:
-    if positional != ["bash"]:
+    shell = " ".join(positional)
+    if shell not in completion.SHELLS:
         raise errors.UserError(
-            f"there is completion for bash. Received: {' '.join(positional)!r}."
+            f"there is completion for {', '.join(completion.SHELLS)}. "
+            f"Received: {shell!r}."
         )
     settings = {name: row.all_settings for name, row in _COMMANDS.items()}
-    print(completion.script(settings))
+    print(completion.script(shell, settings))
     return 0
 
 
@@ -889,7 +891,7 @@ _COMMANDS = {
         takes="words",
     ),
     "completion": _Command(
-        "bash",
+        "bash | zsh | fish",
         'Completes words in a shell: eval "$(tlkeras completion bash)".',
         (),
         _completion,
