@@ -60,7 +60,7 @@ print(json.dumps(outcomes))
 # on are paths of the fixtures; they are told before TensorFlow is imported.
 MISTAKES = {
     "command": ("trian", "unknown command 'trian'. Did you mean train?"),
-    "flag": ("train --bach_size=3", "Did you mean batch_size?"),
+    "flag": ("train --bach_size=3", "Did you mean --batch_size?"),
     "other flag": ("train --model=x", "`--model` is a flag of `tlkeras eval"),
     "flag without value": ("train --data", "Missing value for flag --data"),
     "argument": ("train a b", "unexpected argument 'b'"),

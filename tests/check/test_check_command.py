@@ -111,7 +111,7 @@ def test_a_clean_folder_leaves_a_page_of_its_own(outcome, place):
     pages = [name for name in left if name.endswith("-clean-check.html")]
     assert len(pages) == 1
     assert pathlib.Path(pages[0]).parent == place / "runs"
-    assert f"page: {pages[0]}" in texts[0]
+    assert f"with pictures: {pages[0]}" in texts[0]
 
 
 def test_what_was_found_is_printed_in_order(outcome):
