@@ -93,7 +93,7 @@ def test_a_flag_that_says_the_default_is_present_all_the_same(tmp_path):
         (["--tensorboard=maybe"], r"^`tensorboard` must be true or false"),
         (["--notensorboard=1"], "does not take an argument"),
         (["--nobatch_size"], "unknown flag `--nobatch_size`"),
-        (["--bach_size=3"], "`--bach_size`. Did you mean batch_size?"),
+        (["--bach_size=3"], "`--bach_size`. Did you mean --batch_size?"),
         (["--batch=3"], r"`--batch`. Did you mean --batch_size\?"),
         (["--model=x"], "a flag of `tlkeras evaluate`, not of `tlkeras train`"),
         (["--lr=1"], "`--lr`. Did you mean --finetune_learning_rate, --head"),
