@@ -32,6 +32,7 @@ from tlkeras.data import images as image_stores
 from tlkeras.export import saved_model
 from tlkeras.machine import compiled
 from tlkeras.machine import devices
+from tlkeras.models import adapters
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
 from tlkeras.models import reference as references
@@ -795,14 +796,16 @@ def _shape(plan: plans.Plan) -> image_stores.Shape:
 def unfreeze_notes(plan: plans.Plan, model: keras.Model) -> tuple[str, ...]:
     """Returns what `unfreeze` comes to where it is not what was asked for.
 
-    Raises `UserError` where the base lacks the part.
+    Raises `UserError` where the base lacks the part, or what adapts it.
     """
     notes = []
     network = bases.of(model).network
     for phase in plan.strategy.planned:
         if phase.unfreeze == "none":
             continue
-        _, exact = graph.find_cut(network, phase.unfreeze)
+        cut, exact = graph.find_cut(network, phase.unfreeze)
+        if phase.adapt == "lora":
+            adapters.layers(network, cut)
         if exact != phase.unfreeze:
             notes.append(
                 f"Phase {phase.name}: {phase.unfreeze} lies inside a block, so "

@@ -299,7 +299,11 @@ def _cached_text(views: int, part: str) -> str:
 
 
 def _learns(phase: records.Phase) -> str:
-    return "frozen" if phase.unfreeze == "none" else phase.unfreeze
+    if phase.unfreeze == "none":
+        return "frozen"
+    if phase.adapt == "lora":
+        return f"{phase.unfreeze}, by LoRA of rank {phase.lora_rank}"
+    return phase.unfreeze
 
 
 def _epochs(count: int) -> str:

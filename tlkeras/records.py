@@ -26,6 +26,9 @@ class Phase:
     fresh_head: whether the head begins anew, whatever it has learned before.
     layer_decay: what the rate is multiplied by from each block of the base to
       the one below, in (0, 1]; 1 is one rate for all.
+    adapt: `none` lets what learns of the base learn itself; `lora` in its place
+      adapters of its dense layers, which are then added to them.
+    lora_rank: width of these adapters.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Phase:
     solver: str = "adam"
     fresh_head: bool = False
     layer_decay: float = 1.0
+    adapt: str = "none"
+    lora_rank: int = 8
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,7 @@ from tlkeras.backbones import hub_network
 from tlkeras.backbones import origins
 from tlkeras.backbones import torch_weights
 from tlkeras.data import images as image_stores
+from tlkeras.models import adapters
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
 from tlkeras.models import saving
@@ -250,6 +251,7 @@ class TestRun:
             "image_size": SIZE,
             "strategy": "last_stage",
             "finetune_epochs": 1,
+            "adapt": "lora" if family == "ViT" else "none",
             "images_per_class": 8,
             "batch_size": 12,
         }
@@ -257,6 +259,9 @@ class TestRun:
         made = run(small(**settings), directory)
         head, last = made.report["phases"]
         assert last["cached_at"]
+        # Two parts of an adapter for each of six layers, in one block.
+        if family == "ViT":
+            assert last["learning"] == 2 * 6 + 2
         assert made.report["backbone"] == settings["backbone"]
         card = (directory / "model_card.md").read_text(encoding="utf-8")
         assert f"hub:{family.lower()} at 32" in card
@@ -265,13 +270,15 @@ class TestRun:
         assert opened.labels == LABELS
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("family", SOME)
-    def test_on_jax(self, family, folder, photos, tmp_path):
+    @pytest.mark.parametrize("family, adapt", [("ViT", "lora"), ("DINOv2", "")])
+    def test_on_jax(self, family, adapt, folder, photos, tmp_path):
         pytest.importorskip("jax", reason="JAX is not installed")
+        head, top = portable.PHASES
         settings = {
             "data": f"folder:{photos}",
             "backbone": presets.write(family, folder),
             "image_size": SIZE,
+            "phases": [head, {**top, "adapt": adapt or "none"}],
         }
         process = portable.start(
             "runs",
@@ -471,6 +478,17 @@ class TestDefectsOfKerasHub:
         name, _ = presets.write_hugging_face(tmp_path)
         place = name.removeprefix(hub.PREFIX)
         assert keras_hub.layers.ImageConverter.from_preset(place) is None
+
+    def test_dinov3_has_no_adapters(self, folder):
+        own = presets.backbone("DINOv3")
+        own.enable_lora(4)
+        assert not own.trainable_variables
+        base = classifiers.build_base(
+            presets.write("DINOv3", folder), image_size=SIZE
+        )
+        with adapters.lora(base, None, 4):
+            # Of query, key, value, output and two layers of each block.
+            assert len(base.trainable_variables) == 2 * 6 * 5
 
     def test_names_of_other_weights(self):
         table = keras_hub.models.EfficientNetBackbone.presets

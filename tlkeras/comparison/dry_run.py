@@ -180,7 +180,8 @@ def _say_phases(
     base = bases.of(model)
     for phase in _phases(plan):
         classifiers.unfreeze(base, phase.unfreeze)
-        learning = claims.variables(model, phase).parameters
+        with one_phase.adapted(model, phase):
+            learning = claims.variables(model, phase).parameters
         classifiers.freeze(base)
         how = f"{phase.epochs} epochs of {_steps(plan, sizes)} steps at most"
         how += f", at {phase.learning_rate:g} ({phase.schedule})"

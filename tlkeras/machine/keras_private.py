@@ -76,6 +76,20 @@ def variable_index(
     return optimizer._get_variable_index(variable)
 
 
+def forget_variable(layer: "keras.layers.Layer", name: str) -> None:
+    """Removes a variable from a layer.
+
+    The public `del` collects garbage each time: for the 144 of a ViT that
+    takes longer than an epoch. It is used where the private name is missing.
+    """
+    private = getattr(layer, "_untrack_variable", None)
+    if private is None:
+        delattr(layer, name)
+        return
+    private(getattr(layer, name))
+    object.__delattr__(layer, name)
+
+
 def build_for_fit(model: "keras.Model", batch: Any) -> None:
     """Makes the variables that `fit` makes in its first step.
 

@@ -101,6 +101,7 @@ def phase(result: records.PhaseResult) -> dict[str, Any]:
     return {
         "name": result.phase.name,
         "unfreeze": result.phase.unfreeze,
+        "adapt": result.phase.adapt,
         "batch_norm": result.phase.batch_norm,
         "learning_rate": result.phase.learning_rate,
         "schedule": result.phase.schedule,

@@ -34,6 +34,8 @@ AUTO_BATCH = 32
 _COUNT: dict[str, Any] = {"low": 1, "high": 100000}
 _RATE: dict[str, Any] = {"low": 0.0, "above": True, "high": 10.0}
 _DECAY: dict[str, Any] = {"low": 0.0, "above": True, "high": 1.0}
+_RANK: dict[str, Any] = {"low": 1, "high": 256}
+_ADAPTERS = ("none", "lora")
 _GIGABYTES: dict[str, Any] = {"low": 0.0, "high": 100000.0}
 _SEED: dict[str, Any] = {"low": 0, "high": 2**31 - 1}
 # Whether a base has that many stages, or that layer, is known when it is built.
@@ -183,6 +185,13 @@ class Config:
         "below it, where the base learns; 1 is one rate for all",
         **_DECAY,
     )
+    adapt: str = _setting(
+        "none",
+        "lora lets adapters of the base's dense layers learn in the place of "
+        "what fine-tuning unfreezes, and adds them to it in the end",
+        choices=_ADAPTERS,
+    )
+    lora_rank: int = _setting(8, "width of the adapters of lora", **_RANK)
     patience: int = _setting(
         5,
         "epochs without better validation after which a phase at a constant "
@@ -594,6 +603,8 @@ _PHASE_RULES = {
     "patience": setting_rules.Rule(**_COUNT),
     "fresh_head": setting_rules.Rule(),
     "layer_decay": setting_rules.Rule(**_DECAY),
+    "adapt": setting_rules.Rule(choices=_ADAPTERS),
+    "lora_rank": setting_rules.Rule(**_RANK),
     "solver": setting_rules.Rule(choices=("adam", "logistic")),
 }
 
@@ -667,6 +678,12 @@ def _check_together(config: Config) -> None:
                 f"`batch_size` must be at least 2, because phase {phase.name} "
                 "has BatchNorm in training mode, which learns nothing from one "
                 "image. Received: 1."
+            )
+        if phase.adapt != "none" and phase.batch_norm == "training":
+            raise errors.UserError(
+                f"phase {phase.name}: with `adapt` {phase.adapt} `batch_norm` "
+                "must be frozen, because nothing but the adapters may change. "
+                "Received: 'training'."
             )
         if phase.solver != "logistic":
             continue

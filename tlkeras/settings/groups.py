@@ -58,6 +58,8 @@ GROUPS = (
             "schedule",
             "warmup",
             "layer_decay",
+            "adapt",
+            "lora_rank",
             "patience",
             "seed",
         ),

@@ -115,6 +115,8 @@ def _finetune(values: Mapping[str, Any], row: Row) -> records.Phase:
         warmup=values["warmup"],
         patience=values["patience"],
         layer_decay=values["layer_decay"],
+        adapt=values["adapt"],
+        lora_rank=values["lora_rank"],
     )
 
 
@@ -170,6 +172,8 @@ PHASES = {
             "warmup",
             "patience",
             "layer_decay",
+            "adapt",
+            "lora_rank",
         ),
     ),
     "whole": PhaseKind(
@@ -357,6 +361,8 @@ def unread(name: str, values: Mapping[str, Any]) -> dict[str, str]:
             skipped["patience"] = "schedule cosine"
         if phase.schedule == "constant" and "schedule" in kind.reads:
             skipped["warmup"] = "schedule constant"
+        if phase.adapt == "none" and "adapt" in kind.reads:
+            skipped["lora_rank"] = "adapt none"
         own = free & set(kind.reads)
         reasons |= {key: skipped[key] for key in own if key in skipped}
         read |= own - set(skipped)

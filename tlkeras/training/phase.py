@@ -18,6 +18,7 @@ from tlkeras import records
 from tlkeras.backbones import base as bases
 from tlkeras.machine import devices
 from tlkeras.machine import keras_private
+from tlkeras.models import adapters
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
 from tlkeras.models import task as tasks
@@ -93,6 +94,7 @@ def fit(
     try:
         with (
             _batch_norm(base, phase, steps, setup.placement) as momentum,
+            adapted(model, phase, setup.placement),
             _source(model, phase, feed, setup) as source,
         ):
             return _train(
@@ -364,6 +366,28 @@ def _run_epochs(
         best.stopped = "interrupted"
         if keep:
             keep.write()
+
+
+@contextlib.contextmanager
+def adapted(
+    model: keras.Model,
+    phase: records.Phase,
+    placement: placements.Placement = placements.SINGLE,
+) -> Iterator[None]:
+    """Lets adapters of the base learn in its place, if `phase` says so.
+
+    The part of the base that `phase` names must be unfrozen already.
+    """
+    if phase.adapt == "none" or phase.unfreeze == "none":
+        yield
+        return
+    cut = _frozen_cut(model, phase)
+    with contextlib.ExitStack() as stack:
+        with placement.scope():
+            stack.enter_context(
+                adapters.lora(bases.of(model), cut, phase.lora_rank)
+            )
+        yield
 
 
 def _frozen_cut(model: keras.Model, phase: records.Phase) -> graph.Cut | None:
