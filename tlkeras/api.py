@@ -248,6 +248,7 @@ def export_model(
     calibration: str = "",
     max_images: int = 1000,
     max_changed: float = 0.05,
+    tta: str = "model",
     quiet: bool = False,
 ) -> formats.Exported:
     """Writes a model for serving, and proves each file in its own runtime.
@@ -260,6 +261,7 @@ def export_model(
       training images.
     max_images: of those that it is proved on, at most.
     max_changed: share of answers that a file may change, in [0, 1].
+    tta: what answers are averaged over: flip, none, or as the model has it.
     quiet: whether nothing is printed.
 
     Raises `UserError` where nothing can be written; a format that fails is
@@ -283,13 +285,18 @@ def export_model(
         calibration=calibration,
         max_images=max_images,
         max_changed=max_changed,
+        tta=tta,
         cache_dir=files.cache_directory(),
         progress=progresses.Progress(quiet=quiet),
     )
 
 
-def load(path: str | os.PathLike) -> "inference.Classifier":
+def load(
+    path: str | os.PathLike, *, tta: str = "model"
+) -> "inference.Classifier":
     """Returns the classifier of a run directory or a model.keras.
+
+    tta: what answers are averaged over: flip, none, or as the model has it.
 
     Raises `UserError` where there is none.
 
@@ -303,5 +310,5 @@ def load(path: str | os.PathLike) -> "inference.Classifier":
     from tlkeras import inference
     from tlkeras.models import saving
 
-    saved = saving.load(path)
+    saved = saving.load(path, tta=tta)
     return inference.Classifier(saved.model, saved.labels, saved)

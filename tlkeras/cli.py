@@ -377,6 +377,7 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
         values.model,
         paths,
         coverage=values.coverage,
+        tta=values.tta,
         progress=progress,
     )
     if table:
@@ -456,6 +457,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
         source,
         split=values.split,
         coverage=values.coverage,
+        tta=values.tta,
         cache_dir=cache_dir,
         progress=progress,
     )
@@ -505,6 +507,7 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
         calibration=values.calibration,
         max_images=values.max_images,
         max_changed=values.max_changed,
+        tta=values.tta,
         cache_dir=cache_dir,
         progress=progress,
     )

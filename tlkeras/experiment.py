@@ -350,6 +350,11 @@ def learn(
         similarities["validation"],
     )
     notes = untrained.notes
+    if classifier.tta != "none":
+        notes += (
+            "Answers are averaged over each image and its mirror image "
+            "(--tta=flip); the figures of epochs are of the image alone.",
+        )
     if placement.kind != "none":
         notes += (placement.text(batch_size),)
     return run_directory.Outcome(
@@ -637,7 +642,10 @@ def _leaving_the_best(
         if plan.group.processes == 1 and checkpoint.exists(plan.directory):
             path = plan.directory / "model.keras"
             best = saving.TrainedModel(
-                untrained.model, data.labels, _shape(plan)
+                untrained.model,
+                data.labels,
+                _shape(plan),
+                tta=plan.config.tta,
             )
             saving.save(path, best)
             progress.say(f"interrupted; the best so far is {path}")
@@ -868,7 +876,9 @@ def _saved(
     plan: plans.Plan, untrained: Untrained, data: datasets.Dataset
 ) -> saving.TrainedModel:
     """Writes model.keras, and returns the classifier as it is used."""
-    classifier = saving.TrainedModel(untrained.model, data.labels, _shape(plan))
+    classifier = saving.TrainedModel(
+        untrained.model, data.labels, _shape(plan), tta=plan.config.tta
+    )
     path = plan.directory / "model.keras"
     saving.save(path, classifier)
     if untrained.placement.kind == "none":

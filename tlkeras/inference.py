@@ -25,7 +25,8 @@ Image = str | os.PathLike | np.ndarray | PIL.Image.Image
 class Classifier:
     """A trained classifier, as `tlkeras.load` returns it.
 
-    model: images [n, size, size, 3], float32 in 0..255 -> logits [n, k].
+    model: images [n, size, size, 3], float32 in 0..255 -> logits [n, k], of the
+      image alone; `predict` averages where the model was saved so.
     labels: the k classes, in the order of the logits.
 
     Example:

@@ -52,7 +52,9 @@ def test_similarity_is_the_mean_cosine_to_the_nearest():
     # All units may be silent for an image.
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     features /= np.maximum(lengths, 1e-12)
-    whole = references.with_similarity(model, features.astype(np.float16))
+    whole = references.with_similarity(
+        model, model, features.astype(np.float16)
+    )
     logits, found = whole.predict(images, verbose=0)
     expected = np.sort(features @ features.T, axis=1)[:, -10:].mean(axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-3)

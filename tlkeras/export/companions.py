@@ -83,6 +83,7 @@ def describe(
         "labels": list(classifier.labels),
         "image_size": size,
         "resize": classifier.shape.resize,
+        "averaged_over": classifier.tta,
         "input": {
             "name": "images",
             "shape": [batch, size, size, 3],

@@ -119,6 +119,7 @@ def export(
     calibration: str = "",
     max_images: int = 1000,
     max_changed: float = 0.05,
+    tta: str = "model",
     cache_dir: str | os.PathLike,
     progress: "progresses.Progress",
 ) -> Exported:
@@ -128,7 +129,7 @@ def export(
     name. data: a source whose images they are proved on; '' takes the test
     images of the run, or two photographs where these are gone. calibration:
     as for `samples.calibration`. max_changed: share of answers that a file may
-    change.
+    change. tta: as of `saving.load`.
 
     A file gets its name when it has been proved; one that fails leaves nothing
     and is told in `refused`. Raises `UserError` where nothing can be written.
@@ -152,9 +153,10 @@ def export(
             calibration=calibration,
             max_images=max_images,
             max_changed=max_changed,
+            tta=tta,
             cache_dir=cache_dir,
         )
-    classifier = saving.load(model)
+    classifier = saving.load(model, tta=tta)
     if data:
         samples = all_samples.of_data(
             model,

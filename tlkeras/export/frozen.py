@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tlkeras.backbones import base as bases
 from tlkeras.machine import keras_private
+from tlkeras.models import averaging
 from tlkeras.models import saving
 
 INPUT = "images"
@@ -30,7 +31,7 @@ def function(
 
     batch: None is any.
     """
-    model = _in_float32(classifier.model)
+    model = averaging.averaged(_in_float32(classifier.model), classifier.tta)
     activation = keras.activations.get(classifier.task.activation)
     size = classifier.shape.size
     spec = tf.TensorSpec([batch, size, size, 3], tf.float32, INPUT)

@@ -166,7 +166,7 @@ def _live(classifier: saving.TrainedModel, squares: np.ndarray) -> np.ndarray:
     """Returns the model's own probabilities [n, k]; takes numbers as pixels."""
     logits = np.concatenate(
         [
-            classifier.model.predict_on_batch(
+            classifier.averaged.predict_on_batch(
                 squares[start : start + _BATCH].astype(np.float32)
             )
             for start in range(0, len(squares), _BATCH)

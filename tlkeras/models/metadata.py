@@ -31,6 +31,7 @@ class Metadata:
     image_size: side in pixels.
     max_pixels: larger images are refused.
     backbone: the base's name in the catalogue.
+    tta: what answers are averaged over.
     """
 
     labels: tuple[str, ...]
@@ -38,6 +39,8 @@ class Metadata:
     image_size: int
     max_pixels: int
     backbone: str
+    # Models of earlier versions do not say it.
+    tta: str = "none"
 
 
 _FIELDS = dataclasses.fields(Metadata)
@@ -96,6 +99,7 @@ def _checked(values: Any, origin: str) -> Metadata:
             f"{errors.shown(values)}. It was saved by another version of "
             "tlkeras, or is damaged."
         )
+    values = {"tta": "none", **values}
     for name in ("outputs", *(each.name for each in _FIELDS)):
         if name not in values:
             raise errors.UserError(f"{origin} lacks `{name}`.")
@@ -112,7 +116,7 @@ def _checked(values: Any, origin: str) -> Metadata:
             f"otherwise. Received: {errors.shown(values['labels'])}."
         )
     known = configs.settings()
-    names = ("resize", "max_pixels", "backbone")
+    names = ("resize", "max_pixels", "backbone", "tta")
     checked = {
         name: setting_rules.check(known[name], values[name], origin)
         for name in names

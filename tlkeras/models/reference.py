@@ -36,12 +36,16 @@ class Reference:
     similarity: float = -1.0
 
 
-def with_similarity(model: keras.Model, features: np.ndarray) -> keras.Model:
+def with_similarity(
+    averaged: keras.Model, model: keras.Model, features: np.ndarray
+) -> keras.Model:
     """Returns a model, images -> logits [n, k], similarity [n].
 
-    features: as of `Reference`. The similarity is the mean cosine to the 10
-    nearest of them (Sun et al., 2022, https://arxiv.org/abs/2204.06507, take
-    the distance to the last). It shares the weights of `model`.
+    averaged: what gives the logits, from the input of `model`, whose base gives
+    the features that are compared. features: as of `Reference`. The similarity
+    is the mean cosine to the 10 nearest of them (Sun et al., 2022,
+    https://arxiv.org/abs/2204.06507, take the distance to the last). It shares
+    the weights of `model`.
     """
     known = np.asarray(features, np.float32).T
     own = keras.ops.cast(model.get_layer("base").output, "float32")
@@ -49,7 +53,7 @@ def with_similarity(model: keras.Model, features: np.ndarray) -> keras.Model:
     cosines = keras.ops.matmul(own, known)
     nearest, _ = keras.ops.top_k(cosines, min(_NEAREST, known.shape[1]))
     similarity = keras.ops.mean(nearest, axis=-1)
-    return keras.Model(model.input, [model.output, similarity])
+    return keras.Model(model.input, [averaged.output, similarity])
 
 
 def append(path: str | os.PathLike, reference: Reference) -> None:

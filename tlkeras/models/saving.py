@@ -14,6 +14,7 @@ from tlkeras.backbones import locate
 from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 from tlkeras.machine import devices
+from tlkeras.models import averaging
 from tlkeras.models import metadata
 from tlkeras.models import reference as references
 from tlkeras.models import task as tasks
@@ -28,6 +29,7 @@ class TrainedModel:
     shape: what an image becomes before the model takes it.
     task: what the logits answer.
     reference: what answers on new images are compared with, if it is known.
+    tta: what answers are averaged over, one of `averaging.WAYS`.
     """
 
     model: keras.Model
@@ -35,14 +37,22 @@ class TrainedModel:
     shape: image_stores.Shape
     task: tasks.Task = tasks.SINGLE_LABEL
     reference: references.Reference | None = None
+    tta: str = averaging.WAYS[0]
+
+    @functools.cached_property
+    def averaged(self) -> keras.Model:
+        """Images -> logits [n, k], averaged as `tta` says."""
+        return averaging.averaged(self.model, self.tta)
 
     @functools.cached_property
     def whole(self) -> keras.Model:
         """Images -> logits [n, k] and, where it is known, similarity [n]."""
         known = self.reference
         if known is None or not len(known.features):
-            return self.model
-        return references.with_similarity(self.model, known.features)
+            return self.averaged
+        return references.with_similarity(
+            self.averaged, self.model, known.features
+        )
 
 
 def save(path: str | os.PathLike, classifier: TrainedModel) -> None:
@@ -64,18 +74,27 @@ def save(path: str | os.PathLike, classifier: TrainedModel) -> None:
                 image_size=classifier.shape.size,
                 max_pixels=classifier.shape.max_pixels,
                 backbone=bases.of(classifier.model).backbone,
+                tta=classifier.tta,
             ),
         )
         if classifier.reference is not None:
             references.append(temporary, classifier.reference)
 
 
-def load(path: str | os.PathLike) -> TrainedModel:
+def load(path: str | os.PathLike, *, tta: str = "model") -> TrainedModel:
     """Returns the classifier in a run directory or a .keras file.
 
+    tta: what its answers are averaged over; `model` is as it was saved.
+
     Raises `UserError` where there is none, where it is damaged, lacks its
-    metadata or is not what they say, or where a weight is NaN or infinite.
+    metadata or is not what they say, or where a weight is NaN or infinite; and
+    for a way of averaging that is none.
     """
+    if tta not in ("model", *averaging.WAYS):
+        raise errors.UserError(
+            f"`tta` must be one of model, {', '.join(averaging.WAYS)}. "
+            f"Received: {tta!r}."
+        )
     devices.leave_to_keras()
     path = locate.model(path)
     known = metadata.read(path)
@@ -87,6 +106,7 @@ def load(path: str | os.PathLike) -> TrainedModel:
         known.labels,
         image_stores.Shape(known.image_size, known.resize, known.max_pixels),
         reference=references.read(path),
+        tta=known.tta if tta == "model" else tta,
     )
 
 

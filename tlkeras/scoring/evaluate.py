@@ -45,6 +45,7 @@ def evaluate(
     *,
     split: str = "auto",
     coverage: float = 0.0,
+    tta: str = "model",
     cache_dir: str | os.PathLike,
     progress: progresses.Progress,
 ) -> Evaluation:
@@ -53,13 +54,13 @@ def evaluate(
     split: `all`, `train`, `validation`, `test`, or `auto`: the test split of
     the data that the run was trained on, and of any other all that the model
     neither learned from nor was chosen by. coverage: 0 or that of sets of
-    labels, which are then measured. cache_dir: where the results of a
-    scan are kept between runs.
+    labels, which are then measured. tta: as of `saving.load`. cache_dir:
+    where the results of a scan are kept between runs.
 
     Classes are matched by name. Raises `UserError` where none fits.
     """
     with progress.busy("loading the model"):
-        classifier = saving.load(model)
+        classifier = saving.load(model, tta=tta)
     needed = label_sets.needed_by(classifier, coverage) if coverage else 0.0
     labels = classifier.labels
     check_classes(labels, source)

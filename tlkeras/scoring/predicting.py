@@ -85,15 +85,16 @@ def predict(
     paths: Sequence[str],
     *,
     coverage: float = 0.0,
+    tta: str = "model",
     progress: progresses.Progress,
 ) -> Prediction:
     """Returns what the model of a run says of image files.
 
-    coverage: 0 or that of sets of labels, which are then a column. Raises
-    `UserError` where these cannot be had.
+    coverage: 0 or that of sets of labels, which are then a column. tta: as of
+    `saving.load`. Raises `UserError` where these cannot be had.
     """
     with progress.busy("loading the model"):
-        classifier = saving.load(model)
+        classifier = saving.load(model, tta=tta)
     needed = label_sets.needed_by(classifier, coverage) if coverage else 0.0
     found = predict_files(classifier, paths, progress=progress)
     return dataclasses.replace(found, needed=needed)

@@ -87,6 +87,13 @@ _COVERAGE = Setting(
     ),
 )
 
+_TTA = _word(
+    "tta",
+    "what answers are averaged over: an image and its mirror image (flip), "
+    "or nothing (none); model is as it was trained",
+    ("model", "none", "flip"),
+)
+
 # Within how many points of accuracy a strategy is as good as another.
 MARGIN = Setting(
     "margin",
@@ -174,12 +181,14 @@ EVALUATE = (
         ("auto", "all", "train", "validation", "test"),
     ),
     *_run("cache_dir"),
+    _TTA,
     _COVERAGE,
     *_CSV,
     _text("json", "a JSON file to write, with the metrics"),
 )
 PREDICT = (
     _MODEL,
+    _TTA,
     _COVERAGE,
     *_CSV,
     _number("top", "how many of the most probable classes to show", 1, 1, 1000),
@@ -240,6 +249,7 @@ BACKBONES = (
 DEMO = (_text("workdir", "directory for the results", "runs/demo"),)
 EXPORT = (
     _MODEL,
+    _TTA,
     _text("output", "a new directory to write to"),
     _text(
         "format",

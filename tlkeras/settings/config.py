@@ -221,6 +221,13 @@ class Config:
         "images, 50 or more, where the head was not solved; none leaves them",
         choices=("auto", "none"),
     )
+    tta: str = _setting(
+        "none",
+        "what answers are averaged over: flip is an image and its mirror "
+        "image, left to right, at twice the cost of an answer; none is the "
+        "image alone",
+        choices=("none", "flip"),
+    )
     coverage: float = _setting(
         0.95,
         "how often a set of labels is to hold the true one, which the report "

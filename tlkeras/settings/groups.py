@@ -84,6 +84,7 @@ GROUPS = (
         (
             "max_changed",
             "probabilities",
+            "tta",
             "coverage",
             "unknown_rate",
             "tensorboard",
