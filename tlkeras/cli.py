@@ -387,6 +387,7 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
             prediction.probabilities,
             prediction.labels,
             after=prediction.columns,
+            task=prediction.task,
             all_classes=values.probabilities == "all",
             top=values.top,
         )
@@ -457,6 +458,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
         source,
         split=values.split,
         coverage=values.coverage,
+        slices=values.slices,
         tta=values.tta,
         cache_dir=cache_dir,
         progress=progress,
@@ -471,6 +473,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
             result.prediction.probabilities,
             result.prediction.labels,
             after=result.prediction.columns,
+            task=result.prediction.task,
             all_classes=values.probabilities == "all",
         )
     if metrics:

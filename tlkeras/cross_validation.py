@@ -269,6 +269,7 @@ def _deliver(
             data.targets[positions],
             data.labels,
             groups=[data.groups[position] for position in positions],
+            positive=plans.positive(data.labels, plan.config.positive),
         )
         for split in probabilities
     }

@@ -42,11 +42,13 @@ from tlkeras.scoring import calibration as calibrations
 from tlkeras.scoring import label_sets
 from tlkeras.scoring import metrics
 from tlkeras.scoring import predicting
+from tlkeras.scoring import two_classes
 from tlkeras.scoring import unknown
 from tlkeras.scoring import used_images
 from tlkeras.settings import budget as budgets
 from tlkeras.settings import config as configs
 from tlkeras.settings import strategies
+from tlkeras.settings import wish as wishes
 from tlkeras.training import checkpoint
 from tlkeras.training import final_fit
 from tlkeras.training import phases as all_phases
@@ -341,6 +343,7 @@ def learn(
     temperature = _temperature(plan, data, trained, probabilities["validation"])
     for split, given in probabilities.items():
         probabilities[split] = calibrations.tempered(given, temperature.value)
+    classifier, chosen = _with_threshold(plan, classifier, data, probabilities)
     scores = true_scores(data, probabilities)
     classifier = complete(
         plan,
@@ -362,7 +365,7 @@ def learn(
         trained.results,
         probabilities,
         {
-            split: _quality(probabilities[split], data, split)
+            split: _quality(plan, classifier, probabilities[split], data, split)
             for split in ("validation", "test")
         },
         notes,
@@ -370,14 +373,17 @@ def learn(
         earlier,
         trained.final,
         decision=decision,
-        trust=trust(
-            plan,
-            data,
-            classifier,
-            temperature,
-            probabilities["test"],
-            similarities["test"],
-        ),
+        trust={
+            **trust(
+                plan,
+                data,
+                classifier,
+                temperature,
+                probabilities["test"],
+                similarities["test"],
+            ),
+            "threshold": chosen,
+        },
         similarities=similarities,
     )
 
@@ -480,6 +486,36 @@ def trust(
             known, plan.config.unknown_rate, similarities, groups
         ),
     }
+
+
+def _with_threshold(
+    plan: plans.Plan,
+    classifier: saving.TrainedModel,
+    data: datasets.Dataset,
+    probabilities: Mapping[str, np.ndarray],
+) -> tuple[saving.TrainedModel, dict[str, Any] | None]:
+    """Returns a classifier that answers by the threshold that is wished.
+
+    What the threshold comes to is as report.json has it, None where none is
+    wished; one that no threshold fulfils leaves the classifier as it was.
+    """
+    wish = wishes.parse(plan.config.threshold)
+    if wish is None:
+        return classifier, None
+    parts = []
+    for split in ("validation", "test"):
+        positions = data.positions(split)
+        groups = [data.groups[position] for position in positions]
+        parts.append((probabilities[split], data.targets[positions], groups))
+    one = plans.positive(data.labels, plan.config.positive)
+    found = two_classes.choose(wish, *parts[0][:2], one)
+    if found is not None:
+        classifier = dataclasses.replace(
+            classifier, threshold=found, task=found.task
+        )
+    return classifier, two_classes.report(
+        wish, found, data.labels[one], parts[0], parts[1]
+    )
 
 
 def _temperature(
@@ -921,6 +957,8 @@ def predict(
 
 
 def _quality(
+    plan: plans.Plan,
+    classifier: saving.TrainedModel,
     probabilities: np.ndarray,
     data: datasets.Dataset,
     split: str,
@@ -932,6 +970,8 @@ def _quality(
         data.targets[positions],
         data.labels,
         groups=[data.groups[position] for position in positions],
+        task=classifier.task,
+        positive=plans.positive(data.labels, plan.config.positive),
     )
 
 
@@ -963,6 +1003,8 @@ def say_result(
     for what in ("folds", "final_fit"):
         if report[what]:
             progress.say(f"  {report[what]['text']}")
+    if report.get("threshold"):
+        progress.say(f"  {report['threshold']['text']}")
     for warning in report["test"]["warnings"]:
         progress.say(f"  {warning}")
     if report["next_steps"]:

@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable
+from collections.abc import Sequence
 
 from tlkeras import errors
 from tlkeras import files
@@ -25,6 +26,7 @@ from tlkeras.machine import processes
 from tlkeras.models import metadata
 from tlkeras.settings import config as configs
 from tlkeras.settings import strategies
+from tlkeras.settings import wish as wishes
 
 # What a comparison keeps in its directory, and a run does not.
 COMPARISON = "compare_settings.json"
@@ -427,6 +429,7 @@ def check_sizes(source: sources.Source, config: configs.Config) -> None:
             f"Received: {config.batch_size}."
         )
     sources.check_classes(source)
+    _check_threshold(source, config)
     if config.folds:
         _check_folds(source, config)
         return
@@ -437,6 +440,37 @@ def check_sizes(source: sources.Source, config: configs.Config) -> None:
         groups=[each.group for each in source.examples],
         seed=config.split_seed,
     )
+
+
+def positive(labels: Sequence[str], name: str) -> int:
+    """Returns the index of the class of two that is looked for.
+
+    name: of the class; '' is the latter.
+    """
+    return labels.index(name) if name else 1
+
+
+def _check_threshold(source: sources.Source, config: configs.Config) -> None:
+    """Raises `UserError` where there are no two classes to tell apart."""
+    wish = wishes.parse(config.threshold)
+    if not wish and not config.positive:
+        return
+    if len(source.labels) != 2:
+        raise errors.UserError(
+            f"`{'threshold' if wish else 'positive'}` is for two classes; "
+            f"{source.name} has {len(source.labels)}. Leave it out."
+        )
+    if config.positive and config.positive not in source.labels:
+        raise errors.UserError(
+            f"`positive` must be one of {', '.join(source.labels)}. Received: "
+            f"{config.positive!r}."
+            f"{errors.nearest(config.positive, source.labels)}"
+        )
+    if wish and config.folds:
+        raise errors.UserError(
+            "`threshold` is chosen on the validation images of one split. "
+            f"Received: folds = {config.folds}. Leave one of the two out."
+        )
 
 
 def _check_folds(source: sources.Source, config: configs.Config) -> None:

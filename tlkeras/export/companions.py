@@ -48,6 +48,10 @@ def main():
         image = square(path, known["image_size"], known["resize"])
         (probabilities,) = answer(image[None])
         best = int(probabilities.argmax())
+        if known["threshold"]:
+            one = known["labels"].index(known["threshold"]["label"])
+            least = known["threshold"]["probability"]
+            best = one if probabilities[one] >= least else 1 - one
         score = 100 * float(probabilities[best])
         print(f"{{path}}: {{known['labels'][best]}} {{score:.1f}} %")
 
@@ -84,6 +88,12 @@ def describe(
         "image_size": size,
         "resize": classifier.shape.resize,
         "averaged_over": classifier.tta,
+        # From this probability on this label is answered, of two.
+        "threshold": classifier.threshold
+        and {
+            "label": classifier.labels[classifier.threshold.positive],
+            "probability": classifier.threshold.probability,
+        },
         "input": {
             "name": "images",
             "shape": [batch, size, size, 3],

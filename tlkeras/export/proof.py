@@ -104,7 +104,8 @@ def prove(
             f"its probabilities differ by {difference:.3g} from the model's on "
             f"{len(found)} images; {allowed:g} are allowed."
         )
-    answers, of_live = found.argmax(axis=1), live.argmax(axis=1)
+    answers, _ = classifier.task.answers(found)
+    of_live, _ = classifier.task.answers(live)
     changed = int((answers != of_live).sum())
     if changed > max_changed * len(found):
         raise ExportError(
@@ -117,7 +118,9 @@ def prove(
         loose = _all(open_file(path, **by_itself), samples.squares)
         unasked = {
             "largest_difference": float(np.abs(loose - live).max()),
-            "changed": int((loose.argmax(axis=1) != of_live).sum()),
+            "changed": int(
+                (classifier.task.answers(loose)[0] != of_live).sum()
+            ),
         }
     by_pillow = _by_pillow(answer, found, samples)
     return Proof(

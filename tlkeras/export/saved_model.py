@@ -76,7 +76,7 @@ def convert(
 
 def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
     model, labels = classifier.whole, tf.constant(classifier.labels)
-    known = classifier.reference
+    known, threshold = classifier.reference, classifier.threshold
     shape = classifier.shape
     size = shape.size
     activation = keras.activations.get(classifier.task.activation)
@@ -89,10 +89,18 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
             activation(tf.cast(logits, tf.float32)),
             "the model gives no finite scores for these images",
         )
+        chosen = tf.argmax(logits, axis=-1)
+        if threshold is not None:
+            own = probabilities[:, threshold.positive]
+            chosen = tf.where(
+                own >= threshold.probability,
+                tf.constant(threshold.positive, tf.int64),
+                tf.constant(1 - threshold.positive, tf.int64),
+            )
         answers = {
             "probabilities": probabilities,
-            "label": tf.gather(labels, tf.argmax(logits, axis=-1)),
-            "score": tf.reduce_max(probabilities, axis=-1),
+            "label": tf.gather(labels, chosen),
+            "score": tf.gather(probabilities, chosen, batch_dims=1),
         }
         if similarity and known is not None:
             answers["similarity"] = similarity[0]
@@ -201,7 +209,7 @@ def _verify(
             f"{allowed:g} are allowed."
         )
     for answer, row in zip(answers, rows, strict=True):
-        _check_words(answer, row, classifier.labels, difference)
+        _check_words(answer, row, classifier, difference)
     if live.similarity is not None:
         _check_similarity(answers, live.similarity, allowed)
     return Verified(len(samples), difference)
@@ -240,21 +248,26 @@ def _exact() -> contextlib.AbstractContextManager:
 def _check_words(
     answer: Mapping[str, tf.Tensor],
     expected: np.ndarray,
-    labels: Sequence[str],
+    classifier: saving.TrainedModel,
     difference: float,
 ) -> None:
     """Raises `proof.ExportError` unless label and score say what is `expected`.
 
     expected: probabilities [n, k]; two classes whose probabilities are closer
-      than the difference found may change places.
+      than the difference found may change places, and those that lie as close
+      to a threshold.
     """
+    labels, threshold = classifier.labels, classifier.threshold
     for label, score, row in zip(
         answer["label"].numpy(), answer["score"].numpy(), expected, strict=True
     ):
-        chosen = dict(zip(labels, row, strict=True)).get(label.decode(), 0.0)
-        best = row.max()
-        if best - chosen > 2 * difference or abs(best - score) > 2 * difference:
+        own = dict(zip(labels, row, strict=True)).get(label.decode(), 0.0)
+        (wanted,), (best,) = classifier.task.answers(row[None])
+        gap = best - own
+        if threshold is not None and label.decode() != labels[wanted]:
+            gap = abs(row[threshold.positive] - threshold.probability)
+        if gap > 2 * difference or abs(own - score) > 2 * difference:
             raise proof.ExportError(
                 f"the SavedModel predicts {label.decode()} with {score:.3g}; "
-                f"the model predicts {labels[row.argmax()]} with {best:.3g}."
+                f"the model predicts {labels[wanted]} with {best:.3g}."
             )

@@ -14,6 +14,7 @@ from tlkeras import files
 from tlkeras.backbones import catalog
 from tlkeras.backbones import hub
 from tlkeras.data import sources
+from tlkeras.models import threshold as thresholds
 from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
 
@@ -32,6 +33,7 @@ class Metadata:
     max_pixels: larger images are refused.
     backbone: the base's name in the catalogue.
     tta: what answers are averaged over.
+    threshold: of two classes, from which probability on one is answered.
     """
 
     labels: tuple[str, ...]
@@ -41,6 +43,7 @@ class Metadata:
     backbone: str
     # Models of earlier versions do not say it.
     tta: str = "none"
+    threshold: thresholds.Threshold | None = None
 
 
 _FIELDS = dataclasses.fields(Metadata)
@@ -99,7 +102,7 @@ def _checked(values: Any, origin: str) -> Metadata:
             f"{errors.shown(values)}. It was saved by another version of "
             "tlkeras, or is damaged."
         )
-    values = {"tta": "none", **values}
+    values = {"tta": "none", "threshold": None, **values}
     for name in ("outputs", *(each.name for each in _FIELDS)):
         if name not in values:
             raise errors.UserError(f"{origin} lacks `{name}`.")
@@ -139,7 +142,30 @@ def _checked(values: Any, origin: str) -> Metadata:
     checked["image_size"] = setting_rules.check(
         size, values["image_size"], origin
     )
-    return Metadata(labels, **checked)
+    return Metadata(
+        labels,
+        **checked,
+        threshold=_threshold(values["threshold"], len(labels), origin),
+    )
+
+
+def _threshold(
+    values: Any, classes: int, origin: str
+) -> thresholds.Threshold | None:
+    """Returns the threshold; raises `UserError` for what cannot be."""
+    if values is None:
+        return None
+    try:
+        found = thresholds.Threshold(**values)
+        right = found.positive in (0, 1) and 0 <= found.probability <= 1
+    except TypeError:
+        right = False
+    if not right or classes != 2:
+        raise errors.UserError(
+            f"{origin}: `threshold` must name one of two classes and a "
+            f"probability. Received: {errors.shown(values)}."
+        )
+    return found
 
 
 def _labels(values: Any) -> tuple[str, ...] | None:

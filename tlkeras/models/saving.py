@@ -18,6 +18,7 @@ from tlkeras.models import averaging
 from tlkeras.models import metadata
 from tlkeras.models import reference as references
 from tlkeras.models import task as tasks
+from tlkeras.models import threshold as thresholds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,8 @@ class TrainedModel:
     labels: the k classes, in the order of the logits.
     shape: what an image becomes before the model takes it.
     task: what the logits answer.
+    threshold: of two classes, from which probability on one is answered, if
+      that is not the likelier one; `task` then answers so.
     reference: what answers on new images are compared with, if it is known.
     tta: what answers are averaged over, one of `averaging.WAYS`.
     """
@@ -38,6 +41,7 @@ class TrainedModel:
     task: tasks.Task = tasks.SINGLE_LABEL
     reference: references.Reference | None = None
     tta: str = averaging.WAYS[0]
+    threshold: thresholds.Threshold | None = None
 
     @functools.cached_property
     def averaged(self) -> keras.Model:
@@ -75,6 +79,7 @@ def save(path: str | os.PathLike, classifier: TrainedModel) -> None:
                 max_pixels=classifier.shape.max_pixels,
                 backbone=bases.of(classifier.model).backbone,
                 tta=classifier.tta,
+                threshold=classifier.threshold,
             ),
         )
         if classifier.reference is not None:
@@ -101,10 +106,13 @@ def load(path: str | os.PathLike, *, tta: str = "model") -> TrainedModel:
     model = weights.open_model(path)
     _check_fits(model, known, path)
     weights.check_finite(model, f"`model` {path} holds")
+    threshold = known.threshold
     return TrainedModel(
         model,
         known.labels,
         image_stores.Shape(known.image_size, known.resize, known.max_pixels),
+        task=threshold.task if threshold else tasks.SINGLE_LABEL,
+        threshold=threshold,
         reference=references.read(path),
         tta=known.tta if tta == "model" else tta,
     )

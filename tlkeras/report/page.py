@@ -35,6 +35,8 @@ def draw(
     if test:
         found["confusion"] = plots.confusion(test)
         found["reliability"] = plots.reliability(test["reliability"])
+        if test.get("two_classes"):
+            found |= plots.two_classes(test["two_classes"])
     return {name: each for name, each in found.items() if each is not None}
 
 

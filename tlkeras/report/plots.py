@@ -204,6 +204,55 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> drawing.Picture:
     return drawing.picture(figure, "Accuracy against score")
 
 
+@drawing.styled
+def two_classes(curves: Mapping[str, Any]) -> dict[str, drawing.Picture]:
+    """Returns the ROC and the precision-recall curve of one of two classes.
+
+    curves: as of `two_classes.curves`. The dashed line is chance.
+    """
+    base = curves["base"]
+    found = {}
+    for name, points, chance, title, horizontal, said in (
+        (
+            "roc",
+            curves["roc"],
+            ([0, 1], [0, 1]),
+            "Found",
+            "share of false alarms",
+            f"ROC curve, area {curves['roc_area']:.3f}",
+        ),
+        (
+            "precision_recall",
+            curves["precision_recall"],
+            ([0, 1], [base, base]),
+            "Precision",
+            "recall",
+            "Precision against recall, average precision "
+            f"{curves['average_precision']:.3f}",
+        ),
+    ):
+        figure, place = drawing.figure(400, 356)
+        axes = place(48, 46, 330, 280)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(ticker.MultipleLocator(0.2))
+            axis.set_major_formatter(drawing.share_of(1.0))
+        axes.grid(True)
+        axes.plot(*chance, color=drawing.GREY, linewidth=1, dashes=(4, 3))
+        axes.plot(
+            *np.transpose(points),
+            color=drawing.BLUE,
+            linewidth=1.8,
+            clip_on=False,
+            drawstyle="steps-post" if name == "roc" else "default",
+        )
+        drawing.title(axes, title, offset=8)
+        axes.set_xlabel(horizontal)
+        found[name] = drawing.picture(figure, said)
+    return found
+
+
 def _segments(
     history: Sequence[records.Epoch], phases: Sequence[Mapping[str, Any]]
 ) -> list[_Segment]:

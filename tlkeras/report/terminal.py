@@ -15,7 +15,6 @@ from tlkeras.advisor import textbook as textbooks
 from tlkeras.backbones import catalog
 from tlkeras.backbones import figures
 from tlkeras.backbones import locate
-from tlkeras.models import task as tasks
 from tlkeras.report import tables
 from tlkeras.report import templates
 from tlkeras.scoring import metrics
@@ -134,9 +133,7 @@ def predictions(
 
     rows: list[tuple[str, ...]] = []
     for index, path in enumerate(prediction.paths[:_SHOWN]):
-        (label, score), *others = predicting.best(
-            prediction, index, top, tasks.SINGLE_LABEL
-        )
+        (label, score), *others = predicting.best(prediction, index, top)
         next_best = [f"{each} {_percent(share)}" for each, share in others]
         rows.append((path, label, _percent(score), *next_best))
     header = ["label", "score", *(f"{n}." for n in range(2, len(rows[0]) - 1))]
@@ -240,8 +237,13 @@ def scores(found: "evaluation.Evaluation") -> None:
             f"{_percent(share['value'])} (95 % interval "
             f"{100 * share['low']:.1f} to {100 * share['high']:.1f})"
         )
+    curves = found.quality.get("two_classes")
+    if curves:
+        errors.say(two_classes(curves))
     for warning in found.quality["warnings"]:
         errors.say(f"  {warning}")
+    if "slices" in found.quality:
+        _slices(found.quality["slices"])
     tables.show(
         ("class", "images", "precision", "recall", "F1"),
         [
@@ -253,6 +255,32 @@ def scores(found: "evaluation.Evaluation") -> None:
             for row in found.quality["per_class"]
         ],
         right=("images", "precision", "recall", "F1"),
+    )
+
+
+def two_classes(found: Mapping[str, Any]) -> str:
+    """Returns in a sentence the areas under the curves of two classes."""
+    return (
+        f"{found['positive']}: area under the ROC curve "
+        f"{found['roc_area']:.3f}, average precision "
+        f"{found['average_precision']:.3f} ({found['base']:.3f} by chance)"
+    )
+
+
+def _slices(found: Mapping[str, Any]) -> None:
+    """Prints the accuracy for each value of a column."""
+    tables.show(
+        (found["column"], "images", "accuracy", "95 % interval"),
+        [
+            (
+                row["value"] or "(empty)",
+                row["n"],
+                _percent(row["accuracy"]),
+                f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
+            )
+            for row in found["values"]
+        ],
+        right=("images", "accuracy", "95 % interval"),
     )
 
 

@@ -14,6 +14,7 @@ from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.data import scan as scans
 from tlkeras.data import sources
+from tlkeras.data.sources import csv_file
 from tlkeras.models import saving
 from tlkeras.scoring import intervals
 from tlkeras.scoring import label_sets
@@ -46,6 +47,7 @@ def evaluate(
     split: str = "auto",
     coverage: float = 0.0,
     tta: str = "model",
+    slices: str = "",
     cache_dir: str | os.PathLike,
     progress: progresses.Progress,
 ) -> Evaluation:
@@ -55,10 +57,12 @@ def evaluate(
     the data that the run was trained on, and of any other all that the model
     neither learned from nor was chosen by. coverage: 0 or that of sets of
     labels, which are then measured. tta: as of `saving.load`. cache_dir:
-    where the results of a scan are kept between runs.
+    where the results of a scan are kept between runs. slices: a column of the
+    table that the images are listed in, for whose values the accuracy is given.
 
     Classes are matched by name. Raises `UserError` where none fits.
     """
+    values = csv_file.column(source.name, slices) if slices else {}
     with progress.busy("loading the model"):
         classifier = saving.load(model, tta=tta)
     needed = label_sets.needed_by(classifier, coverage) if coverage else 0.0
@@ -86,6 +90,7 @@ def evaluate(
         labels,
         groups=own_groups,
         task=classifier.task,
+        positive=_positive(model, classifier),
     )
     if needed and classifier.reference is not None:
         quality["label_sets"] = label_sets.measure(
@@ -95,6 +100,16 @@ def evaluate(
             classifier.reference.scores,
             coverage,
         )
+    if slices:
+        answers, _ = classifier.task.answers(prediction.probabilities)
+        quality["slices"] = {
+            "column": slices,
+            "values": _slices(
+                [values[path] for path in prediction.paths],
+                classifier.task.right(answers, truth),
+                own_groups,
+            ),
+        }
     accepted = prediction.known
     if accepted is not None:
         refused = intervals.share(~accepted, own_groups)
@@ -105,6 +120,38 @@ def evaluate(
         }
     prediction = dataclasses.replace(prediction, needed=needed)
     return Evaluation(prediction, true_labels, quality, tuple(notes))
+
+
+def _slices(
+    values: Sequence[str], right: np.ndarray, groups: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Returns the accuracy for each value, the lowest first."""
+    places: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        places.setdefault(value, []).append(place)
+    found = []
+    for value, own in places.items():
+        share = intervals.share(right[own], [groups[place] for place in own])
+        found.append(
+            {
+                "value": value,
+                "accuracy": share.value,
+                "low": share.low,
+                "high": share.high,
+                "n": share.images,
+                "groups": share.groups,
+            }
+        )
+    return sorted(found, key=lambda row: (row["accuracy"], row["value"]))
+
+
+def _positive(model: str | os.PathLike, classifier: saving.TrainedModel) -> int:
+    """Returns the class of two that the run looked for, the latter if none."""
+    if classifier.threshold is not None:
+        return classifier.threshold.positive
+    config = config_of(model)
+    name = config.positive if config is not None else ""
+    return classifier.labels.index(name) if name in classifier.labels else 1
 
 
 def write_metrics(evaluation: Evaluation, path: str | os.PathLike) -> None:

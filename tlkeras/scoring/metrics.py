@@ -18,6 +18,7 @@ import sklearn.metrics
 from tlkeras import errors
 from tlkeras.models import task as tasks
 from tlkeras.scoring import intervals
+from tlkeras.scoring import two_classes
 
 # Guo et al. use 15 bins; below 200 images the interval is up to 14 points.
 _BINS = 15
@@ -51,6 +52,7 @@ def compute(
     *,
     groups: Sequence[str] | None = None,
     task: tasks.Task = tasks.SINGLE_LABEL,
+    positive: int = 1,
 ) -> dict[str, Any]:
     """Returns the quality of `probabilities` [n, k] for `targets` [n].
 
@@ -61,7 +63,8 @@ def compute(
     that occur or are answered; `majority` the accuracy of always answering
     the commonest class of these images; `kappa` Cohen's, 1960, the agreement
     beyond chance: 0 is that of chance, 1 all, None where there is one class;
-    `top5` is there for more than 5 classes; `cross_entropy` is in nats.
+    `top3` and `top5` are there for more classes; `cross_entropy` is in nats.
+    `two_classes` has the curves of the `positive` one of two, where both occur.
     `expected_calibration_error` is the mean of |accuracy - confidence| over
     15 bins of equal width of the highest score, weighted by their images
     (Guo et al., 2017), and `reliability` lists those bins. `confused` lists
@@ -103,12 +106,17 @@ def compute(
         "majority": float(occurring[commonest] / images),
         "kappa": _kappa(truth, answers),
     }
-    if classes > 5:
-        result["top5"] = float((_ranks(scores, truth) < 5).mean())
+    for top in (3, 5):
+        if classes > top:
+            result[f"top{top}"] = float((_ranks(scores, truth) < top).mean())
     result["cross_entropy"] = max(0.0, float(-np.log(likelihood).mean()))
     result["expected_calibration_error"] = calibration_error(
         confidence, correct
     )
+    if classes == 2:
+        result["two_classes"] = two_classes.curves(
+            scores, truth, positive, str(labels[positive])
+        )
     result["per_class"] = per_class
     result["confused"] = _confused(truth, answers, labels)
     result["confusion"] = None

@@ -57,7 +57,7 @@ class Prediction:
     the order given; paths: theirs [n]; probabilities: theirs [n, k]. failed:
     (path, reason) of those that could not. similarity, known: as of `Answers`.
     needed: the probability that a label needs to stand in a set of labels; 0
-    where there are none.
+    where there are none. task: what was asked, and how it is answered.
     """
 
     labels: tuple[str, ...]
@@ -68,6 +68,7 @@ class Prediction:
     similarity: np.ndarray | None = None
     known: np.ndarray | None = None
     needed: float = 0.0
+    task: tasks.Task = tasks.SINGLE_LABEL
 
     @property
     def columns(self) -> dict[str, list[str]]:
@@ -149,6 +150,7 @@ def predict_encoded(
         tuple(failed),
         answers.similarity,
         answers.known,
+        task=classifier.task,
     )
 
 
@@ -433,14 +435,14 @@ def write(
 
 
 def best(
-    prediction: Prediction, index: int, top: int, task: tasks.Task
+    prediction: Prediction, index: int, top: int
 ) -> list[tuple[str, float]]:
     """Returns the `top` most probable labels of an image, and their scores.
 
     The first is its answer.
     """
     shares = prediction.probabilities[index].astype(np.float64)
-    (answer,), (score,) = task.answers(shares[None])
+    (answer,), (score,) = prediction.task.answers(shares[None])
     return [
         (prediction.labels[answer], float(score)),
         *(

@@ -6,22 +6,16 @@ import shutil
 
 from tlkeras import errors
 from tlkeras import files
-from tlkeras.models import task as tasks
 from tlkeras.scoring import predicting
 
 
-def copy(
-    prediction: predicting.Prediction,
-    directory: pathlib.Path,
-    *,
-    task: tasks.Task = tasks.SINGLE_LABEL,
-) -> None:
+def copy(prediction: predicting.Prediction, directory: pathlib.Path) -> None:
     """Copies the images into `directory`/LABEL, whole or not at all.
 
     Of several with one name the later ones get a number. Raises `UserError`
     where one cannot be read any more, or the disk is full.
     """
-    answers, _ = task.answers(prediction.probabilities)
+    answers, _ = prediction.task.answers(prediction.probabilities)
     with files.replacing(directory) as temporary:
         temporary.mkdir()
         for path, answer in zip(prediction.paths, answers, strict=True):

@@ -183,6 +183,11 @@ EVALUATE = (
     *_run("cache_dir"),
     _TTA,
     _COVERAGE,
+    _text(
+        "slices",
+        "a column of the table csv:PATH, such as camera: gives the accuracy "
+        "for each of its values",
+    ),
     *_CSV,
     _text("json", "a JSON file to write, with the metrics"),
 )

@@ -20,6 +20,7 @@ from tlkeras import records
 from tlkeras.settings import budget as budgets
 from tlkeras.settings import setting as setting_rules
 from tlkeras.settings import strategies
+from tlkeras.settings import wish as wishes
 
 
 def _setting(default: Any, help: str, **rule: Any) -> Any:
@@ -227,6 +228,20 @@ class Config:
         "image, left to right, at twice the cost of an answer; none is the "
         "image alone",
         choices=("none", "flip"),
+    )
+    threshold: str = _setting(
+        "none",
+        "of two classes, the probability from which on `positive` is answered: "
+        "chosen on the validation images so that mistakes cost least, cost:5, "
+        "where one that is missed costs as much as 5 false alarms, or for a "
+        "precision or recall, as recall:0.95; none answers the likelier one",
+        pattern=wishes.PATTERN,
+        form=wishes.FORM,
+    )
+    positive: str = _setting(
+        "",
+        "of two classes, the one that is looked for, in curves and "
+        "`threshold`; empty is the latter in the order of their names",
     )
     coverage: float = _setting(
         0.95,

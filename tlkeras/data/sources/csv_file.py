@@ -40,6 +40,32 @@ def open(
     return listing.source(f"csv:{table}", examples)
 
 
+def column(data: str, name: str) -> dict[str, str]:
+    """Returns what a column says of each image, by its path.
+
+    data: the source's name. Raises `UserError` where that is no table, or has
+    no such column.
+    """
+    kind, _, place = data.partition(":")
+    if kind != "csv":
+        raise errors.UserError(
+            f"`slices` names a column of a table, csv:PATH. Received: data = "
+            f"{data}."
+        )
+    table = pathlib.Path(place)
+    lines = _lines(table)
+    names = [each for each in lines[0][1] if each is not None] if lines else []
+    if name not in names:
+        raise errors.UserError(
+            f"`slices` must be a column of {table}: {', '.join(names)}. "
+            f"Received: {name!r}.{errors.nearest(name, names)}"
+        )
+    return {
+        str(table.parent / files.cell_text(row["path"] or "")): _text(row, name)
+        for _, row in lines
+    }
+
+
 def _lines(table: pathlib.Path) -> list[tuple[int, dict]]:
     """Returns the rows of the table, by column, with their line numbers."""
     text = io.StringIO(files.read(table).decode("utf-8-sig"), newline="")
