@@ -37,6 +37,8 @@ def values_of(setting: setting_rules.Setting) -> st.SearchStrategy:
         return st.sampled_from([0, 3, 20])
     if setting.name == "budget":
         return st.sampled_from(["auto", "500", "120s", "10e"])
+    if setting.name == "threshold":
+        return st.sampled_from(["none", "cost:5", "recall:0.95"])
     if rule.choices:
         return st.sampled_from(rule.choices)
     if setting.kinds == (bool,):
