@@ -279,7 +279,7 @@ MISTAKES = {
     ),
     "one level too high": (
         "train --data=folder:{nested} {small}",
-        "class folder {nested}/2024 holds no image itself, but folders (a, b,",
+        "class folder {nested}/2024 holds no image itself, but folders (a, b)",
     ),
 }
 # These need what TensorFlow reads or Keras builds.

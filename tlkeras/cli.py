@@ -597,6 +597,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
         source = sources.open(
             sources.absolute(values.data),
             data_dir=values.data_dir,
+            nested=True,
             progress=progress,
         )
         data = plans.data_folders(source)
@@ -652,7 +653,7 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
             f"{images:,} of {len(found.facts):,} images: "
             f"--data=csv:{places['fix']}"
         )
-    elif found.remedy.left_out:
+    elif found.remedy.left_out and not found.remedy.classes:
         errors.say(
             "what is doubtful can be left out: tlkeras check "
             f"{shlex.quote(values.data)} --fix=clean.csv"

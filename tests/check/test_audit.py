@@ -232,6 +232,25 @@ def test_a_clean_folder_needs_nothing(tmp_path):
     assert write(checkup, tmp_path / "new.csv") == 48
 
 
+def test_classes_of_folders_alone_are_found_with_the_rest(tmp_path):
+    """They stop training, for which they may be a level too high."""
+    files = {**clean("cats", 0), "dogs/2024/bad.png": b""}
+    files |= {
+        f"dogs/{name}": png(100 + i)
+        for i, name in enumerate(f"202{i % 5}/{i}.png" for i in range(24))
+    }
+    pictures.write(tmp_path / "data", files)
+    name = f"folder:{tmp_path / 'data'}"
+    source = sources.open(name, nested=True, progress=pictures.QUIET)
+    checkup = check(source, tmp_path / "keep")
+    names = {finding.name for finding in checkup.findings}
+    assert names == {"unreadable", "nested_class"}
+    text = next(each.text for each in checkup.findings if each.name[0] == "n")
+    assert str(tmp_path / "data" / "dogs") in text
+    with pytest.raises(errors.UserError, match="holds no image itself"):
+        sources.open(name, progress=pictures.QUIET)
+
+
 def test_the_user_s_files_stay_as_they_are(sick, tmp_path):
     before = digests(sick)
     checkup = check(pictures.opened(sick), tmp_path / "keep")

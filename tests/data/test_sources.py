@@ -320,7 +320,7 @@ class TestFolder:
         fill(tmp_path, "2024/a/1.png", "2024/b/2.png", "2025/a/3.png")
         line = refused(f"folder:{tmp_path}")
         assert f"{tmp_path}/2024 holds no image itself" in line
-        assert "(a, b, ...)" in line
+        assert "(a, b)" in line
         fill(tmp_path / "x", "train/2024/a/1.png", "train/b/2.png")
         assert "2024 holds no image itself" in refused(f"folder:{tmp_path}/x")
         # A hidden file is no image.
@@ -479,6 +479,7 @@ class TestCsv:
             ("path,label\n\n1.png,a\n\n1.png,b\n", "line 5: "),
             ("path,label\n1.png,a\n1.png,b\n", "stands in line 2 already"),
             ("path,label\n1.png,a\nx.png,a\ny.png,a\n", "lists 2 files"),
+            ("path,label\n1.png,a\nx\\y.png,a\n", "not \\ as on Windows"),
             ("path,label\n1.png,a\nx.png,a\n", "x.png (line 3)"),
             ("path,label\nin,a\n", "in (line 2)"),
             ("path,label\nx\0.png,a\n", "(line 2)"),

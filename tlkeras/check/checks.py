@@ -425,6 +425,19 @@ CHECKS = (
         ),
     ),
     Check(
+        "nested_class",
+        True,
+        "{what}",
+        "{names}: training stops there, since these folders may be the "
+        "classes, and what is above them is not. Name the folder right above "
+        "the classes, or move the images up.",
+        lambda scanned: _listed(
+            scanned.source.nested,
+            "1 class folder that holds folders alone",
+            "class folders that hold folders alone",
+        ),
+    ),
+    Check(
         "loose",
         True,
         "{what} beside the folders of classes",

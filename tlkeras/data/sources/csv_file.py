@@ -114,10 +114,13 @@ def _examples(
             )
     missing = [path for path in examples if not os.path.isfile(path)]
     if missing:
+        hint = "Paths are relative to the CSV file."
+        if "\\" in missing[0]:
+            hint += " Between folders stands /, not \\ as on Windows."
         raise errors.UserError(
             f"`data` {table} lists {errors.count(len(missing), 'file')} that "
             f"cannot be found, first {missing[0]} (line "
-            f"{line_of[missing[0]]}). Paths are relative to the CSV file."
+            f"{line_of[missing[0]]}). {hint}"
         )
     return list(examples.values())
 

@@ -64,6 +64,11 @@ def open(
     return dataclasses.replace(
         listing.source(f"folder:{root}", examples),
         empty=tuple(str(folder) for folder in images if not images[folder]),
+        nested=tuple(
+            str(folder)
+            for folder, paths in images.items()
+            if paths and all(path.parent != folder for path in paths)
+        ),
         loose=tuple(path for each in above for path in listing.pictures(each)),
     )
 
@@ -75,17 +80,23 @@ def _images(folder: pathlib.Path, left_out: set[str]) -> list[pathlib.Path]:
             f"class folder {str(folder)!r} has a name of white space alone. "
             "Rename it."
         )
-    paths = listing.files(folder, left_out)
-    if paths and all(path.parent != folder for path in paths):
-        # One level too high, folders of years would pass for classes.
-        below = [path.name for path in listing.folders(folder)[:3]]
+    return listing.files(folder, left_out)
+
+
+def check_nested(source: Source) -> None:
+    """Raises `UserError` where a class has its images in folders alone.
+
+    One level too high, folders of years would pass for classes.
+    """
+    for folder in source.nested[:1]:
+        below = [path.name for path in listing.folders(pathlib.Path(folder))]
+        dots = ", ..." if len(below) > 3 else ""
         raise errors.UserError(
             f"class folder {folder} holds no image itself, but folders "
-            f"({', '.join(below)}, ...). Name the folder right above the "
+            f"({', '.join(below[:3])}{dots}). Name the folder right above the "
             "classes; if this is one, move its images up or list them by "
             "csv:PATH."
         )
-    return paths
 
 
 def _are_splits(folders: list[pathlib.Path]) -> bool:

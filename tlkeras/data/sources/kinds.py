@@ -55,18 +55,26 @@ KINDS = (
 
 
 def open(
-    name: str, *, data_dir: str = "", progress: progresses.Progress
+    name: str,
+    *,
+    data_dir: str = "",
+    nested: bool = False,
+    progress: progresses.Progress,
 ) -> Source:
     """Returns the source of this name; `tfds:` may download.
 
     data_dir: where TFDS finds and keeps its data; '' is TFDS' own place.
+    nested: whether a class may have its images in folders alone.
 
     Raises `UserError` where there is no such source, or nothing to learn in
     it.
     """
     kind, place = _find(name)
     if kind is not None:
-        return kind.open(place, data_dir=data_dir, progress=progress)
+        source = kind.open(place, data_dir=data_dir, progress=progress)
+        if not nested:
+            folder.check_nested(source)
+        return source
     guess = errors.nearest(
         name.partition(":")[0], [kind.name for kind in KINDS]
     )

@@ -62,8 +62,9 @@ class Source:
     read: index -> the encoded image's bytes; `OSError` if that fails.
     stamp: index -> the file's stamp; None where the images are no files, or
       this one cannot be found.
-    empty: folders of classes that hold no image. loose: pictures that stand
-      beside such folders, and so in no class.
+    empty: folders of classes that hold no image. nested: those that hold all
+      of their images in folders. loose: pictures that stand beside folders of
+      classes, and so in no class.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Source:
     read: Callable[[int], bytes]
     stamp: Callable[[int], Stamp | None] = lambda index: None
     empty: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
     loose: tuple[str, ...] = ()
 
 
