@@ -2,11 +2,14 @@ import configparser
 import importlib
 import importlib.metadata
 import pathlib
+import re
+import runpy
 import subprocess
 import sys
 import time
 
 import pytest
+import setuptools
 from conftest import QUICK
 
 import tlkeras
@@ -73,6 +76,18 @@ def test_type_checkers_are_told_that_there_are_types():
 
 def test_the_version_is_that_of_the_installed_package():
     assert importlib.metadata.version("tlkeras") == tlkeras.__version__
+
+
+def test_the_index_shows_no_dead_links(monkeypatch):
+    """It has the README, but not the files beside it."""
+    root = pathlib.Path(tlkeras.__file__).parent.parent
+    said = {}
+    monkeypatch.setattr(setuptools, "setup", said.update)
+    runpy.run_path(str(root / "setup.py"))
+    text = said["long_description"]
+    assert not re.findall(r"\]\((?!https?://)", text)
+    assert "[data](docs" in (root / "README.md").read_text("utf-8")
+    assert "tlkeras train photos/" in text and ": data," in text
 
 
 def test_every_package_is_listed_for_the_wheel():

@@ -504,7 +504,7 @@ def _claim(
     if not directory.exists() or not files.entries(directory):
         return directory
     for name, what in (
-        ("report.json", "a finished run (Ctrl-C finishes one, too)"),
+        ("report.json", "a finished run"),
         ("compare.json", "a finished comparison"),
     ):
         if (directory / name).exists():
