@@ -359,3 +359,12 @@ class TestFew:
             for seed in (0, 1)
         )
         assert first != second
+
+
+def test_thousands_of_classes_that_are_too_small_are_not_all_named():
+    names = [f"class_{number}" for number in range(3000)]
+    with pytest.raises(errors.UserError) as caught:
+        assign(names, names)
+    told = str(caught.value)
+    assert told.startswith("3,000 classes cannot") and len(told) < 1000
+    assert told.count("'class_") == 20 and " (1), 2,980 more." in told

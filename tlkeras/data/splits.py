@@ -18,6 +18,8 @@ FOLDS = 5
 TEST_SHARE = 0.15
 VALIDATION_SHARE = 0.15
 SPLITS = ("train", "validation", "test")
+# Classes that an error names, at most.
+_NAMED = 20
 
 
 class CannotSplit(errors.UserError):
@@ -322,8 +324,10 @@ def _too_small(failed: dict[str, list[str]], wanted: Sequence[str]) -> str:
             f"{label!r} ({len(set(members))})"
             for label, members in failed.items()
         ]
+        if len(sizes) > _NAMED:
+            sizes[_NAMED:] = [f"{len(sizes) - _NAMED:,} more"]
         return (
-            f"{len(failed)} classes cannot have an image in "
+            f"{len(failed):,} classes cannot have an image in "
             f"{' and '.join(wanted)} each: {', '.join(sizes)}. In brackets "
             "are their training images; equal images and groups count once. "
             "Where these are enough, other classes share groups or equal "
