@@ -28,6 +28,7 @@ from tlkeras.backbones import hub
 from tlkeras.backbones import hub_network
 from tlkeras.backbones import origins
 from tlkeras.backbones import torch_weights
+from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 from tlkeras.models import adapters
 from tlkeras.models import classifier as classifiers
@@ -402,11 +403,17 @@ class TestBuild:
             model.predict(pixels(), verbose=0),
         )
 
-    def test_opened_without_keras_hub(self, folder, monkeypatch):
-        made = network(presets.write("ViT", folder))
+    def test_opened_without_keras_hub(self, folder, monkeypatch, tmp_path):
+        model = classifier(presets.write("ViT", folder))
+        path = tmp_path / "model.keras"
+        model.save(path)
         monkeypatch.setitem(sys.modules, "keras_hub", None)
-        with pytest.raises(errors.UserError, match=r"tlkeras\[hub\]"):
-            made.from_config(made.get_config())
+        with pytest.raises(errors.UserError) as caught:
+            weights.open_model(path)
+        assert str(caught.value) == (
+            f"{path} cannot be opened: its base needs keras-hub, which is not "
+            "installed: pip install 'tlkeras[hub]'."
+        )
 
 
 class TestDefectsOfKerasHub:

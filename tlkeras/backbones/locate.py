@@ -7,6 +7,7 @@ import pathlib
 from tlkeras import errors
 from tlkeras import files
 from tlkeras.backbones import catalog
+from tlkeras.backbones import hub
 
 MODEL = "model.keras"
 # Files of PyTorch.
@@ -79,6 +80,8 @@ def origin(backbone: catalog.Backbone) -> str:
         return ""
     if backbone.origin.startswith(PACKAGE):
         return "pip, tlkeras[weights]"
+    if backbone.name.startswith(hub.PREFIX):
+        return "the preset's"
     if not backbone.origin:
         return "Keras' download"
     return "torchvision's" if backbone.origin.endswith(TORCH) else "GitHub"

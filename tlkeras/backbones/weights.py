@@ -129,6 +129,11 @@ def open_model(path: pathlib.Path) -> keras.Model:
     except Exception as error:
         if keras_private.is_out_of_memory(error):
             raise
+        known = _user_error(error)
+        if known is not None:
+            raise errors.UserError(
+                f"{path} cannot be opened: {known}"
+            ) from error
         saved, ours = _keras_version(path), keras.version()
         newer = ""
         if _numbers(saved) > _numbers(ours):
@@ -145,6 +150,13 @@ def open_model(path: pathlib.Path) -> keras.Model:
     if base.is_in(model):
         base.of(model).owned_by(model)
     return model
+
+
+def _user_error(error: BaseException | None) -> errors.UserError | None:
+    """Returns the error of ours that Keras put another one around, if any."""
+    while error is not None and not isinstance(error, errors.UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _check_sizes(path: pathlib.Path) -> None:

@@ -99,8 +99,8 @@ def _networks(
             (
                 row.name,
                 row.family,
-                f"{row.parameters / 1e6:.1f}",
-                row.width,
+                f"{row.parameters / 1e6:.1f}" if row.parameters else "-",
+                row.width or "-",
                 f"{row.default_size}, {row.smallest_size}",
                 f"{known.multiplications:,}" if known.multiplications else "-",
                 f"{known.processor:.1f}" if known.processor else "-",
