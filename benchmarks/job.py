@@ -41,6 +41,9 @@ _LEARNS = flags.DEFINE_list("learns", ["all", "head"], "what learns")
 _PROGRAMS = flags.DEFINE_list(
     "programs", ["tensorflow", "jax", "pytorch"], "which are run"
 )
+_LINES = flags.DEFINE_bool(
+    "lines", False, "show what they print, with the seconds since the start"
+)
 _CALLS = flags.DEFINE_integer("calls", 2, "runs of each, the first one cold")
 
 _WEIGHTS = "random.weights.h5"
@@ -157,6 +160,8 @@ def _run(job: Job, call: int) -> dict[str, float]:
         for line in process.stdout or ():
             lines.append(line)
             now = time.perf_counter()
+            if _LINES.value:
+                measuring.say(f"{now - began:7.2f}  {line.rstrip()}")
             for beginning, part in _ENDS:
                 if len(lines) == 1:
                     beginning, part = "", "start"

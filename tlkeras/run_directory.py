@@ -47,6 +47,7 @@ _WRITTEN = (
     "history.csv",
     "images.csv",
     "labels.txt",
+    "thumbnails.npy",
     "model.keras",
     "predictions.csv",
     "skipped.csv",

@@ -49,7 +49,7 @@ class TestAll:
     def test_type_and_range(self, images, policy):
         for epoch in range(10):
             result = changed(images, KEYS, policy=policy, epoch=epoch)
-            assert result.dtype == np.float32
+            assert result.dtype == np.uint8
             assert result.shape == images.shape
             assert result.min() >= 0
             assert result.max() <= 255
@@ -81,8 +81,11 @@ class TestAll:
             policy=policy,
         )
         expected = changed(images, KEYS, policy=policy, epoch=4, seed=5)
-        # Optimising a graph changes the order of products.
-        np.testing.assert_allclose(result, expected, atol=1e-3)
+        # Optimising a graph changes the order of products, and so now and then
+        # to which whole number one is rounded.
+        apart = np.abs(result.numpy().astype(int) - expected)
+        assert apart.max() <= 1
+        assert apart.mean() < 1e-3
 
 
 @pytest.mark.parametrize("policy", ["flip", "light", "strong"])
@@ -105,9 +108,9 @@ def test_seed_and_epoch_are_not_added(images):
     assert (first != other).any()
 
 
-def test_none_changes_the_type_alone(images):
+def test_none_changes_nothing(images):
     result = changed(images, KEYS, policy="none")
-    np.testing.assert_array_equal(result, images.astype(np.float32))
+    np.testing.assert_array_equal(result, images)
 
 
 def test_flip_is_the_image_or_its_mirror(images):

@@ -110,7 +110,7 @@ def test_duplicates_are_counted_and_reported(rows, tmp_path):
     assert data.splits[1] == data.splits[62]
     assert data.hashes[0] == data.hashes[60] != data.hashes[1]
     notes = " ".join(data.notes)
-    assert "equal pixels: 3." in notes
+    assert "exact copies: 3;" in notes
     assert "right on all of them: 2." in notes
     assert prepare(source_of(rows), tmp_path).notes == ()
 

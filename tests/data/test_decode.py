@@ -542,6 +542,34 @@ def test_resize_batch_equals_single(policy):
     assert resize(batch[:0]).shape == (0, 24, 24, 3)
 
 
+@pytest.mark.parametrize("policy", decode.RESIZE_POLICIES)
+@pytest.mark.parametrize("shape", [(30, 70), (70, 30), (1, 9), (224, 224)])
+def test_resize_equals_tensorflows_operation(shape, policy):
+    """Given rows and columns at once it does the same, more slowly."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3))
+    pixels = pixels.astype(np.uint8)
+    size = 48
+    sides = np.array(shape, np.float64)
+    scale = {
+        "pad": size / sides.max(),
+        "crop": size / sides.min(),
+        "stretch": size / sides,
+    }[policy]
+    target = np.maximum(np.round(sides * scale), 1)
+    expected = tf.raw_ops.ScaleAndTranslate(
+        images=pixels,
+        size=[size, size],
+        scale=(target / sides).astype(np.float32),
+        translation=((size - target) / 2).astype(int).astype(np.float32),
+        kernel_type="triangle",
+        antialias=True,
+    )
+    np.testing.assert_array_equal(
+        decode.resize(pixels, size, policy),
+        tf.saturate_cast(tf.round(expected), tf.uint8),
+    )
+
+
 def test_resize_policy():
     with pytest.raises(ValueError, match="one of pad, crop, stretch.*'fit'"):
         decode.resize(samples.picture(), 24, "fit")

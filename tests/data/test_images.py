@@ -241,3 +241,46 @@ def test_a_closed_store_has_given_back_its_file(readable, tmp_path):
         given.rows(np.arange(30))
         given.close()
         assert descriptors() == before
+
+
+def test_files_of_all_kinds_at_once_are_what_each_is_alone(monkeypatch):
+    monkeypatch.setattr(images, "LARGE", 15 * 20 - 1)
+    shape = images.Shape(SIZE, "crop")
+    sizes = [(9, 14), (15, 20), (4, 4), (30, 11), (15, 21)]
+    files = [
+        pictures.encode(noise(seed, *size), ("PNG", "JPEG", "BMP")[seed % 3])
+        for seed, size in enumerate(sizes * 2)
+    ]
+    found = images.squares(files, shape)
+    for file, square in zip(files, found, strict=True):
+        np.testing.assert_array_equal(square, images.square(file, shape))
+        np.testing.assert_array_equal(
+            square, decode.load(file, SIZE, "crop").numpy()
+        )
+
+
+def test_one_that_cannot_be_decoded_fails_among_others(readable):
+    shape = images.Shape(SIZE, "crop")
+    for bad in (b"", b"no image", readable[1][:60]):
+        with pytest.raises(tf.errors.OpError):
+            images.squares([*readable[:4], bad, *readable[4:8]], shape)
+
+
+def test_blocks_hold_few_files_and_few_bytes(monkeypatch):
+    monkeypatch.setattr(images, "_BLOCK_BYTES", 100)
+    sizes = [10] * 20 + [99, 1, 500, 500, 30]
+    files = [bytes(size) for size in sizes]
+    gone = {3, 23}
+    blocks = list(
+        images.in_blocks(
+            lambda index: None if index in gone else files[index],
+            range(len(files)),
+        )
+    )
+    assert [index for block, _ in blocks for index in block] == [
+        index for index in range(len(files)) if index not in gone
+    ]
+    for block, found in blocks:
+        assert len(block) <= images.BLOCK
+        assert found == [files[index] for index in block]
+        assert sum(map(len, found[:-1])) < 100

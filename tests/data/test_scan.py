@@ -391,8 +391,8 @@ def test_an_interrupted_scan_keeps_what_it_has_read(
     started = threading.Event()
 
     def stop(index: int) -> None:
-        # What stands before it is done by then.
-        if index == 60:
+        # What stands before it is done by then. It begins a block.
+        if index == 64:
             started.wait(0.5)
             raise KeyboardInterrupt
 
@@ -402,7 +402,7 @@ def test_an_interrupted_scan_keeps_what_it_has_read(
         pictures.scan(source, tmp_path / "keep", progress=progress)
     assert progress.bar is None
     _, read = again(root, tmp_path / "keep")
-    assert read == [f"{number:03}.png" for number in range(60, 90)]
+    assert read == [f"{number:03}.png" for number in range(64, 90)]
 
 
 def test_an_error_of_ours_ends_the_bar(tmp_path):

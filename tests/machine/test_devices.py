@@ -99,6 +99,7 @@ def test_a_gpu_that_is_not_used_is_told_with_the_reason(
 ):
     said = "There is an NVIDIA GPU, and the CPU computes: "
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(devices.processes, "take_devices", lambda: False)
     monkeypatch.setattr(devices, "_PLUGINS", ("no_such_plugin",))
     assert devices.unused_gpu() == (
         f"{said}JAX has no plug-in for CUDA: pip install 'jax[cuda12]'."

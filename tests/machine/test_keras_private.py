@@ -4,6 +4,7 @@ And each can be taken away: then there is another way, or one clear error.
 """
 
 import ast
+import contextlib
 import pathlib
 import types
 
@@ -240,3 +241,31 @@ def test_the_settings_of_a_preset(tmp_path):
     assert keras_private.hub_json(str(tmp_path), "config.json") == {
         "model_type": "vit"
     }
+
+
+def test_first_values_come_from_numpy_where_jax_computes(monkeypatch):
+    """By the seed, as often and as wide as Keras' own, and of its shapes."""
+
+    def kernels(initializer: str, by_numpy: bool) -> list[np.ndarray]:
+        keras.utils.set_random_seed(3)
+        layer = keras.layers.Dense(200, kernel_initializer=initializer)
+        context = keras_private.initialised_by_numpy()
+        with context if by_numpy else contextlib.nullcontext():
+            layer.build([None, 300])
+        return [np.array(each) for each in layer.get_weights()]
+
+    for name in ("glorot_uniform", "random_normal", "truncated_normal"):
+        theirs, bias = kernels(name, False)
+        with monkeypatch.context() as patch:
+            patch.setattr(keras.backend, "backend", lambda: "jax")
+            ours, zeros = kernels(name, True)
+            np.testing.assert_array_equal(ours, kernels(name, True)[0])
+        assert ours.dtype == theirs.dtype and zeros.dtype == bias.dtype
+        np.testing.assert_array_equal(zeros, bias)
+        assert (ours != theirs).any()
+        assert abs(ours.mean()) < 0.02 * theirs.std()
+        np.testing.assert_allclose(ours.std(), theirs.std(), rtol=0.02)
+        np.testing.assert_allclose(ours.max(), theirs.max(), rtol=0.25)
+        # As before, afterwards, and on another backend.
+        np.testing.assert_array_equal(kernels(name, False)[0], theirs)
+        np.testing.assert_array_equal(kernels(name, True)[0], theirs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import types
@@ -317,3 +318,18 @@ def test_jax_that_finds_no_device_is_one_line(monkeypatch):
     monkeypatch.setattr(jax, "devices", devices)
     with pytest.raises(errors.UserError, match="no device: Unable .*: no GPU"):
         processes.take_devices.__wrapped__()
+
+
+def test_autotuning_is_bounded_beside_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "NVIDIA", f"{tmp_path}/*")
+
+    def flags(said: str) -> str:
+        monkeypatch.setenv("XLA_FLAGS", said)
+        processes.bound_autotuning()
+        return os.environ["XLA_FLAGS"]
+
+    assert flags("--xla_a=1") == "--xla_a=1"
+    (tmp_path / "0000:00:01.0").mkdir()
+    assert flags("") == "--xla_gpu_autotune_level=2"
+    assert flags("--xla_a=1") == "--xla_a=1 --xla_gpu_autotune_level=2"
+    assert flags("--xla_gpu_autotune_level=4") == "--xla_gpu_autotune_level=4"

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ import portable
 import pytest
 import tensorflow as tf
 
+from tlkeras import errors
 from tlkeras.data import batches
 from tlkeras.machine import devices
 from tlkeras.machine import processes
@@ -251,8 +254,8 @@ class TestStart:
     @pytest.mark.parametrize(
         ("backend", "names", "distribute", "kind", "count", "why"),
         [
-            ("tensorflow", ["cpu:0"], "auto", "none", 1, "no other"),
-            ("jax", ["tpu:0"], "auto", "none", 1, "no other"),
+            ("tensorflow", ["cpu:0"], "auto", "none", 1, "the only device"),
+            ("jax", ["tpu:0"], "auto", "none", 1, "the only device"),
             (
                 "tensorflow",
                 ["gpu:0", "gpu:1"],
@@ -312,3 +315,39 @@ class TestStart:
         monkeypatch.setattr(tf.config, "set_visible_devices", late)
         with pytest.raises(ValueError, match="has taken the GPU already"):
             devices.leave_to_keras.__wrapped__()
+
+
+class TestAhead:
+    """On JAX and a GPU a thread brings the next batches to the device."""
+
+    def test_epochs_are_the_same(self):
+        data = tf.data.Dataset.range(5).map(lambda each: (each, each + 1))
+        whole = placements._Placed(data, lambda index, array: (index, array))
+        found = [whole[index] for index in range(7)]
+        assert [int(first[1]) for first, _ in found] == [0, 1, 2, 3, 4, 0, 1]
+        assert [index for (index, _), _ in found] == list(range(7))
+        # From its beginning, as Keras asks when it has looked at one.
+        assert int(whole[0][0][1]) == 0
+        assert int(whole[1][1][1]) == 2
+
+    def test_an_error_reaches_the_caller(self):
+        def batches():
+            yield 1
+            raise errors.UserError("gone")
+
+        found = placements._ahead(batches())
+        assert next(found) == 1
+        with pytest.raises(errors.UserError, match="gone"):
+            next(found)
+
+    def test_its_thread_ends(self):
+        before = threading.active_count()
+        found = placements._ahead(iter(range(10**9)))
+        assert [next(found), next(found)] == [0, 1]
+        assert threading.active_count() == before + 1
+        found.close()
+        for _ in range(100):
+            if threading.active_count() == before:
+                break
+            time.sleep(0.05)
+        assert threading.active_count() == before

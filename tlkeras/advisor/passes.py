@@ -230,7 +230,7 @@ def _pass(
 
 def _run(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
     """Returns the outputs [n, c] of at most `_BATCH` images, float32."""
-    batch = np.zeros([_BATCH, *images.shape[1:]], np.float32)
+    batch = np.zeros([_BATCH, *images.shape[1:]], images.dtype)
     batch[: len(images)] = images
     found = model.predict_on_batch(batch)
     return [np.asarray(each)[: len(images)] for each in found]

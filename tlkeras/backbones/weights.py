@@ -195,13 +195,14 @@ def _construct(
         )
     module, name = backbone.constructor.rsplit(".", 1)
     constructor = getattr(importlib.import_module(module), name)
-    return constructor(
-        include_top=False,
-        weights=weights,
-        input_shape=(image_size, image_size, 3),
-        pooling="avg",
-        **dict(backbone.arguments),
-    )
+    with keras_private.initialised_by_numpy():
+        return constructor(
+            include_top=False,
+            weights=weights,
+            input_shape=(image_size, image_size, 3),
+            pooling="avg",
+            **dict(backbone.arguments),
+        )
 
 
 def _imagenet(backbone: catalog.Backbone, image_size: int) -> keras.Model:

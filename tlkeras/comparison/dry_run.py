@@ -280,7 +280,7 @@ def _measure(
             f"none of {len(picked)} images of {plan.source.name} can be read; "
             "`tlkeras check` says why."
         )
-    images = np.stack(squares).astype(np.float32)
+    images = np.stack(squares)
     model.predict_on_batch(images)
     began = time.perf_counter()
     model.predict_on_batch(images)

@@ -30,7 +30,7 @@ class Views:
     live: a feed of images in these views and no others, as features of them
       would come.
     load: (positions [m], `train` or `validation`, view, batch size) -> batches
-      of images [b, h, w, 3], float32, in this order.
+      of images [b, h, w, 3], uint8, in this order.
     feed: what reads features of training and of validation images -> a feed of
       features, in the order in which the images would come.
     """
@@ -247,7 +247,7 @@ def feed(
 
     def plain(positions: tf.Tensor) -> tf.Tensor:
         indices = tf.gather(validation.indices, positions)
-        return tf.cast(_pixels(images, indices), tf.float32)
+        return _pixels(images, indices)
 
     return dataclasses.replace(
         _feed(settings, augmented, plain),
@@ -421,7 +421,7 @@ def evaluation(
         )
 
     def load(batch: tf.Tensor, *targets: tf.Tensor) -> Any:
-        pixels = tf.cast(_pixels(images, batch), tf.float32)
+        pixels = _pixels(images, batch)
         return (pixels, *targets) if targets else pixels
 
     columns = [indices.astype(np.int64)]

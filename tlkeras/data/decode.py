@@ -639,19 +639,42 @@ def resize(pixels: tf.Tensor, size: int, policy: str) -> tf.Tensor:
     # Whole pixels, one at least: a line 1 pixel wide must not vanish.
     target = tf.maximum(tf.round(sides * scale), 1)
     margin = tf.cast((size - target) / 2, tf.int32)
-    # The operation behind `tf.image.resize(antialias=True)`; used directly,
-    # it also pads and crops, and computes nothing that is cut off.
-    resized = tf.raw_ops.ScaleAndTranslate(
-        images=tf.reshape(pixels, tf.concat([[-1], shape[-3:]], 0)),
-        size=[size, size],
-        scale=tf.cast(target / sides, tf.float32),
-        translation=tf.cast(margin, tf.float32),
+    scale, margin = (
+        tf.cast(each, tf.float32) for each in (target / sides, margin)
+    )
+    # Rows, then columns: what the operation does by itself, to the last bit.
+    # But given columns it works on three values at a time, and takes half
+    # again as long as with their transpose.
+    height, width = shape[-3], shape[-2]
+    lines = tf.reshape(pixels, [-1, height, 1, 3 * width])
+    lines = _resize_rows(lines, size, scale[0], margin[0])
+    lines = tf.transpose(tf.reshape(lines, [-1, size, width, 3]), [0, 2, 1, 3])
+    lines = tf.reshape(lines, [-1, width, 1, 3 * size])
+    lines = _resize_rows(lines, size, scale[1], margin[1])
+    lines = tf.reshape(tf.cast(tf.round(lines), tf.uint8), [-1, size, size, 3])
+    resized = tf.reshape(
+        tf.transpose(lines, [0, 2, 1, 3]),
+        tf.concat([shape[:-3], [size, size, 3]], 0),
+    )
+    return tf.ensure_shape(resized, pixels.shape[:-3] + [size, size, 3])
+
+
+def _resize_rows(
+    lines: tf.Tensor, size: int, scale: tf.Tensor, margin: tf.Tensor
+) -> tf.Tensor:
+    """Returns lines [n, size, 1, c], float32, of lines [n, height, 1, c].
+
+    The operation behind `tf.image.resize(antialias=True)`; used directly, it
+    also pads and crops, and computes nothing that is cut off.
+    """
+    return tf.raw_ops.ScaleAndTranslate(
+        images=lines,
+        size=[size, 1],
+        scale=tf.stack([scale, 1.0]),
+        translation=tf.stack([margin, 0.0]),
         kernel_type="triangle",
         antialias=True,
     )
-    resized = tf.saturate_cast(tf.round(resized), tf.uint8)
-    resized = tf.reshape(resized, tf.concat([shape[:-3], [size, size, 3]], 0))
-    return tf.ensure_shape(resized, pixels.shape[:-3] + [size, size, 3])
 
 
 def load(

@@ -68,6 +68,5 @@ class Rows:
         array = np.empty([len(indices), *self.shape], self.dtype)
         flat = array.reshape(len(indices), math.prod(self.shape)).view(np.uint8)
         for row, index in zip(flat, indices.tolist(), strict=True):
-            encoded = os.pread(self.file.fileno(), self.size, index * self.size)
-            row[:] = np.frombuffer(encoded, np.uint8)
+            os.preadv(self.file.fileno(), [row], index * self.size)
         return array

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -72,12 +71,16 @@ def scan(
     try:
         for start in range(0, len(missing), _BLOCK):
             block = missing[start : start + _BLOCK]
+            parts = [
+                block[place : place + image_stores.BLOCK]
+                for place in range(0, len(block), image_stores.BLOCK)
+            ]
             try:
-                for index, fact in zip(
-                    block, image_stores.pool().map(examine, block), strict=True
+                for part, found in zip(
+                    parts, image_stores.pool().map(examine, parts), strict=True
                 ):
-                    facts[index] = fact
-                    progress.advance()
+                    facts.update(zip(part, found, strict=True))
+                    progress.advance(len(part))
             finally:
                 # What an interrupted scan has read is not read again.
                 file_facts.save(
@@ -112,58 +115,94 @@ def _can_be_kept(facts: Facts, stamp: sources.Stamp | None) -> bool:
 
 
 def _examine(
-    index: int,
+    indices: Sequence[int],
     *,
     source: sources.Source,
     stamps: Sequence[sources.Stamp | None],
     limit: int,
     store: image_stores.Store | None,
+) -> list[Facts]:
+    """Returns the facts of some images, in their order."""
+    found: dict[int, Facts] = {}
+
+    def read(index: int) -> bytes | None:
+        try:
+            return sources.read(source, stamps, index)
+        except OSError as error:
+            why = image_stores.reason(error, b"", limit)
+            found[index] = Facts(reason=why)
+            return None
+
+    for block, files in image_stores.in_blocks(read, indices):
+        try:
+            facts = _decode(block, files, limit, store)
+        except tf.errors.OpError:
+            # One of them: each is looked at by itself.
+            facts = [
+                _decode_one(index, encoded, limit, store)
+                for index, encoded in zip(block, files, strict=True)
+            ]
+        found.update(zip(block, facts, strict=True))
+    return [found[index] for index in indices]
+
+
+def _decode_one(
+    index: int, encoded: bytes, limit: int, store: image_stores.Store | None
 ) -> Facts:
-    encoded = b""
     try:
-        encoded = sources.read(source, stamps, index)
-        with image_stores.turn(encoded):
-            facts, *square = _decode(encoded, limit, store)
-    except (OSError, tf.errors.OpError) as error:
+        return _decode([index], [encoded], limit, store)[0]
+    except tf.errors.OpError as error:
         why = image_stores.reason(error, encoded, limit)
-        if isinstance(error, OSError):
-            return Facts(reason=why)
         file = header.read(encoded)
         return Facts(file.kind, file.width, file.height, reason=why)
-    if store is not None:
-        store.put(index, *square)
-    return facts
 
 
 def _decode(
-    encoded: bytes, limit: int, store: image_stores.Store | None
-) -> tuple[Any, ...]:
-    """Returns the facts of a file and, for a store, its square image."""
-    file = header.read(encoded)
+    indices: Sequence[int],
+    files: Sequence[bytes],
+    limit: int,
+    store: image_stores.Store | None,
+) -> list[Facts]:
+    """Returns the facts of files, whose square images `store` gets."""
     decoder = _decoder(limit, store.shape if store is not None else None)
-    decoded, thumbnail, contrast, *square = decoder(encoded)
-    # To look for it in the graph takes a third of the time of a small image.
-    turned = b"Exif\0\0" in encoded[:_METADATA]
-    facts = Facts(
-        kind=file.kind,
-        width=file.width,
-        height=file.height,
-        orientation=int(_orientation(encoded)) if turned else 1,
-        pixels=_hash(decoded.pixels),
-        contrast=float(contrast),
-        thumbnail=thumbnail.numpy().tobytes(),
-        opacity=float(decoded.opacity),
-        used_range=float(decoded.used_range),
-    )
-    return facts, *(tensor.numpy() for tensor in square)
+    hashes, thumbnails, contrasts, opacities, ranges, *squares = decoder(files)
+    found = []
+    for place, encoded in enumerate(files):
+        file = header.read(encoded)
+        # To look for it in the graph takes a third of the time of a small
+        # image.
+        turned = b"Exif\0\0" in encoded[:_METADATA]
+        found.append(
+            Facts(
+                kind=file.kind,
+                width=file.width,
+                height=file.height,
+                orientation=int(_orientation(encoded)) if turned else 1,
+                pixels=hashes[place].decode(),
+                contrast=float(contrasts[place]),
+                thumbnail=thumbnails[place].tobytes(),
+                opacity=float(opacities[place]),
+                used_range=float(ranges[place]),
+            )
+        )
+        if store is not None:
+            store.put(indices[place], squares[0][place])
+    return found
 
 
 @functools.cache
 def _decoder(limit: int, shape: image_stores.Shape | None) -> Callable:
-    """Returns what decodes: encoded -> `Decoded`, thumbnail, contrast.
+    """Returns what decodes files: hashes, thumbnails, contrasts and so on.
 
-    With a `shape` it also gives the square image of it, all in one call.
+    With a `shape` it also gives the square images, all in one call.
     """
+    results = [
+        tf.TensorSpec([], tf.string),
+        tf.TensorSpec([THUMBNAIL, THUMBNAIL], tf.uint8),
+        *[tf.TensorSpec([], tf.float32)] * 3,
+    ]
+    if shape is not None:
+        results.append(tf.TensorSpec([shape.size, shape.size, 3], tf.uint8))
 
     def run(encoded: tf.Tensor, kind: str) -> tuple:
         decoded = decode.decode_fully(encoded, limit, kind)
@@ -173,15 +212,17 @@ def _decoder(limit: int, shape: image_stores.Shape | None) -> Callable:
         steps = tf.maximum(tf.shape(pixels)[:2] // _GRID, 1)
         grid = tf.cast(pixels[:: steps[0], :: steps[1]], tf.float32)
         facts = (
-            decoded,
+            tf.ensure_shape(tf.numpy_function(_hash, [pixels], tf.string), []),
             tf.cast(tf.round(grey), tf.uint8),
             tf.math.reduce_std(grid),
+            tf.convert_to_tensor(decoded.opacity),
+            tf.convert_to_tensor(decoded.used_range),
         )
         if shape is None:
             return facts
         return *facts, decode.resize(pixels, shape.size, shape.resize)
 
-    return image_stores.by_kind(run)
+    return image_stores.many_by_kind(run, tuple(results))
 
 
 @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
@@ -190,10 +231,8 @@ def _orientation(encoded):
         return decode.orientation(encoded)
 
 
-def _hash(pixels: tf.Tensor) -> str:
+def _hash(pixels: np.ndarray) -> bytes:
     """Returns a hash of the pixels and of the shape they stand in."""
-    shape = tuple(pixels.shape)
-    digest = hashlib.blake2b(str(shape).encode(), digest_size=16)
-    # `numpy()` would copy them.
-    digest.update(memoryview(pixels))
-    return digest.hexdigest()
+    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest().encode()

@@ -8,6 +8,7 @@ TensorFlow's MultiWorkerMirroredStrategy fails with Keras 3 (keras issue
 import contextlib
 import dataclasses
 import functools
+import glob
 import json
 import os
 import pathlib
@@ -33,6 +34,8 @@ _PARTING = 30
 _MESSAGE = 1000
 # What JAX asks the launchers that it knows, if nobody has given it.
 _AUTO = "auto"
+# One for each GPU that NVIDIA's driver knows.
+NVIDIA = "/proc/driver/nvidia/gpus/*"
 # What the networks here need of Keras, whatever keras.json says: that file is
 # shared by all tools of a user, and with channels_first another network would
 # be built, or none.
@@ -149,6 +152,17 @@ def backend() -> str:
     return _backend()[0]
 
 
+def bound_autotuning() -> None:
+    """Lets XLA choose among its kernels for GPUs without checking each.
+
+    ResNet50's first step took 14 s in place of 17.5 on an H200, and trained as
+    fast. What the user says in XLA_FLAGS stays.
+    """
+    said = os.environ.get("XLA_FLAGS", "")
+    if glob.glob(NVIDIA) and "xla_gpu_autotune_level" not in said:
+        os.environ["XLA_FLAGS"] = f"{said} --xla_gpu_autotune_level=2".strip()
+
+
 @functools.cache
 def take_devices() -> bool:
     """Lets JAX take its devices, if Keras computes on it, before TensorFlow.
@@ -163,6 +177,7 @@ def take_devices() -> bool:
     if backend() != "jax":
         return False
     late = "tensorflow" in sys.modules
+    bound_autotuning()
     import jax
 
     try:

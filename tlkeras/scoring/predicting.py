@@ -260,7 +260,7 @@ def predict_batches(
 ) -> Answers:
     """Returns the answers to the first `images` in `batches`, in order.
 
-    batches: float32 [b, size, size, 3] in 0..255; others may fill the last.
+    batches: uint8 [b, size, size, 3]; others may fill the last.
     """
     progress.begin(what, int(batches.cardinality()))
     bar = keras.callbacks.LambdaCallback(
@@ -329,7 +329,7 @@ def predict_squares(
 ) -> Answers:
     """Returns the answers to one batch, be it empty."""
     if squares:
-        images = np.stack(squares).astype(np.float32)
+        images = np.stack(squares)
         if devices.compiles_each_shape():
             # Powers of two are few, and no image waits for a whole batch.
             count = 1 << (len(squares) - 1).bit_length()

@@ -27,8 +27,9 @@ from tlkeras.training import row_store
 
 # Images that go through the frozen part at a time. Always as many, filled up
 # at the end: another number would be traced anew, which takes seconds, and
-# give other last bits.
+# give other last bits. On a GPU 32 would wait for the caller between batches.
 _BATCH = 32
+_BATCH_ON_ACCELERATOR = 256
 # Weights that go into the graph as constants at most [bytes]. On two cores
 # TensorFlow then takes 0.7 to 0.8 of the time of `predict_on_batch`
 # (MobileNetV2, 9 MB, and EfficientNetB0, 16 MB, at 160 pixels, the first batch
@@ -146,7 +147,9 @@ def _why_not(work: _Work, storage: row_store.Storage, kept: bool) -> str:
             f"its activations take {work.bytes / 1e9:.1f} GB, and "
             f"{most / 1e9:.1f} are allowed"
         )
-    if storage.mode == "auto" and devices.has_accelerator():
+    # What is smaller than the image itself is never slower to bring there.
+    small = 4 * work.size <= math.prod(work.model.input.shape[1:])
+    if storage.mode == "auto" and devices.has_accelerator() and not small:
         computing, reading = _seconds(work)
         if computing < reading:
             return (
@@ -229,6 +232,7 @@ def _rows(
     work: _Work, indices: Sequence[int]
 ) -> Generator[np.ndarray, None, None]:
     """Computes the rows at `indices`, which ascend, in blocks [n, size]."""
+    batch = _batch()
     forward = _forward(classifiers.below(work.model, work.cut))
     wanted = np.array(indices)
     count = len(work.views.train_hashes)
@@ -249,8 +253,8 @@ def _rows(
         for part, view, start, length in parts:
             inside = (wanted >= start) & (wanted < start + length)
             positions = wanted[inside] - start
-            for images in work.views.load(positions, part, view, _BATCH):
-                rows = _run(forward, images)
+            for images in work.views.load(positions, part, view, batch):
+                rows = _run(forward, images, batch)
                 work.progress.advance(len(rows))
                 yield rows
     finally:
@@ -279,7 +283,7 @@ def _forward(network: keras.Model) -> _Forward:
             training=False,
         )[0]
 
-    images = tf.TensorSpec([_BATCH, *network.input.shape[1:]], tf.float32)
+    images = tf.TensorSpec([_BATCH, *network.input.shape[1:]], tf.uint8)
     return forward.get_concrete_function(images)
 
 
@@ -294,10 +298,15 @@ def _as_constants(network: keras.Model) -> bool:
     )
 
 
-def _run(forward: _Forward, images: tf.Tensor) -> np.ndarray:
-    """Returns the rows [n, size] of at most `_BATCH` images, float32."""
+def _batch() -> int:
+    """Returns how many images go through the frozen part at a time."""
+    return _BATCH_ON_ACCELERATOR if devices.has_accelerator() else _BATCH
+
+
+def _run(forward: _Forward, images: tf.Tensor, batch: int) -> np.ndarray:
+    """Returns the rows [n, size] of at most `batch` images, float32."""
     count = len(images)
-    filling = [[0, _BATCH - count], [0, 0], [0, 0], [0, 0]]
+    filling = [[0, batch - count], [0, 0], [0, 0], [0, 0]]
     # Of NumPy, because JAX takes no tensor of TensorFlow's.
     found = forward(np.pad(images, filling))
     tensors = found if isinstance(found, list | tuple) else [found]
@@ -332,6 +341,7 @@ def _description(work: _Work) -> str:
         keras.__version__,
         # The last bits are others.
         "constants" if _as_constants(network) else "variables",
+        f"{_batch()} at a time",
     )
     return "\n".join(words)
 
@@ -344,7 +354,7 @@ def _seconds(work: _Work) -> tuple[float, float]:
     # Compiled as in training, with a number an image as all that comes back.
     network = keras.Model(network.input, keras.ops.mean(last, axis=axes))
     side = work.model.input.shape[1:]
-    images = np.zeros([_BATCH, *side], np.float32)
+    images = np.zeros([_BATCH, *side], np.uint8)
     rows = np.zeros([_BATCH * _TIMED, work.size], np.float32)
 
     def read() -> None:

@@ -20,6 +20,9 @@ TensorFlow is imported where it is needed: phases are compiled without it, too.
 
 import contextlib
 import dataclasses
+import functools
+import queue
+import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tlkeras.data import batches
+
+
+# Batches that wait on the device for their step, at most.
+_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Placement:
 
     def prepare(self, model: keras.Model, feed: "batches.Feed") -> None:
         """Makes all that `fit` would make for a compiled model, in `scope`."""
-        if self.kind == "none":
+        if self.kind == "none" and not _goes_ahead():
             return
         example = keras.tree.map_structure(
             lambda spec: np.zeros([1, *spec.shape[1:]], spec.dtype.name),
@@ -98,7 +105,9 @@ class Placement:
                 lambda context: data.repeat()
             )
         if self.kind == "data_parallel":
-            return _Placed(self, data, sizes)
+            return _Placed(data, _over_devices(self, sizes))
+        if _goes_ahead():
+            return _Placed(data, lambda index, array: _to_device(array))
         return data
 
     def text(self, batch_size: int) -> str:
@@ -152,21 +161,28 @@ def start(distribute: str, group: processes.ProcessGroup) -> Placement:
     return Placement(kind, names, why, group, strategy)
 
 
+def _goes_ahead() -> bool:
+    """Tells whether batches are brought to the one device beforehand.
+
+    On JAX nobody else does so while the caller prepares the next step.
+    """
+    return keras.backend.backend() == "jax" and devices.has_accelerator()
+
+
 class _Placed(keras.utils.PyDataset):
-    """Batches as arrays over all devices, in their order."""
+    """Batches as arrays on the devices, in their order.
+
+    place: (number of the batch, array) -> the array on the devices.
+    """
 
     def __init__(
         self,
-        placement: Placement,
         data: "tf.data.Dataset",
-        sizes: tuple[int, ...],
+        place: Callable[[int, np.ndarray], Any],
     ):
         super().__init__()
         self.data = data
-        self.devices = placement.devices
-        self.mesh = placement.strategy.device_mesh.backend_mesh
-        self.axis = placement.strategy.batch_dim_name
-        self.sizes = sizes
+        self.place = place
         self.batches: Iterator[Any] = iter(())
 
     # An endless one: how many there are of an epoch, `fit` is told.
@@ -174,22 +190,76 @@ class _Placed(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         if index == 0:
-            self.batches = iter(self.data)
-        batch = next(self.batches)
-        return keras.tree.map_structure(self._placer(index), batch)
+            self.batches = _ahead(self._placed())
+        return next(self.batches)
 
-    def _placer(self, index: int) -> Callable[["tf.Tensor"], Any]:
-        import jax
-
-        images = self.sizes[index % len(self.sizes)]
-        axes = () if images % self.devices else (self.axis,)
-        sharding = jax.sharding.NamedSharding(
-            self.mesh, jax.sharding.PartitionSpec(*axes)
-        )
-
-        def place(tensor: "tf.Tensor") -> Any:
-            return jax.make_array_from_process_local_data(
-                sharding, tensor.numpy(), (images, *tensor.shape[1:])
+    def _placed(self) -> Iterator[tuple[Any, ...]]:
+        # Keras asks for one more than there are.
+        for index, batch in enumerate(self.data.repeat()):
+            place = functools.partial(self.place, index)
+            yield keras.tree.map_structure(
+                # `numpy()` would copy it.
+                lambda tensor, place=place: place(np.asarray(tensor)),
+                batch,
             )
 
-        return place
+
+def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yields `batches`, of which a thread makes the next ones meanwhile."""
+    ready: queue.Queue = queue.Queue(_AHEAD)
+    ended = threading.Event()
+
+    def put(*item: Any) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch, None)
+                if ended.is_set():
+                    return
+        except Exception as error:
+            put(None, error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while True:
+            batch, error = ready.get()
+            if error is not None:
+                raise error
+            yield batch
+    finally:
+        ended.set()
+
+
+def _to_device(array: np.ndarray) -> Any:
+    import jax
+
+    return jax.device_put(array)
+
+
+def _over_devices(
+    placement: Placement, sizes: tuple[int, ...]
+) -> Callable[[int, np.ndarray], Any]:
+    """Returns what shares out an array among all devices, as `_Placed` wants.
+
+    sizes: of the batches, all processes' together; they come round.
+    """
+    import jax
+
+    mesh = placement.strategy.device_mesh.backend_mesh
+
+    def place(index: int, array: np.ndarray) -> Any:
+        images = sizes[index % len(sizes)]
+        whole = images % placement.devices
+        axes = () if whole else (placement.strategy.batch_dim_name,)
+        return jax.make_array_from_process_local_data(
+            jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)),
+            array,
+            (images, *array.shape[1:]),
+        )
+
+    return place

@@ -25,7 +25,7 @@ from tlkeras import files
 
 # Another number where parts are written in another form, or rows computed in
 # another way, so that old ones are not believed.
-_VERSION = 1
+_VERSION = 2
 FOLDER = "activations"
 _SUFFIX = ".rows"
 _KEY = 16
