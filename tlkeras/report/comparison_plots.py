@@ -25,6 +25,9 @@ _TIMES = (
     *(hours * 3600 for hours in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
 )
 _MOST_TIMES = 6
+# Neighbours are 2.5 times apart at most, so that a longer axis has two of them:
+# one tick says nothing of a scale.
+_LEAST_SPAN = 6.5
 
 
 @drawing.styled
@@ -203,10 +206,10 @@ def _axes(
 def _times(axes: axes_module.Axes) -> None:
     """Writes a few times along a logarithmic axis, whatever it spans."""
     low, high = axes.get_xlim()
-    if high < 4 * low:
-        # One tick would say nothing of a scale.
+    if high < _LEAST_SPAN * low:
         middle = (low * high) ** 0.5
-        axes.set_xlim(middle / 2, middle * 2)
+        half = _LEAST_SPAN**0.5
+        axes.set_xlim(middle / half, middle * half)
         low, high = axes.get_xlim()
     shown = [time for time in _TIMES if low <= time <= high]
     # No more than there is room for.

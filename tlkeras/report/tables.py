@@ -59,7 +59,7 @@ def lines(
         ...     print(line)
         run     accuracy
         first     87.5 %
-            verdict the best of
+            verdict: the best of
             all
         second       9 %
     """
@@ -93,10 +93,14 @@ def lines(
                 for each in kept
             ).rstrip()
         )
-        more = [f"{header[each]} {row[each]}" for each in below if row[each]]
+        more = [
+            f"{header[each]}: {row[each]}" if header[each] else row[each]
+            for each in below
+            if row[each]
+        ]
         if number and more:
             found += textwrap.wrap(
-                ", ".join(more),
+                "; ".join(more),
                 columns or sys.maxsize,
                 initial_indent=_INDENT,
                 subsequent_indent=_INDENT,
