@@ -64,9 +64,8 @@ class Config:
 
     data: str = _setting(
         "",
-        "labelled images: folder:PATH, csv:PATH, tfds:NAME[/CONFIG] or "
-        "builtin:digits[CLASSES]; files of 16 bits are never stretched, so "
-        "multiply 12-bit values in them by 16 before",
+        "labelled images: a folder with one folder for each class, or "
+        "folder:PATH, csv:PATH, tfds:NAME[/CONFIG] or builtin:digits[CLASSES]",
     )
     data_dir: str = _setting(
         "", "where tfds: finds and keeps its data; empty is TFDS' own place"
@@ -166,9 +165,8 @@ class Config:
     )
     budget: str = _setting(
         "auto",
-        "how long the base may learn under strategy auto, or all of it: steps "
-        "(500), seconds (120s) or epochs (10e); auto is 500 steps below "
-        "20,000 images and 10,000 above",
+        "how long the base may learn under strategy auto, or all of it; auto "
+        "is 500 steps below 20,000 images and 10,000 above",
         pattern=budgets.PATTERN,
         form=budgets.FORM,
     )
