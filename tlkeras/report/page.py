@@ -10,6 +10,7 @@ import markupsafe
 from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras.models import task as tasks
+from tlkeras.report import answer
 from tlkeras.report import drawing
 from tlkeras.report import plots
 from tlkeras.report import templates
@@ -71,6 +72,7 @@ def render(
     phases = report["phases"]
     text = template.render(
         report=report,
+        answer=answer.sentences(report),
         test=test,
         validation=report["validation"],
         data=report["data"],
