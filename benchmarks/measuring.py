@@ -28,7 +28,7 @@ from absl import logging
 
 import tlkeras
 from tlkeras import progress as progresses
-from tlkeras.report import terminal
+from tlkeras.report import tables
 
 if TYPE_CHECKING:
     from tlkeras.data import batches
@@ -199,7 +199,7 @@ def show(
     for line in circumstances():
         print(line)
     print()
-    terminal.show(header, rows, right=tuple(header[1:]))
+    tables.show(header, rows, right=tuple(header[1:]))
     for note in ("", *notes) if notes else ():
         print(note)
 

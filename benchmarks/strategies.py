@@ -16,7 +16,7 @@ from absl import app
 from absl import flags
 
 import tlkeras
-from tlkeras.report import terminal
+from tlkeras.report import tables
 from tlkeras.scoring import metrics
 
 _DATA = flags.DEFINE_string("data", None, "labelled images", required=True)
@@ -58,7 +58,8 @@ def main(arguments: list[str]) -> None:
                 for phase in run.report["phases"]
             ]
             print(
-                f"{strategy} split {seed}: test {100 * found['value']:.1f} %, "
+                f"{strategy} split {seed}: test {100 * found['value']:.1f} % "
+                f"of {found['n']}, "
                 f"validation {', '.join(phases)}, {seconds[-1]:.0f} s",
                 file=sys.stderr,
                 flush=True,
@@ -73,7 +74,7 @@ def main(arguments: list[str]) -> None:
                 f"{statistics.median(seconds):.0f} s",
             )
         )
-    terminal.show(
+    tables.show(
         ("strategy", "accuracy", "95 % interval", "test images", "median time"),
         rows,
         right=("accuracy", "95 % interval", "test images", "median time"),

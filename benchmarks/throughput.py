@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
         speeds,
     )
     print()
-    measuring.terminal.show(
+    measuring.tables.show(
         (
             "network",
             "bare step, ms",

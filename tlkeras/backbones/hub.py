@@ -8,6 +8,7 @@ unless a preset must be downloaded.
 import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
 import textwrap
 from collections.abc import Mapping
@@ -241,6 +242,8 @@ def _remote_config(place: str) -> dict[str, Any]:
 
     # keras-hub imports TensorFlow, and JAX must have its devices before.
     processes.take_devices()
+    # It would say beforehand what the one line says.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     try:
         return keras_private.hub_json(place, _CONFIG)
     # What a server, two libraries of downloads and Keras raise has no class.
