@@ -22,6 +22,7 @@ from conftest import small
 
 from tlkeras import errors
 from tlkeras import records
+from tlkeras.advisor import passes
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import catalog
 from tlkeras.backbones import hub
@@ -295,6 +296,18 @@ class TestRun:
         )
         for name, values in one.items():
             np.testing.assert_allclose(values, other[name], atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_advisor_compares_it_with_itself_at_random(folder):
+    """Layer by layer it could not be copied."""
+    base = classifiers.build_base(presets.write("ViT", folder), image_size=SIZE)
+    images = pixels().astype(np.uint8)
+    found = passes.run(base, images, seed=0, progress=tiny.QUIET)
+    assert len(found.stages) == len(found.features) == 4
+    for one, other in zip(found.features, found.random_features, strict=True):
+        assert one.shape == other.shape
+        assert not np.allclose(one, other)
 
 
 class TestFind:
