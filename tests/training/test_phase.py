@@ -21,6 +21,7 @@ from tlkeras.data import batches
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
+from tlkeras.training import best_epoch
 from tlkeras.training import checkpoint
 from tlkeras.training import claims
 from tlkeras.training import feature_cache
@@ -824,3 +825,11 @@ def test_balanced_classes_choose_by_balanced_accuracy():
     assert result.score.accuracy == pytest.approx(right.mean())
     chosen = [row.validation_balanced_accuracy for row in result.history]
     assert chosen[result.best_epoch - 1] == max(chosen)
+
+
+def test_no_callback_of_ours_makes_keras_wait_for_each_step():
+    """It waits for the loss where one asks for the end of a batch."""
+    theirs = keras.callbacks.Callback
+    for ours in (best_epoch.BestEpoch, unfinished.Keep):
+        for name in ("on_batch_end", "on_train_batch_end", "on_test_batch_end"):
+            assert getattr(ours, name) is getattr(theirs, name), (ours, name)

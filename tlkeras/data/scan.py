@@ -196,13 +196,6 @@ def _decoder(limit: int, shape: image_stores.Shape | None) -> Callable:
 
     With a `shape` it also gives the square images, all in one call.
     """
-    results = [
-        tf.TensorSpec([], tf.string),
-        tf.TensorSpec([THUMBNAIL, THUMBNAIL], tf.uint8),
-        *[tf.TensorSpec([], tf.float32)] * 3,
-    ]
-    if shape is not None:
-        results.append(tf.TensorSpec([shape.size, shape.size, 3], tf.uint8))
 
     def run(encoded: tf.Tensor, kind: str) -> tuple:
         decoded = decode.decode_fully(encoded, limit, kind)
@@ -222,7 +215,7 @@ def _decoder(limit: int, shape: image_stores.Shape | None) -> Callable:
             return facts
         return *facts, decode.resize(pixels, shape.size, shape.resize)
 
-    return image_stores.many_by_kind(run, tuple(results))
+    return image_stores.many_by_kind(run)
 
 
 @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
