@@ -649,9 +649,9 @@ class TestCachedActivations:
         computed = []
         run = feature_cache._run
 
-        def counted(network, images):
+        def counted(network, images, batch):
             computed.append(len(images))
-            return run(network, images)
+            return run(network, images, batch)
 
         monkeypatch.setattr(feature_cache, "_run", counted)
         options = {"storage": self.storage(tmp_path)}
