@@ -751,6 +751,7 @@ class TestCachedActivations:
         self, tmp_path, monkeypatch
     ):
         monkeypatch.setattr(devices, "has_accelerator", lambda: True)
+        monkeypatch.setattr(feature_cache, "_is_small", lambda work: False)
         for seconds, views in (((1.0, 2.0), 0), ((2.0, 1.0), 2)):
             measured = iter(seconds)
             monkeypatch.setattr(
@@ -763,6 +764,19 @@ class TestCachedActivations:
                 storage=self.storage(tmp_path),
             )
             assert result.views_cached == views
+
+    def test_what_is_smaller_than_its_image_is_stored_unmeasured(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(devices, "has_accelerator", lambda: True)
+        monkeypatch.delattr(feature_cache, "_seconds")
+        result = fit(
+            tiny.classifier(),
+            phase("none", 2),
+            feed=self.feed(),
+            storage=self.storage(tmp_path),
+        )
+        assert result.views_cached == 2
 
 
 class TestSolvedHead:

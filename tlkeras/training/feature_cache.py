@@ -147,9 +147,11 @@ def _why_not(work: _Work, storage: row_store.Storage, kept: bool) -> str:
             f"its activations take {work.bytes / 1e9:.1f} GB, and "
             f"{most / 1e9:.1f} are allowed"
         )
-    # What is smaller than the image itself is never slower to bring there.
-    small = 4 * work.size <= math.prod(work.model.input.shape[1:])
-    if storage.mode == "auto" and devices.has_accelerator() and not small:
+    if (
+        storage.mode == "auto"
+        and devices.has_accelerator()
+        and not _is_small(work)
+    ):
         computing, reading = _seconds(work)
         if computing < reading:
             return (
@@ -344,6 +346,15 @@ def _description(work: _Work) -> str:
         f"{_batch()} at a time",
     )
     return "\n".join(words)
+
+
+def _is_small(work: _Work) -> bool:
+    """Tells whether a row has fewer bytes than its image.
+
+    To bring it to the device is never slower then, and to measure that takes
+    seconds: XLA compiles the frozen part once more for it.
+    """
+    return 4 * work.size <= math.prod(work.model.input.shape[1:])
 
 
 def _seconds(work: _Work) -> tuple[float, float]:
