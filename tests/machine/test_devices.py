@@ -131,3 +131,22 @@ def test_a_gpu_that_somebody_hid_is_not_spoken_of(beside_a_gpu, monkeypatch):
 def test_without_a_gpu_nothing_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(devices, "_NVIDIA", f"{tmp_path}/*")
     assert devices.unused_gpu() == ""
+
+
+@pytest.mark.parametrize(
+    "backend, kind, steps, expected",
+    [
+        ("tensorflow", "gpu", 0, False),
+        ("tensorflow", "gpu", 4_999, False),
+        ("tensorflow", "gpu", 5_000, "auto"),
+        ("tensorflow", "cpu", 10, "auto"),
+        ("tensorflow", "tpu", 10, "auto"),
+        ("jax", "gpu", 10, "auto"),
+    ],
+)
+def test_xla_compiles_where_it_pays(
+    monkeypatch, backend, kind, steps, expected
+):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    monkeypatch.setattr(devices, "kind", lambda: kind)
+    assert devices.jit_compile(steps) == expected

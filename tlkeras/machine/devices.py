@@ -16,6 +16,8 @@ from tlkeras.machine import keras_private
 from tlkeras.machine import processes
 
 _NVIDIA = processes.NVIDIA
+# Steps from which XLA's compiling pays, on TensorFlow.
+_XLA_PAYS = 5_000
 _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 
 
@@ -50,6 +52,18 @@ def set_conventions() -> None:
 def compiles_each_shape() -> bool:
     """Tells whether a network is compiled anew for batches of another size."""
     return keras.backend.backend() == "jax"
+
+
+def jit_compile(steps: int = 0) -> bool | str:
+    """Returns what Keras' `jit_compile` is to be for so many steps.
+
+    On TensorFlow and a GPU Keras has XLA compile whatever it can, which cannot
+    be kept: MobileNetV2's first epoch of fine-tuning took 100 s on an H200, 47
+    without. 5,000 steps would have to win 10 ms each to pay for that.
+    """
+    if keras.backend.backend() != "tensorflow" or kind() != "gpu":
+        return "auto"
+    return "auto" if steps >= _XLA_PAYS else False
 
 
 def has_accelerator() -> bool:

@@ -266,6 +266,8 @@ def _rows(
 def _forward(network: keras.Model) -> _Forward:
     """Returns what runs the frozen part, which will not change, on a batch."""
     if not _as_constants(network):
+        if not devices.jit_compile():
+            network.jit_compile = False
         return network.predict_on_batch
     frozen, moving = (
         [keras.ops.convert_to_numpy(variable) for variable in variables]
