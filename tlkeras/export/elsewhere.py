@@ -1,4 +1,4 @@
-"""`tlkeras export` in a process of its own that computes on TensorFlow.
+"""Exports by a process of its own that computes on TensorFlow.
 
 Keras chooses its backend once, when it is imported.
 """
@@ -8,16 +8,30 @@ import pathlib
 import subprocess
 import sys
 
+_WRITE = (
+    "import sys; from tlkeras.export import saved_model; "
+    "saved_model.write_unchecked(*sys.argv[1:])"
+)
+
 
 def export(*words: str) -> subprocess.CompletedProcess:
-    """Runs the command with these words; its output is captured.
+    """Runs `tlkeras export` with these words; its output is captured."""
+    return _run("-m", "tlkeras", "export", *words)
 
-    Its TensorFlow sees no GPU either: the memory of that is taken.
-    """
+
+def write_saved_model(
+    model: pathlib.Path, directory: pathlib.Path
+) -> subprocess.CompletedProcess:
+    """Has the SavedModel of a saved model written, and not proved."""
+    return _run("-c", _WRITE, str(model), str(directory))
+
+
+def _run(*words: str) -> subprocess.CompletedProcess:
+    """Runs Python; its TensorFlow sees no GPU, whose memory is taken."""
     package = str(pathlib.Path(__file__).parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.run(
-        [sys.executable, "-m", "tlkeras", "export", *words],
+        [sys.executable, *words],
         env={
             **os.environ,
             "KERAS_BACKEND": "tensorflow",

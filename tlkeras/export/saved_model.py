@@ -156,16 +156,20 @@ def _missing(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.equal(tf.shape(images)[0], 0), tf.int32)
 
 
+def write_unchecked(model: str, directory: str) -> None:
+    """Writes the SavedModel of a saved model; who asks for it looks at it."""
+    _write(saving.load(model), pathlib.Path(directory))
+
+
 def _write_elsewhere(
     classifier: saving.TrainedModel, directory: pathlib.Path
 ) -> None:
     """Lets a process that computes on TensorFlow write."""
     with tempfile.TemporaryDirectory() as place:
         model = pathlib.Path(place, "model.keras")
-        # The command writes into no run, so what it wrote is moved there.
         output = pathlib.Path(place, "saved_model")
         saving.save(model, classifier)
-        done = elsewhere.export(f"--model={model}", f"--output={output}")
+        done = elsewhere.write_saved_model(model, output)
         if done.returncode:
             raise proof.ExportError(
                 "the TensorFlow process that writes the SavedModel ended with "
