@@ -1,6 +1,7 @@
 """What converters are given, what they lack, and what they write wrongly."""
 
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -8,13 +9,18 @@ import pytest
 import tensorflow as tf
 from test_formats import installed
 
+from tlkeras import files
 from tlkeras.backbones import base as bases
 from tlkeras.data import images as image_stores
 from tlkeras.export import formats
 from tlkeras.export import frozen
 from tlkeras.export import proof
+from tlkeras.export import runtimes
 from tlkeras.export import samples as all_samples
+from tlkeras.models import averaging
+from tlkeras.models import reference as references
 from tlkeras.models import saving
+from tlkeras.scoring import predicting
 
 SIZE = 12
 OTHERS = [name for name in formats.NAMES if name != "saved_model"]
@@ -77,6 +83,68 @@ def export(tmp_path, samples, monkeypatch):
         )
 
     return run
+
+
+@pytest.mark.parametrize("tta", averaging.WAYS)
+@pytest.mark.parametrize("name", formats.NAMES)
+def test_every_format_tells_what_is_none_of_the_classes(
+    export, tmp_path, samples, name, tta
+):
+    classifier = knowing(build(), samples.squares, tta)
+    encoded = tf.io.encode_png(samples.squares[0]).numpy()
+    proved = export(
+        classifier, name, dataclasses.replace(samples, encoded=(encoded,))
+    )
+    live = predicting.predict_squares(classifier, list(samples.squares))
+    assert 0 < live.known.sum() < len(live.known)
+    assert proved["known_changed"] <= 4 * (name == "litert_int8")
+    assert proved["similarity_difference"] < (
+        0.02 if name == "litert_int8" else 1e-5
+    )
+    described = files.read_json(tmp_path / name / "model.json")
+    given = described["unknown"]
+    assert given["similarity"] == classifier.reference.similarity
+    row = formats.FORMATS[formats.NAMES.index(name)]
+    answer = getattr(runtimes, row.opener)(tmp_path / name / row.file)
+    found = answer(samples.squares)
+    for each in given["outputs"]:
+        assert found[each["name"]].dtype == each["dtype"]
+        assert found[each["name"]].shape == (24,)
+    if name in ("onnx", "openvino"):
+        assert list(found) == ["probabilities", "similarity", "known"]
+
+
+@pytest.mark.parametrize("name", ["litert", "litert_int8"])
+def test_the_first_signature_is_as_android_reads_it(
+    export, tmp_path, samples, name
+):
+    """One output; the second one shares its weights."""
+    plain = build()
+    alone = export(plain, name)["bytes"]
+    shutil.rmtree(tmp_path / name)
+    both = export(knowing(plain, samples.squares), name)["bytes"]
+    file = tmp_path / name / "model.tflite"
+    # The network is small, so its operations are most of the file.
+    assert both < 3 * alone + 30 * 8 * 4
+    from ai_edge_litert.interpreter import Interpreter
+
+    (found,) = Interpreter(str(file)).get_output_details()
+    assert found["shape"].tolist() == [1, 3]
+
+
+def knowing(classifier, squares, tta="none"):
+    """Returns the classifier with features to compare with, of 12 `squares`."""
+    found = bases.of(classifier.model)(squares.astype(np.float32)).numpy()
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    cosines = np.sort(found @ found[:12].T, axis=1)[:, -10:].mean(axis=1)
+    middle = np.sort(cosines)[len(cosines) // 2 - 1 :][:2].mean()
+    return dataclasses.replace(
+        classifier,
+        tta=tta,
+        reference=references.Reference(
+            np.zeros(3), found[:12].astype(np.float16), float(middle)
+        ),
+    )
 
 
 def gelu(x):
@@ -151,8 +219,8 @@ def planted(change):
     """Returns a `frozen.function` that loses something on the way."""
     original = frozen.function
 
-    def function(classifier, *, batch):
-        answer, spec = original(classifier, batch=batch)
+    def function(classifier, *, batch, whole=True):
+        answer, spec = original(classifier, batch=batch, whole=whole)
 
         @tf.function(input_signature=[spec], autograph=False)
         def wrong(images):

@@ -9,6 +9,7 @@ import pytest
 from tlkeras.backbones import base as bases
 from tlkeras.export import proof
 from tlkeras.export import samples as all_samples
+from tlkeras.models import reference as references
 from tlkeras.models import saving
 
 # Ways to prepare pixels wrongly, and what is said of them.
@@ -51,7 +52,7 @@ def wrong(classifier, change=lambda x: x, noise=0.0):
         found = classifier.task.probabilities(logits)
         generator = np.random.default_rng(len(images))
         found = found + generator.uniform(-noise, noise, found.shape)
-        return found.clip(0, 1)
+        return {"probabilities": found.clip(0, 1)}
 
     return lambda path, threads=0: answer
 
@@ -119,8 +120,11 @@ def test_too_many_changed_answers_are_refused(classifier, samples, tmp_path):
 def test_a_file_that_answers_nonsense(
     classifier, samples, tmp_path, answer, said
 ):
+    def opener(path, threads=0):
+        return lambda images: {"probabilities": answer(images)}
+
     with pytest.raises(proof.ExportError, match=said):
-        prove(*(classifier, samples, lambda path, threads=0: answer, tmp_path))
+        prove(classifier, samples, opener, tmp_path)
 
 
 def test_what_pillow_changes_is_measured(classifier, samples, tmp_path):
@@ -134,6 +138,44 @@ def test_what_pillow_changes_is_measured(classifier, samples, tmp_path):
     )
     assert 0 < found.pillow_changed <= 40
     assert found.pillow_difference > 0.1
+
+
+@pytest.mark.parametrize(
+    ("similarity", "known", "said"),
+    [
+        (lambda live: live + 0.01, None, "similarities to training images dif"),
+        (lambda live: live[:1], None, "does not give `similarity` for each"),
+        (lambda live: live, lambda known: known[:1], "not give `known` for ea"),
+        (lambda live: live, lambda known: ~known, "80 of 80 images are `known"),
+    ],
+)
+def test_a_file_that_tells_strangers_otherwise(
+    classifier, samples, tmp_path, similarity, known, said
+):
+    features = np.eye(classifier.model.get_layer("base").output.shape[1])
+    knowing = dataclasses.replace(
+        classifier,
+        reference=references.Reference(np.zeros(3), features[:20], 0.1),
+    )
+
+    def opener(change=lambda live: live, say=None):
+        def answer(images):
+            found = knowing.whole.predict_on_batch(images)
+            return {
+                "probabilities": knowing.task.probabilities(found[0]),
+                "similarity": change(found[1]),
+                "known": (say or np.array)(found[1] >= 0.1),
+            }
+
+        return lambda path, threads=0: answer
+
+    found = prove(knowing, samples, opener(), tmp_path)
+    assert (found.similarity_difference, found.known_changed) == (0, 0)
+    with pytest.raises(proof.ExportError, match=said):
+        prove(
+            *(knowing, samples, opener(similarity, known), tmp_path),
+            max_changed=0.5,
+        )
 
 
 def test_a_network_without_scaling_of_its_own(samples, tmp_path, classifier):

@@ -46,14 +46,18 @@ def main():
     answer = {name}(PLACE / known["file"])
     for path in sys.argv[1:]:
         image = square(path, known["image_size"], known["resize"])
-        (probabilities,) = answer(image[None])
+        found = answer(image[None])
+        (probabilities,) = found["probabilities"]
         best = int(probabilities.argmax())
         if known["threshold"]:
             one = known["labels"].index(known["threshold"]["label"])
             least = known["threshold"]["probability"]
             best = one if probabilities[one] >= least else 1 - one
         score = 100 * float(probabilities[best])
-        print(f"{{path}}: {{known['labels'][best]}} {{score:.1f}} %")
+        # Then it may be none of the classes.
+        strange = "known" in found and not found["known"][0]
+        more = ", unlike the training images" if strange else ""
+        print(f"{{path}}: {{known['labels'][best]}} {{score:.1f}} %{{more}}")
 
 
 if __name__ == "__main__":
@@ -106,6 +110,16 @@ def describe(
             "shape": [batch, len(classifier.labels)],
             "dtype": "float32",
         },
+        # From this similarity on a picture is `known`.
+        "unknown": {
+            "similarity": classifier.reference.similarity,
+            "outputs": [
+                {"name": "similarity", "shape": [batch], "dtype": "float32"},
+                {"name": "known", "shape": [batch], "dtype": "bool"},
+            ],
+        }
+        if classifier.reference and classifier.tells_unknown
+        else None,
         "backbone": bases.of(classifier.model).backbone,
         # Of the model.keras that it was written from.
         "digest": f"sha256:{digest}",

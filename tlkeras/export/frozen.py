@@ -5,6 +5,7 @@ operations that other formats lack. What is converted takes images of one size.
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,40 +14,45 @@ import tensorflow as tf
 
 from tlkeras.backbones import base as bases
 from tlkeras.machine import keras_private
-from tlkeras.models import averaging
 from tlkeras.models import saving
 
 INPUT = "images"
-OUTPUT = "probabilities"
+OUTPUTS = ("probabilities", "similarity", "known")
 
 
 def function(
-    classifier: saving.TrainedModel, *, batch: int | None
+    classifier: saving.TrainedModel, *, batch: int | None, whole: bool = True
 ) -> tuple[Any, tf.TensorSpec]:
     """Returns a `tf.function` without variables, and what it takes.
 
     It takes `images` [batch, size, size, 3], float32 in 0..255, and returns
     `probabilities` [batch, k]; scaling and softmax are in it, and all is
-    computed in float32.
+    computed in float32. Where the classifier tells pictures that are none of
+    its classes, it also returns `similarity` [batch] to training images and
+    whether that is `known` [batch], unless `whole` is false.
 
     batch: None is any.
     """
-    model = averaging.averaged(_in_float32(classifier.model), classifier.tta)
+    wide = dataclasses.replace(classifier, model=_in_float32(classifier.model))
+    model = wide.whole if whole else wide.averaged
+    least = classifier.reference and classifier.reference.similarity
     activation = keras.activations.get(classifier.task.activation)
     size = classifier.shape.size
     spec = tf.TensorSpec([batch, size, size, 3], tf.float32, INPUT)
 
     @tf.function(input_signature=[spec], autograph=False)
     def live(images):
-        return activation(model(images, training=False))
+        logits, *similarity = keras.tree.flatten(model(images, training=False))
+        known = [each >= least for each in similarity]
+        return activation(logits), *similarity, *known
 
     with _inlined():
         constant = keras_private.freeze_function(live.get_concrete_function())
 
     @tf.function(input_signature=[spec], autograph=False)
     def answer(images):
-        (probabilities,) = tf.nest.flatten(constant(images))
-        return {OUTPUT: probabilities}
+        found = tf.nest.flatten(constant(images))
+        return dict(zip(OUTPUTS, found, strict=False))
 
     return answer, spec
 

@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,14 @@ import tensorflow as tf
 from tlkeras.export import frozen
 from tlkeras.export import litert_metadata
 from tlkeras.export import proof
+from tlkeras.export import runtimes
 from tlkeras.export import samples as all_samples
 from tlkeras.models import saving
+
+# Their names sort as they stand here: the runtime takes the last.
+_SIGNATURES = ("serving_default", "with_similarity")
+# Images to whose answers both must agree.
+_ALIKE = 8
 
 
 def convert(
@@ -27,21 +34,29 @@ def convert(
 
     It takes one image, [1, size, size, 3] in 0..255: float32, or uint8 where
     it computes in integers, whose ranges are chosen by the calibration images
-    of `samples`. known: what the file is to say of itself, its input included.
+    of `samples`. Its first signature gives the probabilities alone, as the
+    tools of Android want it; where there is more to tell, the second gives all
+    of `frozen.OUTPUTS` from the same weights. known: what the file is to say of
+    itself, its input included.
 
     Raises `ExportError` for what LiteRT has no operation for.
     """
     integers = known["input"]["dtype"] == "uint8"
-    function, spec = frozen.function(classifier, batch=1)
-    if integers:
-        function = _of_pixels(function, spec)
-    with tempfile.TemporaryDirectory() as place:
-        tf.saved_model.save(
-            tf.Module(), place, signatures=function.get_concrete_function(spec)
+    signatures = {}
+    for name in _SIGNATURES[: 1 + classifier.tells_unknown]:
+        function, spec = frozen.function(
+            classifier, batch=1, whole=name != _SIGNATURES[0]
         )
-        converter = tf.lite.TFLiteConverter.from_saved_model(place)
         if integers:
-            _in_integers(converter, samples.calibration)
+            function = _of_pixels(function, spec)
+        signatures[name] = function.get_concrete_function(spec)
+    with tempfile.TemporaryDirectory() as place:
+        tf.saved_model.save(tf.Module(), place, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            place, signature_keys=list(signatures)
+        )
+        if integers:
+            _in_integers(converter, samples.calibration, list(signatures))
         try:
             converted = converter.convert()
         except Exception as error:
@@ -50,6 +65,8 @@ def convert(
     file.write_bytes(converted)
     if integers:
         _check_pixels(file)
+    if len(signatures) > 1:
+        _check_alike(file, samples.squares[:_ALIKE])
     litert_metadata.add(file, known)
 
 
@@ -70,15 +87,20 @@ def _of_pixels(function: Any, spec: tf.TensorSpec) -> Any:
 
 
 def _in_integers(
-    converter: tf.lite.TFLiteConverter, calibration: np.ndarray | None
+    converter: tf.lite.TFLiteConverter,
+    calibration: np.ndarray | None,
+    signatures: Sequence[str],
 ) -> None:
     if calibration is None:
         raise ValueError("`samples` must have images for calibration.")
     images = calibration.astype(np.float32)
 
-    def representative() -> Iterator[dict[str, np.ndarray]]:
-        for image in images:
-            yield {frozen.INPUT: image[None]}
+    def representative() -> Iterator[Any]:
+        for name in signatures:
+            for image in images:
+                taken = {frozen.INPUT: image[None]}
+                # Of one signature alone the converter wants no name.
+                yield (name, taken) if len(signatures) > 1 else taken
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
@@ -98,6 +120,20 @@ def _check_pixels(file: pathlib.Path) -> None:
             "the converter wants pixels of type "
             f"{np.dtype(taken['dtype']).name} as (pixel - {zero}) * {scale:g}, "
             "and not as they are. Give --calibration other images."
+        )
+
+
+def _check_alike(file: pathlib.Path, squares: np.ndarray) -> None:
+    """Raises `ExportError` unless both signatures give equal probabilities."""
+    plain, whole = (
+        runtimes.litert(file, signature=name)(squares)["probabilities"]
+        for name in _SIGNATURES
+    )
+    difference = float(np.abs(plain - whole).max())
+    if not difference <= proof.TOLERANCE["float32"]:
+        raise proof.ExportError(
+            "the probabilities of its two signatures differ by "
+            f"{difference:.3g}."
         )
 
 

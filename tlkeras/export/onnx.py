@@ -27,8 +27,10 @@ def convert(
 ) -> None:
     """Writes model.onnx into `directory`.
 
-    It takes `images` [n, size, size, 3], float32 in 0..255. known: what the
-    file is to say of itself. Raises `ExportError` for what has no ONNX.
+    It takes `images` [n, size, size, 3], float32 in 0..255, and gives what
+    `frozen.OUTPUTS` names. known: what the file is to say of itself.
+
+    Raises `ExportError` for what has no ONNX.
     """
     import json
 
@@ -49,6 +51,8 @@ def convert(
             f"ONNX has no operation for {', '.join(sorted(unknown))} of this "
             "network. Export to openvino or litert, or train another network."
         )
+    # They come by the alphabet; many programs take the first.
+    proto.graph.output.sort(key=lambda each: frozen.OUTPUTS.index(each.name))
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     onnx.helper.set_model_props(

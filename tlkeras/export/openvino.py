@@ -21,9 +21,10 @@ def convert(
 ) -> None:
     """Writes model.xml and model.bin into `directory`.
 
-    It takes `images` [n, size, size, 3], float32 in 0..255. known: what the
-    file is to say of itself. Raises `ExportError` for what OpenVINO has no
-    operation for.
+    It takes `images` [n, size, size, 3], float32 in 0..255, and gives what
+    `frozen.OUTPUTS` names. known: what the file is to say of itself.
+
+    Raises `ExportError` for what OpenVINO has no operation for.
     """
     # Else the converter reports to its maker what it converts. `import` then
     # raises ImportError, for which OpenVINO has a stub.
@@ -35,6 +36,14 @@ def convert(
         model = openvino.convert_model(function.get_concrete_function(spec))
     except Exception as error:
         raise proof.ExportError(_why(str(error))) from error
+    # They come by the alphabet; many programs take the first.
+    results = sorted(
+        model.results,
+        key=lambda each: frozen.OUTPUTS.index(
+            each.get_output_tensor(0).get_any_name()
+        ),
+    )
+    model = openvino.Model(results, model.get_parameters(), "tlkeras")
     # The names that OpenVINO's Model API reads, and all as JSON.
     described = {
         "model_type": "Classification",

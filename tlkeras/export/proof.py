@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from tlkeras import errors
@@ -25,9 +26,14 @@ _MISTAKEN = 64
 # Runs that the time of one image is the median of, and seconds for them.
 _RUNS = 50
 _SECONDS = 2.0
+_OUTPUTS = {
+    "probabilities": np.float64,
+    "similarity": np.float64,
+    "known": bool,
+}
 
-# Images [n, size, size, 3], uint8, to probabilities [n, k].
-Answer = Callable[[np.ndarray], np.ndarray]
+# Images [n, size, size, 3], uint8, to what `runtimes` says.
+Answer = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 class ExportError(errors.UserError):
@@ -46,7 +52,9 @@ class Proof:
     None where it cannot. bytes: of the file. milliseconds: of one image,
     median of many, by `one_thread` and `all_threads`. runtime: its name and
     version. by_itself: largest difference and changed answers where the runtime
-    does what it does unasked, if that is something else.
+    does what it does unasked, if that is something else. similarity_difference:
+    the largest of a similarity to training images, and known_changed: how many
+    images are `known` otherwise; None where the model says nothing of it.
     """
 
     images: int
@@ -62,6 +70,8 @@ class Proof:
     milliseconds: Mapping[str, float | None]
     runtime: str
     by_itself: Mapping[str, Any] | None = None
+    similarity_difference: float | None = None
+    known_changed: int | None = None
 
 
 def prove(
@@ -88,13 +98,14 @@ def prove(
     """
     try:
         answer = open_file(path)
-        found = _all(answer, samples.squares)
+        all_found = _all(answer, samples.squares)
+        found = all_found["probabilities"]
     except Exception as error:
         line = next(iter(str(error).strip().splitlines()), "")
         raise ExportError(
             f"{runtime} does not run what the converter wrote: {line[:300]}"
         ) from error
-    live = _live(classifier, samples.squares)
+    live, similarity = _live(classifier, samples.squares)
     difference = _distance(found, live, len(classifier.labels))
     allowed = TOLERANCE[bases.of(classifier.model).compute_dtype]
     if not (exact and difference <= allowed):
@@ -113,9 +124,22 @@ def prove(
             f"model ({changed / len(found):.1%}); --max_changed={max_changed:g}"
             " allows fewer."
         )
+    strange = _similarity(classifier, all_found, similarity)
+    if strange and exact and not strange[0] <= allowed:
+        raise ExportError(
+            f"its similarities to training images differ by {strange[0]:.3g} "
+            f"from the model's; {allowed:g} are allowed."
+        )
+    if strange and strange[1] > max_changed * len(found):
+        raise ExportError(
+            f"{strange[1]} of {len(found)} images are `known` otherwise than "
+            f"by the model; --max_changed={max_changed:g} allows fewer."
+        )
     unasked = None
     if by_itself:
-        loose = _all(open_file(path, **by_itself), samples.squares)
+        loose = _all(open_file(path, **by_itself), samples.squares)[
+            "probabilities"
+        ]
         unasked = {
             "largest_difference": float(np.abs(loose - live).max()),
             "changed": int(
@@ -142,6 +166,8 @@ def prove(
         },
         runtime=runtime,
         by_itself=unasked,
+        similarity_difference=strange and strange[0],
+        known_changed=strange and strange[1],
     )
 
 
@@ -156,26 +182,59 @@ def size(path: pathlib.Path) -> int:
     return sum(each.stat().st_size for each in paths if each.exists())
 
 
-def _all(answer: Answer, squares: np.ndarray) -> np.ndarray:
-    return np.concatenate(
-        [
-            np.asarray(answer(squares[start : start + _BATCH]), np.float64)
-            for start in range(0, len(squares), _BATCH)
-        ]
-    )
+def _all(answer: Answer, squares: np.ndarray) -> dict[str, np.ndarray]:
+    parts = [
+        answer(squares[start : start + _BATCH])
+        for start in range(0, len(squares), _BATCH)
+    ]
+    return {
+        name: np.concatenate([part[name] for part in parts]).astype(kind)
+        for name, kind in _OUTPUTS.items()
+        if name in parts[0]
+    }
 
 
-def _live(classifier: saving.TrainedModel, squares: np.ndarray) -> np.ndarray:
-    """Returns the model's own probabilities [n, k]; takes numbers as pixels."""
-    logits = np.concatenate(
-        [
-            classifier.averaged.predict_on_batch(
+def _live(
+    classifier: saving.TrainedModel, squares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the model's own probabilities [n, k], and similarities [n].
+
+    It takes numbers as pixels.
+    """
+    parts = [
+        keras.tree.flatten(
+            classifier.whole.predict_on_batch(
                 squares[start : start + _BATCH].astype(np.float32)
             )
-            for start in range(0, len(squares), _BATCH)
-        ]
+        )
+        for start in range(0, len(squares), _BATCH)
+    ]
+    logits, *similarity = map(np.concatenate, zip(*parts, strict=True))
+    return (
+        classifier.task.probabilities(logits),
+        similarity[0] if similarity else None,
     )
-    return classifier.task.probabilities(logits)
+
+
+def _similarity(
+    classifier: saving.TrainedModel,
+    found: Mapping[str, np.ndarray],
+    live: np.ndarray | None,
+) -> tuple[float, int] | None:
+    """Returns how similarities [n] differ, and how many are known otherwise.
+
+    Raises `ExportError` where the file does not tell them.
+    """
+    if live is None or classifier.reference is None:
+        return None
+    for name in ("similarity", "known"):
+        if found.get(name, live[:0]).shape != live.shape:
+            raise ExportError(f"it does not give `{name}` for each image.")
+    known = live >= classifier.reference.similarity
+    return (
+        float(np.abs(found["similarity"] - live).max()),
+        int((found["known"] != known).sum()),
+    )
 
 
 def _distance(found: np.ndarray, live: np.ndarray, classes: int) -> float:
@@ -200,9 +259,9 @@ def _check_pixels(
     """
     chosen = squares[:_MISTAKEN].astype(np.float32)
     found = found[:_MISTAKEN]
-    right = np.abs(found - _live(classifier, chosen)).mean()
+    right = np.abs(found - _live(classifier, chosen)[0]).mean()
     distances = {
-        name: np.abs(found - _live(classifier, pixels)).mean()
+        name: np.abs(found - _live(classifier, pixels)[0]).mean()
         for name, pixels in _mistaken(classifier, chosen)
     }
     nearest = min(distances, key=distances.__getitem__)
@@ -260,7 +319,7 @@ def _by_pillow(
     if not any(known):
         return None
     pictures = np.stack([each for each in samples.pillow if each is not None])
-    others, same = _all(answer, pictures), found[known]
+    others, same = _all(answer, pictures)["probabilities"], found[known]
     return (
         float(np.abs(others - same).max()),
         int((others.argmax(axis=1) != same.argmax(axis=1)).sum()),

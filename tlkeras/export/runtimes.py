@@ -2,7 +2,9 @@
 
 These functions also stand in the example that travels with a file, as they are
 here: what is proved is what is handed over. Each returns what answers images
-[n, size, size, 3], uint8, with probabilities [n, k]; threads: 0 is all.
+[n, size, size, 3], uint8, with arrays by name: `probabilities` [n, k] and, of a
+model that tells pictures that are none of its classes, `similarity` [n] to
+training images and whether that is `known` [n]; threads: 0 is all.
 """
 
 import os
@@ -10,23 +12,24 @@ import os
 import numpy as np
 
 
-def litert(path, threads=0):
-    """Opens model.tflite with ai-edge-litert."""
+def litert(path, threads=0, signature=""):
+    """Opens model.tflite with ai-edge-litert.
+
+    signature: which of the file's is run; '' is the one that tells most.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
-    interpreter.allocate_tensors()
-    taken = interpreter.get_input_details()[0]
-    given = interpreter.get_output_details()[0]
+    most = sorted(interpreter.get_signature_list())[-1]
+    run = interpreter.get_signature_runner(signature or most)
+    dtype = run.get_input_details()["images"]["dtype"]
 
     def answer(images):
-        rows = []
-        for image in images:
-            image = image[None].astype(taken["dtype"])
-            interpreter.set_tensor(taken["index"], image)
-            interpreter.invoke()
-            rows.append(interpreter.get_tensor(given["index"])[0])
-        return np.stack(rows)
+        rows = [run(images=image[None].astype(dtype)) for image in images]
+        return {
+            name: np.concatenate([row[name] for row in rows])
+            for name in rows[0]
+        }
 
     return answer
 
@@ -40,9 +43,11 @@ def onnx(path, threads=0):
     session = onnxruntime.InferenceSession(
         str(path), options, providers=["CPUExecutionProvider"]
     )
+    names = [each.name for each in session.get_outputs()]
 
     def answer(images):
-        return session.run(None, {"images": images.astype(np.float32)})[0]
+        found = session.run(None, {"images": images.astype(np.float32)})
+        return dict(zip(names, found, strict=True))
 
     return answer
 
@@ -58,9 +63,11 @@ def openvino(path, threads=0, precision="f32"):
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     model = openvino.Core().compile_model(str(path), "CPU", settings)
+    names = [each.get_any_name() for each in model.outputs]
 
     def answer(images):
-        return model(images.astype(np.float32))[0]
+        found = model(images.astype(np.float32))
+        return {name: found[name] for name in names}
 
     return answer
 
@@ -72,6 +79,7 @@ def saved_model(path, threads=0):
     served = tf.saved_model.load(str(path)).signatures["images"]
 
     def answer(images):
-        return served(images=tf.constant(images))["probabilities"].numpy()
+        found = served(images=tf.constant(images))
+        return {name: values.numpy() for name, values in found.items()}
 
     return answer

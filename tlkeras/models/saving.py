@@ -48,14 +48,18 @@ class TrainedModel:
         """Images -> logits [n, k], averaged as `tta` says."""
         return averaging.averaged(self.model, self.tta)
 
+    @property
+    def tells_unknown(self) -> bool:
+        """Whether pictures can be told that are none of the classes."""
+        return self.reference is not None and len(self.reference.features) > 0
+
     @functools.cached_property
     def whole(self) -> keras.Model:
         """Images -> logits [n, k] and, where it is known, similarity [n]."""
-        known = self.reference
-        if known is None or not len(known.features):
+        if self.reference is None or not self.tells_unknown:
             return self.averaged
         return references.with_similarity(
-            self.averaged, self.model, known.features
+            self.averaged, self.model, self.reference.features
         )
 
 

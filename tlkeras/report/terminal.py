@@ -178,6 +178,12 @@ def exports(proofs: Mapping[str, Mapping[str, Any]]) -> None:
         "difference, where Pillow decodes and resizes."
     )
     for name, proof in proofs.items():
+        strange = proof["known_changed"]
+        if strange:
+            errors.say(
+                f"{name}: {errors.count(strange, 'image')} known otherwise "
+                "than by the model."
+            )
         unasked = proof["by_itself"]
         if unasked:
             errors.say(
