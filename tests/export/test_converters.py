@@ -1,7 +1,10 @@
 """What converters are given, what they lack, and what they write wrongly."""
 
 import dataclasses
+import inspect
+import os
 import shutil
+import textwrap
 
 import keras
 import numpy as np
@@ -277,6 +280,19 @@ def test_a_converter_that_raises_is_one_line(export, monkeypatch):
     ) as told:
         export(build(), "onnx")
     assert "\n" not in str(told.value)
+
+
+def test_a_file_that_ends_its_process_is_refused(export, monkeypatch):
+    """And not with the export's own process."""
+    installed("litert")
+
+    def litert(path, threads=0, signature=""):
+        os.abort()
+
+    source = textwrap.dedent(inspect.getsource(litert))
+    monkeypatch.setattr(inspect, "getsource", lambda function: source)
+    with pytest.raises(proof.ExportError, match=r"ends the process .* 6\)"):
+        export(build(), "litert")
 
 
 @pytest.mark.parametrize("name", ["litert", "openvino"])
