@@ -45,6 +45,8 @@ NOT_READ = {
     "label",
     "measure",
     "output",
+    "positive",
+    "slices",
     "sort_into",
     "strategies",
     "unfreeze",

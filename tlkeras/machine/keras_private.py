@@ -7,13 +7,10 @@ says why there is no public way and what happens where a version lacks it.
 
 import contextlib
 import re
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 from typing import Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     # `tlkeras --help` imports this module, and no Keras.
@@ -126,6 +123,8 @@ def initialised_by_numpy() -> Iterator[None]:
     """
     import keras
 
+    from tlkeras.machine import first_values
+
     changed: list[tuple[Any, str, Any]] = []
     if keras.backend.backend() == "jax":
         with contextlib.suppress(ImportError, AttributeError):
@@ -134,66 +133,18 @@ def initialised_by_numpy() -> Iterator[None]:
             changed = [
                 (place, name, getattr(place, name))
                 for place, names in (
-                    (backend.random, tuple(_DRAWS)),
+                    (backend.random, tuple(first_values.DRAWS)),
                     (backend.numpy, ("zeros", "ones")),
                 )
                 for name in names
             ]
     for place, name, theirs in changed:
-        setattr(place, name, _by_numpy(name, theirs))
+        setattr(place, name, first_values.by_numpy(name, theirs))
     try:
         yield
     finally:
         for place, name, theirs in changed:
             setattr(place, name, theirs)
-
-
-def _uniform(rng: Any, shape: Any, low: float, high: float) -> np.ndarray:
-    width = np.float32(high) - np.float32(low)
-    return rng.random(shape, np.float32) * width + np.float32(low)
-
-
-def _normal(rng: Any, shape: Any, mean: float, spread: float) -> np.ndarray:
-    drawn = rng.standard_normal(shape, np.float32)
-    return drawn * np.float32(spread) + np.float32(mean)
-
-
-def _truncated_normal(
-    rng: Any, shape: Any, mean: float, spread: float
-) -> np.ndarray:
-    """Returns normal numbers; those beyond two deviations are drawn again."""
-    drawn = rng.standard_normal(shape, np.float32)
-    while (beyond := np.abs(drawn) > 2).any():
-        drawn[beyond] = rng.standard_normal(int(beyond.sum()), np.float32)
-    return drawn * np.float32(spread) + np.float32(mean)
-
-
-_DRAWS = {
-    "uniform": _uniform,
-    "normal": _normal,
-    "truncated_normal": _truncated_normal,
-}
-
-
-def _by_numpy(name: str, theirs: Callable) -> Callable:
-    """Returns what does as Keras' function of this name, but by NumPy.
-
-    Other types than float32, and what has no seed that is a whole number, are
-    left to that function.
-    """
-
-    def constant(shape: Any, dtype: Any = None) -> Any:
-        if dtype != "float32":
-            return theirs(shape, dtype=dtype)
-        return getattr(np, name)(shape, np.float32)
-
-    def draw(shape: Any, *, dtype: Any, seed: Any, **bounds: float) -> Any:
-        if dtype != "float32" or not isinstance(seed, int):
-            return theirs(shape, dtype=dtype, seed=seed, **bounds)
-        rng = np.random.default_rng(seed)
-        return _DRAWS[name](rng, tuple(shape), *bounds.values())
-
-    return draw if name in _DRAWS else constant
 
 
 def is_emptied(variable: "keras.Variable") -> bool:
