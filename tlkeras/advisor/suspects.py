@@ -14,6 +14,7 @@ import os
 import pathlib
 import warnings
 
+import keras
 import numpy as np
 import scipy.special
 import sklearn.model_selection
@@ -226,6 +227,7 @@ def _features(
     progress: progresses.Progress,
 ) -> np.ndarray:
     """Returns the base's features [n, c], as training keeps them."""
+    keras.utils.set_random_seed(subject.seed)
     model = classifiers.build_classifier(
         len(data.labels),
         backbone=subject.backbone,
