@@ -30,12 +30,12 @@ import tensorflow as tf
 from absl import app
 from absl import flags
 
-from tlkeras import experiment
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras.backbones import catalog
 from tlkeras.data import sources
+from tlkeras.experiment import running
 from tlkeras.scoring import metrics
 from tlkeras.settings import config as configs
 
@@ -281,7 +281,7 @@ def _tlkeras(row: catalog.Backbone, split: Split, seed: int) -> measuring.Parts:
             pathlib.Path(folder, "run"),
             progress=clock,
         )
-        report = experiment.run(plan, progress=clock).report
+        report = running.run(plan, progress=clock).report
     return {
         "decoding": clock.decoded - clock.first,
         "head": clock.ended[0] - clock.first,

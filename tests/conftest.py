@@ -153,10 +153,10 @@ def flags(**settings: object) -> list[str]:
 
 def run(settings: configs.Config, workdir: str | os.PathLike):
     """Returns the run of these settings in `workdir`, made in this process."""
-    from tlkeras import experiment
+    from tlkeras.experiment import running
 
     quiet = progress.Progress(quiet=True)
-    return experiment.run(
+    return running.run(
         plan.make(settings, workdir, progress=quiet), progress=quiet
     )
 

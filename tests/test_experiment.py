@@ -19,13 +19,14 @@ from conftest import write_digits
 
 from tlkeras import cli
 from tlkeras import errors
-from tlkeras import experiment
 from tlkeras import files
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras import records
 from tlkeras import run_directory
 from tlkeras.data import batches
+from tlkeras.experiment import preparing
+from tlkeras.experiment import running
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
 from tlkeras.settings import config as configs
@@ -265,7 +266,7 @@ def test_images_that_go_while_a_run_trains(
                 if replaced:
                     path.write_bytes(b"something else")
 
-    read = experiment.read
+    read = preparing.read
 
     def watched(plan, **options):
         data = read(plan, **options)
@@ -273,7 +274,7 @@ def test_images_that_go_while_a_run_trains(
         return data
 
     split_of: dict[str, str] = {}
-    monkeypatch.setattr(experiment, "read", watched)
+    monkeypatch.setattr(preparing, "read", watched)
     with monkeypatch.context() as patch:
         patch.setattr(one_phase, "fit", go)
         if stored:
@@ -312,7 +313,7 @@ def test_a_run_that_failed_in_its_first_phase_leaves_nothing(
         settings = small(data=f"folder:{photos}")
         made = plan.make(settings, tmp_path / workdir, progress=quiet)
         with pytest.raises(errors.UserError):
-            experiment.run(made, progress=quiet)
+            running.run(made, progress=quiet)
         assert quiet.bar is None
     assert list(tree(tmp_path)) == [str(tmp_path / "there")]
 
@@ -409,7 +410,7 @@ def test_an_interrupted_run_keeps_its_best_and_is_not_finished(
     settings = small(data=f"folder:{photos}", **values)
     made = plan.make(settings, tmp_path, progress=quiet)
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(made, progress=quiet)
+        running.run(made, progress=quiet)
     assert not LAST & set(os.listdir(tmp_path))
     assert saving.load(tmp_path / "model.keras").labels == LABELS
     events = (tmp_path / "tensorboard" / "head").rglob("*tfevents*")

@@ -12,11 +12,11 @@ from conftest import SMALL
 from conftest import run
 
 from tlkeras import errors
-from tlkeras import experiment
 from tlkeras import files
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras.data import sources
+from tlkeras.experiment import running
 from tlkeras.models import saving
 from tlkeras.scoring import evaluate as evaluation
 from tlkeras.settings import config as configs
@@ -232,7 +232,7 @@ def test_ctrl_c_in_it_leaves_the_chosen_model(
         progress=shown,
     )
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(made, progress=shown)
+        running.run(made, progress=shown)
     left = saving.load(tmp_path / "run" / "model.keras").model
     chosen = saving.load(trained.directory).model
     for one, other in zip(left.weights, chosen.weights, strict=True):

@@ -12,7 +12,7 @@ __version__ = "0.2.0"
 # Public name: (module, name there).
 _PUBLIC = {
     "Classifier": ("tlkeras.inference", "Classifier"),
-    "Run": ("tlkeras.experiment", "Run"),
+    "Run": ("tlkeras.experiment.running", "Run"),
     "UserError": ("tlkeras.errors", "UserError"),
     "advise": ("tlkeras.api", "advise"),
     "build_classifier": ("tlkeras.models.classifier", "build_classifier"),
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tlkeras.api import load as load
     from tlkeras.api import train as train
     from tlkeras.errors import UserError as UserError
-    from tlkeras.experiment import Run as Run
+    from tlkeras.experiment.running import Run as Run
     from tlkeras.inference import Classifier as Classifier
     from tlkeras.models.classifier import build_classifier as build_classifier
     from tlkeras.models.classifier import freeze as freeze

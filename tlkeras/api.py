@@ -25,10 +25,10 @@ from tlkeras.settings import setting as setting_rules
 
 # Imported in the functions, because JAX takes its devices before TensorFlow.
 if TYPE_CHECKING:
-    from tlkeras import experiment
     from tlkeras import inference
     from tlkeras.advisor import advice as advices
     from tlkeras.comparison import comparing
+    from tlkeras.experiment import running
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -69,7 +69,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     quiet: bool = False,
     **settings: Any,
-) -> "experiment.Run":
+) -> "running.Run":
     """Trains a classifier and returns the run.
 
     data: `folder:PATH`, `csv:PATH`, `tfds:NAME` or `builtin:digits`.
@@ -111,9 +111,9 @@ def train(
     plan = plans.make(built, workdir, progress=progress)
 
     from tlkeras import cross_validation
-    from tlkeras import experiment
+    from tlkeras.experiment import running
 
-    run = cross_validation.run if built.folds else experiment.run
+    run = cross_validation.run if built.folds else running.run
     return run(plan, callbacks=callbacks, progress=progress)
 
 

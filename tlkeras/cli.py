@@ -279,10 +279,10 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
     with _loading(progress):
         plan = plans.make(config, values.workdir, progress=progress)
         from tlkeras import cross_validation
-        from tlkeras import experiment
+        from tlkeras.experiment import running
     for sentence in configs.unused(config, _given(values)):
         progress.say(sentence)
-    train = cross_validation.run if config.folds else experiment.run
+    train = cross_validation.run if config.folds else running.run
     if values.dry_run:
         return _dry_run(plan, values)
     if values.verbose:
@@ -296,7 +296,7 @@ def _train(values: flags.FlagValues, positional: list[str]) -> int:
         run = train(plan, progress=progress)
     if values.quiet and run.report:
         progress.console.quiet = False
-        experiment.say_result(run.report, run.directory, progress)
+        running.say_result(run.report, run.directory, progress)
     return 0
 
 

@@ -19,15 +19,21 @@ import keras
 import numpy as np
 
 from tlkeras import errors
-from tlkeras import experiment
 from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
 from tlkeras import run_directory
 from tlkeras.data import dataset as datasets
+from tlkeras.experiment import delivering
+from tlkeras.experiment import learning
+from tlkeras.experiment import preparing
+from tlkeras.experiment import running
+from tlkeras.models import classifier as classifiers
+from tlkeras.models import saving
 from tlkeras.scoring import calibration as calibrations
 from tlkeras.scoring import metrics
+from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
 
 # What a fold leaves for the others: its answers, and what its phases came to.
@@ -53,13 +59,13 @@ def run(
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: progresses.Progress,
-) -> experiment.Run:
+) -> running.Run:
     """Returns the run that `plan` describes, with `folds`, and leaves it.
 
     callbacks: for the `fit` of each phase of each fold.
 
     Folds that an earlier, killed call finished are not trained again. Raises
-    `UserError` for several processes, and as `experiment.run` does.
+    `UserError` for several processes, and as `running.run` does.
     """
     if plan.group.processes > 1:
         raise errors.UserError(
@@ -68,24 +74,24 @@ def run(
         )
     began = time.perf_counter()
     # What it shows is known sooner than the images are read.
-    experiment.build(plan)
+    preparing.build(plan)
     with (
         run_directory.undo_on_error(plan.directory, progress, ended=_ended),
-        experiment.reading(plan, progress=progress) as data,
+        preparing.reading(plan, progress=progress) as data,
     ):
         progress.say(f"run {plan.directory}")
         # Before training, lest they be gone after it.
-        samples = experiment.samples(plan, data)
+        samples = running.samples(plan, data)
         first = (
             f"These are the splits of the first of {plan.config.folds} folds."
         )
-        experiment.say_data(data, [first, *data.notes], progress)
+        running.say_data(data, [first, *data.notes], progress)
         earlier = _earlier_seconds(plan.directory)
         run_directory.write_config(plan)
         folds = _train_folds(plan, data, callbacks, progress)
         outcome = _deliver(plan, data, folds, callbacks, progress)
         outcome = dataclasses.replace(outcome, earlier_seconds=earlier)
-        report = experiment.finish(
+        report = running.finish(
             plan,
             datasets.pooled(data),
             outcome,
@@ -93,8 +99,8 @@ def run(
             began=began,
             progress=progress,
         )
-    experiment.say_result(report, plan.directory, progress)
-    return experiment.Run(plan.directory, report)
+    running.say_result(report, plan.directory, progress)
+    return running.Run(plan.directory, report)
 
 
 def _ended(directory: pathlib.Path) -> bool:
@@ -158,9 +164,9 @@ def _train_fold(
     """Returns the seconds that a fold took to train and to write."""
     began = time.perf_counter()
     with run_directory.undo_on_error(plan.directory, progress):
-        outcome = experiment.learn(
+        outcome = running.learn(
             plan,
-            experiment.build(plan),
+            preparing.build(plan),
             data,
             callbacks=callbacks,
             progress=progress,
@@ -224,30 +230,23 @@ def _deliver(
     Where its final fit comes to nothing, the model is that of the first fold.
     """
     first = folds[0]
-    classifier, final, notes = experiment.fit_on_all(
-        plan,
-        first.data,
-        first.results,
-        instead=first.directory,
-        callbacks=callbacks,
-        progress=progress,
-    )
+    classifier, final, notes = _fit_on_all(plan, first, callbacks, progress)
     calibration = first.report["calibration"]
     temperature = calibrations.Temperature(
         calibration["temperature"], calibration["images"], calibration["text"]
     )
     scores = np.concatenate(
-        [experiment.true_scores(fold.data, fold.answers) for fold in folds]
+        [delivering.true_scores(fold.data, fold.answers) for fold in folds]
     )
-    batch_size = experiment.images_a_step(plan.config, first.data, 1)
-    classifier = experiment.remembering(
+    batch_size = preparing.images_a_step(plan.config, first.data, 1)
+    classifier = delivering.remembering(
         plan, classifier, first.data, batch_size, progress
     )
     # It has learned from them, too, and of folds nothing else is left.
-    similarities = experiment.predict(
+    similarities = delivering.predict(
         classifier, first.data, "validation", batch_size, progress
     ).similarity
-    classifier = experiment.complete(
+    classifier = delivering.complete(
         plan,
         classifier,
         # That of the first fold has it already.
@@ -282,7 +281,7 @@ def _deliver(
         first.report["scoring_images_per_second"],
         final=final,
         taught=first.data,
-        trust=experiment.trust(
+        trust=delivering.trust(
             plan, pooled, classifier, temperature, probabilities["test"], None
         ),
         folds=tuple(
@@ -298,3 +297,30 @@ def _deliver(
             for fold in folds
         ),
     )
+
+
+def _fit_on_all(
+    plan: plans.Plan,
+    fold: _Fold,
+    callbacks: Sequence[keras.callbacks.Callback],
+    progress: progresses.Progress,
+) -> tuple[saving.TrainedModel, records.FinalFit, tuple[str, ...]]:
+    """Returns the model that learns from all images, saved, and its final fit.
+
+    It does what the phases of `fold` came to; where that comes to nothing, its
+    model is taken. Notes on the phases come with it.
+    """
+    untrained = preparing.build(plan)
+    start = classifiers.state(untrained.model)
+    untrained.model.set_weights(saving.load(fold.directory).model.get_weights())
+    final = learning.fit_again(
+        plan,
+        untrained,
+        fold.data,
+        fold.results,
+        start,
+        configs.LEARNED["all"],
+        callbacks=callbacks,
+        progress=progress,
+    )
+    return delivering.saved(plan, untrained, fold.data), final, untrained.notes

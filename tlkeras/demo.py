@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from tlkeras import experiment
 from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
+from tlkeras.experiment import running
 from tlkeras.report import comparison_plots
 from tlkeras.report import tables
 from tlkeras.scoring import metrics
@@ -120,6 +120,6 @@ def _train(
     """Trains without a word, and says in one line what came of it."""
     silent = progresses.Progress(quiet=True)
     plan = plans.make(config, directory, progress=silent)
-    report = experiment.run(plan, progress=silent).report
+    report = running.run(plan, progress=silent).report
     progress.say(f"   {metrics.sentence(report['test'])}")
     return report

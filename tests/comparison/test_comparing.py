@@ -9,9 +9,9 @@ from conftest import write_digits
 from tlkeras import api
 from tlkeras import cli
 from tlkeras import errors
-from tlkeras import experiment
 from tlkeras import files
 from tlkeras.comparison import ranking
+from tlkeras.experiment import running
 from tlkeras.settings import config as configs
 from tlkeras.training import checkpoint
 from tlkeras.training import phases as all_phases
@@ -149,7 +149,7 @@ def test_a_killed_comparison_goes_on(
         "workdir": tmp_path / "c",
         "cache_dir": str(tmp_path / "cache"),
     }
-    learn = experiment.learn
+    learn = running.learn
     ran = []
 
     def killed(plan, *arguments, **options):
@@ -159,7 +159,7 @@ def test_a_killed_comparison_goes_on(
         return learn(plan, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "learn", killed)
+        patch.setattr(running, "learn", killed)
         with pytest.raises(KeyboardInterrupt):
             api.compare(f"folder:{photos}", **again)
     assert ran == ["feature_extraction-seed0"]
@@ -171,7 +171,7 @@ def test_a_killed_comparison_goes_on(
         ran.append(plan.directory.name)
         return learn(plan, *arguments, **options)
 
-    monkeypatch.setattr(experiment, "learn", noted)
+    monkeypatch.setattr(running, "learn", noted)
     found = api.compare(f"folder:{photos}", **again)
     assert ran == ["feature_extraction-seed0", "converged_head-seed0"]
     assert (
@@ -262,14 +262,14 @@ def test_two_at_once_do_not_share_a_directory(trained, photos, tmp_path):
 
 
 def test_a_solved_head_is_trained_once(trained, photos, tmp_path, monkeypatch):
-    learn = experiment.learn
+    learn = running.learn
     ran = []
 
     def noted(plan, *arguments, **options):
         ran.append(plan.directory.name)
         return learn(plan, *arguments, **options)
 
-    monkeypatch.setattr(experiment, "learn", noted)
+    monkeypatch.setattr(running, "learn", noted)
     # Only random views would differ by the seed.
     for augment, count in (("flip", 2), ("light", 4)):
         ran.clear()

@@ -79,13 +79,13 @@ def test_weights_of_another_width_are_found_at_once(
     command, trained, photos, tmp_path, monkeypatch, capsys
 ):
     """Whichever candidate comes first, and before an image is read."""
-    from tlkeras import experiment
+    from tlkeras.experiment import preparing
 
     def read(*arguments, **options):
         raise AssertionError("images are read")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiment, "read", read)
+    monkeypatch.setattr(preparing, "read", read)
     words = [command, str(photos), "--backbone=MobileNetV2-0.35"]
     words += ["--image_size=32", f"--weights={trained.directory}"]
     if command == "compare":

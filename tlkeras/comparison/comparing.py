@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tlkeras import errors
-from tlkeras import experiment
 from tlkeras import files
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
@@ -27,6 +26,8 @@ from tlkeras.comparison import candidates
 from tlkeras.comparison import ranking
 from tlkeras.data import augment as augmentation
 from tlkeras.data import dataset as datasets
+from tlkeras.experiment import preparing
+from tlkeras.experiment import running
 from tlkeras.report import comparison as page
 from tlkeras.report import drawing
 from tlkeras.scoring import metrics
@@ -71,8 +72,8 @@ def run(
         contextlib.ExitStack() as stack,
     ):
         _check_candidates(plan, settings)
-        data = stack.enter_context(experiment.reading(plan, progress=progress))
-        experiment.say_data(data, data.notes, progress)
+        data = stack.enter_context(preparing.reading(plan, progress=progress))
+        running.say_data(data, data.notes, progress)
         if settings.drop == "clear" and settings.seeds == 1:
             progress.say("`drop` clear has no effect with one seed")
         steps = _steps_per_epoch(plan, data, progress)
@@ -164,9 +165,9 @@ def _check_candidates(plan: plans.Plan, settings: candidates.Settings) -> None:
     members = [_member_plan(plan, name) for name in settings.names]
     # One that begins at random reads no weights.
     first = max(members, key=lambda each: each.strategy.pretrained)
-    model = experiment.build(first).model
+    model = preparing.build(first).model
     for member in members:
-        experiment.unfreeze_notes(member, model)
+        preparing.unfreeze_notes(member, model)
 
 
 def _ended(directory: pathlib.Path) -> bool:
@@ -243,7 +244,7 @@ def _steps_per_epoch(
 ) -> int:
     """Returns the steps of an epoch, and says on which devices they run."""
     placement = placements.start(plan.config.distribute, plan.group)
-    batch_size = experiment.images_a_step(plan.config, data, placement.devices)
+    batch_size = preparing.images_a_step(plan.config, data, placement.devices)
     progress.say(placement.text(batch_size))
     return -(-len(data.positions("train")) // batch_size)
 
@@ -454,9 +455,7 @@ def _time_left(
 def _learn(
     plan: plans.Plan, data: datasets.Dataset, progress: progresses.Progress
 ) -> run_directory.Outcome:
-    return experiment.learn(
-        plan, experiment.build(plan), data, progress=progress
-    )
+    return running.learn(plan, preparing.build(plan), data, progress=progress)
 
 
 def _train_member(

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from tlkeras import errors
-from tlkeras import experiment
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
@@ -18,6 +17,7 @@ from tlkeras.advisor import costs
 from tlkeras.backbones import base as bases
 from tlkeras.data import augment
 from tlkeras.data import images as image_stores
+from tlkeras.experiment import preparing
 from tlkeras.machine import pace as paces
 from tlkeras.models import classifier as classifiers
 from tlkeras.settings import budget as budgets
@@ -80,7 +80,7 @@ def show(
     with progress.busy("building the network"):
         began = time.perf_counter()
         built = max(members, key=lambda each: each.plan.strategy.pretrained)
-        untrained = experiment.build(built.plan)
+        untrained = preparing.build(built.plan)
         building = time.perf_counter() - began
     total = sum(sizes.values())
     progress.say(
