@@ -8,45 +8,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
-from google.protobuf import descriptor_pb2
-from google.protobuf import descriptor_pool
-from google.protobuf import message_factory
+from tensorflow_serving.apis import prediction_log_pb2
 
 from tlkeras import api
 from tlkeras.export import warmup
-
-# The part of TensorFlow Serving's messages that a request has.
-MESSAGES = {
-    "ModelSpec": [("signature_name", 3, "string")],
-    "Entry": [("key", 1, "string"), ("value", 2, "bytes")],
-    "PredictRequest": [("model_spec", 1, "ModelSpec"), ("inputs", 2, "Entry")],
-    "PredictLog": [("request", 1, "PredictRequest")],
-    "PredictionLog": [("predict_log", 6, "PredictLog")],
-}
-
-
-@pytest.fixture(scope="module")
-def prediction_log():
-    """Returns the class of a message, made from `MESSAGES`."""
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="serving.proto")
-    for name, fields in MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field, number, kind in fields:
-            own = {"string": kinds.TYPE_STRING, "bytes": kinds.TYPE_BYTES}
-            message.field.add(
-                name=field,
-                number=number,
-                type=own.get(kind, kinds.TYPE_MESSAGE),
-                type_name=None if kind in own else kind,
-                label=kinds.LABEL_REPEATED
-                if kind == "Entry"
-                else kinds.LABEL_OPTIONAL,
-            )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    found = pool.FindMessageTypeByName("PredictionLog")
-    return message_factory.GetMessageClass(found)
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +20,22 @@ def served(trained):
     return tf.saved_model.load(str(place)).signatures
 
 
-def test_a_run_has_requests_that_its_signatures_answer(
-    trained, served, prediction_log
-):
+def test_a_run_has_requests_that_its_signatures_answer(trained, served):
+    """Read by the server's own messages."""
     place = trained.directory / "saved_model" / "1" / "assets.extra"
     asked = []
     for record in tf.data.TFRecordDataset(str(place / warmup.FILE)):
-        request = prediction_log.FromString(record.numpy()).predict_log.request
-        (entry,) = request.inputs
-        tensor = type(tf.make_tensor_proto(0)).FromString(entry.value)
-        name = request.model_spec.signature_name
-        answer = served[name](
-            **{entry.key: tf.constant(tf.make_ndarray(tensor))}
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        log.DiscardUnknownFields()
+        assert log.ByteSize() == len(record.numpy())
+        ((name, tensor),) = request.inputs.items()
+        signature = request.model_spec.signature_name
+        answer = served[signature](
+            **{name: tf.constant(tf.make_ndarray(tensor))}
         )
-        asked.append((name, len(answer["label"])))
+        asked.append((signature, len(answer["label"])))
     assert sorted(asked) == [
         ("images", 1),
         ("images", 4),
@@ -93,10 +60,19 @@ def test_base64_of_pictures_of_many_sizes_in_one_request(trained, served):
     received = [
         base64.b64decode(each["b64"]) for each in json.loads(sent)["instances"]
     ]
-    # That server decodes base64 for inputs whose name ends so.
-    (name,) = served["serving_default"].structured_input_signature[1]
-    assert name.endswith("_bytes")
+    # A value needs no name where there is but one input, and is decoded where
+    # that takes strings.
+    ((name, spec),) = (
+        served["serving_default"].structured_input_signature[1].items()
+    )
+    assert spec.dtype == tf.string
     answer = served["serving_default"](**{name: tf.constant(received)})
+    for output, values in answer.items():
+        # Those with this ending it would write in base64.
+        assert not output.endswith("_bytes")
+        # It answers a row an image, of what JSON has.
+        assert len(values) == 3
+        assert values.dtype in (tf.string, tf.float32, tf.bool)
     expected = api.load(trained.directory).predict(arrays)
     assert [each.decode() for each in answer["label"].numpy()] == [
         each["label"] for each in expected
@@ -104,3 +80,9 @@ def test_base64_of_pictures_of_many_sizes_in_one_request(trained, served):
     np.testing.assert_allclose(
         answer["score"], [each["score"] for each in expected], atol=1e-5
     )
+
+
+def test_a_broken_file_is_the_fault_of_who_sent_it(served):
+    """That server makes 400 of it."""
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        served["serving_default"](image_bytes=tf.constant([b"\xff\xd8\xffno"]))

@@ -1,9 +1,9 @@
 """Requests by which TensorFlow Serving warms a model up before it answers.
 
 It reads a TFRecord file of `PredictionLog` messages from `assets.extra`. The
-package that has these messages, tensorflow-serving-api, is large for 30 bytes;
-numbers below are those of their fields (prediction_log.proto, predict.proto,
-model.proto of tensorflow/serving).
+package that has these messages, tensorflow-serving-api, asks for the newest
+TensorFlow; numbers below are those of their fields (prediction_log.proto,
+predict.proto, model.proto of tensorflow/serving). A test reads them by it.
 """
 
 import io
