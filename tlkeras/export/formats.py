@@ -280,7 +280,7 @@ def _one(
             lines = str(error).strip().splitlines() or ["it said nothing"]
             raise proof.ExportError(
                 f"its converter ended with {type(error).__name__}: "
-                f"{lines[0][:300]}. Export to another format."
+                f"{lines[0][:300].rstrip('.')}. Export to another format."
             ) from error
         proved = proof.prove(
             classifier,

@@ -54,7 +54,15 @@ def convert(
             function = _of_pixels(function, spec)
         signatures[name] = function.get_concrete_function(spec)
     with tempfile.TemporaryDirectory() as place:
-        tf.saved_model.save(tf.Module(), place, signatures=signatures)
+        tf.saved_model.save(
+            tf.Module(),
+            place,
+            signatures=signatures,
+            # Nothing learns from it; that of swish cannot even be saved.
+            options=tf.saved_model.SaveOptions(
+                experimental_custom_gradients=False
+            ),
+        )
         converter = tf.lite.TFLiteConverter.from_saved_model(
             place, signature_keys=list(signatures)
         )
