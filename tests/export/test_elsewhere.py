@@ -15,7 +15,8 @@ def test_what_it_writes_answers_and_what_it_cannot_is_said(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     size = saving.load(model).shape.size
     images = np.zeros([2, size, size, 3], np.uint8)
-    assert runtimes.saved_model(tmp_path / "written")(images).shape[0] == 2
+    answers = runtimes.saved_model(tmp_path / "written")(images)
+    assert answers["probabilities"].shape[0] == 2
     done = elsewhere.write_saved_model(tmp_path / "none", tmp_path / "other")
     assert done.returncode
     assert "none" in elsewhere.last_line(done)
