@@ -25,6 +25,7 @@ from conftest import write_digits
 
 from tlkeras import cli
 from tlkeras import files
+from tlkeras import places
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras.backbones import catalog
@@ -323,7 +324,7 @@ LATE = {
 
 
 @pytest.fixture(scope="module")
-def places(trained, photos, tmp_path_factory) -> dict[str, str]:
+def paths(trained, photos, tmp_path_factory) -> dict[str, str]:
     """Paths for the mistakes, by the names that stand for them."""
     root = tmp_path_factory.mktemp("places")
     write_digits(root / "one", {0: "a"}, 4)
@@ -351,7 +352,7 @@ def places(trained, photos, tmp_path_factory) -> dict[str, str]:
         half.directory / "config.toml", configs.to_toml(half.config)
     )
     shutil.copytree(root / "half", root / "compared")
-    (root / "compared" / plan.COMPARISON).write_text("{}")
+    (root / "compared" / places.COMPARISON).write_text("{}")
     rows = [f"{path},a" for path in (root / "few" / "a").iterdir()]
     rows += [f"{path},b" for path in (root / "few" / "b").iterdir()]
     (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
@@ -376,14 +377,14 @@ def places(trained, photos, tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(places, tmp_path_factory):
+def outcomes(paths, tmp_path_factory):
     """What came of each of `MISTAKES`, all in one process."""
     cwd = tmp_path_factory.mktemp("cwd")
     temporary = tmp_path_factory.mktemp("tmp")
-    words = [line.format(**places).split() for line, _ in MISTAKES.values()]
+    words = [line.format(**paths).split() for line, _ in MISTAKES.values()]
     (temporary / "words.json").write_text(json.dumps(words))
-    roots = [cwd, temporary, *map(pathlib.Path, (places["run"],))]
-    roots.append(pathlib.Path(places["csv"]).parent)
+    roots = [cwd, temporary, *map(pathlib.Path, (paths["run"],))]
+    roots.append(pathlib.Path(paths["csv"]).parent)
     before = tree(*roots)
     began = time.perf_counter()
     done = subprocess.run(
@@ -403,26 +404,26 @@ def outcomes(places, tmp_path_factory):
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_line_before_tensorflow_is_there(
-    outcomes, places, name
+    outcomes, paths, name
 ):
     status, out, err, heavy = outcomes[name]
     assert (status, out, heavy) == (2, "", [])
     assert err.startswith("tlkeras: ")
     assert err.endswith("\n") and err.count("\n") == 1
-    assert MISTAKES[name][1].format(**places) in err
+    assert MISTAKES[name][1].format(**paths) in err
 
 
 @pytest.mark.parametrize("name", LATE)
 def test_a_later_mistake_is_one_line_and_leaves_nothing(
-    places, name, tmp_path, monkeypatch, capsys
+    paths, name, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     line, expected = LATE[name]
-    status = cli.main(line.format(**places).split())
+    status = cli.main(line.format(**paths).split())
     printed = capsys.readouterr()
     assert status == 2
     assert printed.err.count("\n") == 1
-    assert expected.format(**places) in printed.err
+    assert expected.format(**paths) in printed.err
     assert not tree(tmp_path)
 
 
@@ -620,13 +621,13 @@ def test_errors_of_ours_keep_their_traceback(monkeypatch):
         cli.main(["backbones"])
 
 
-def test_a_flag_without_effect_is_said(places, monkeypatch, capsys):
+def test_a_flag_without_effect_is_said(paths, monkeypatch, capsys):
     def fail(*arguments, **options):
         raise MemoryError
 
     monkeypatch.setattr(one_phase, "fit", fail)
     words = "train --data=folder:{photos} {small} --head_epochs=3"
-    cli.main(words.format(**places).split())
+    cli.main(words.format(**paths).split())
     printed = capsys.readouterr()
     assert printed.out.startswith(
         "`head_epochs` has no effect with strategy scratch; it is a setting of "

@@ -20,6 +20,7 @@ from conftest import write_digits
 from tlkeras import cli
 from tlkeras import errors
 from tlkeras import files
+from tlkeras import places
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras import records
@@ -340,7 +341,7 @@ def test_what_a_person_put_beside_a_run_meanwhile_stays(
         with run_directory.undo_on_error(directory, quiet):
             for name in FILES - LAST:
                 shutil.copy(trained.directory / name, directory)
-            for name in ("budget.json", plan.COMPARISON):
+            for name in ("budget.json", places.COMPARISON):
                 (directory / name).touch()
             events = directory / "tensorboard" / "head" / "train"
             events.mkdir(parents=True)

@@ -11,6 +11,7 @@ from conftest import write_digits
 
 from tlkeras import errors
 from tlkeras import files
+from tlkeras import places
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras.settings import config as configs
@@ -75,9 +76,9 @@ def test_the_default_directory_says_what_it_is(
 def test_two_runs_never_get_one_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        plan.datetime,
+        places.datetime,
         "datetime",
-        type("Clock", (), {"now": lambda: plan.datetime.date(2026, 1, 1)}),
+        type("Clock", (), {"now": lambda: places.datetime.date(2026, 1, 1)}),
     )
     names = set()
     for _ in range(3):
@@ -177,30 +178,32 @@ def test_find_images_in_files_folders_and_globs(tmp_path, monkeypatch):
     for name in ("a/2.png", "a/b/1.png", "a/.hidden.png", "3[x].png", "4.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         PIL.Image.new("L", (2, 2)).save(tmp_path / name)
-    found = plan.find_images(["*.jpg", "a", "3[x].png", "a/2.png", "**/*.png"])
+    found = places.find_images(
+        ["*.jpg", "a", "3[x].png", "a/2.png", "**/*.png"]
+    )
     # In the order given, each once; `**` finds what a folder hides not.
     assert found == ["4.jpg", "a/2.png", "a/b/1.png", "3[x].png"]
     for bad in (["*.gif"], ["a", "nowhere.png"], []):
         with pytest.raises(errors.UserError, match="to predict"):
-            plan.find_images(bad)
+            places.find_images(bad)
     (tmp_path / "empty").mkdir()
     with pytest.raises(errors.UserError, match="at empty"):
-        plan.find_images(["empty"])
+        places.find_images(["empty"])
 
 
 def test_new_directory_is_new_or_empty(tmp_path):
-    assert plan.new_directory(tmp_path / "a", "output") == tmp_path / "a"
-    assert plan.new_directory(tmp_path, "output") == tmp_path
+    assert places.new_directory(tmp_path / "a", "output") == tmp_path / "a"
+    assert places.new_directory(tmp_path, "output") == tmp_path
     (tmp_path / "a").touch()
     with pytest.raises(errors.UserError, match="`output`.*not empty"):
-        plan.new_directory(tmp_path, "output")
+        places.new_directory(tmp_path, "output")
     with pytest.raises(errors.UserError, match="`output` must be given"):
-        plan.new_directory("", "output")
+        places.new_directory("", "output")
 
 
 def test_check_model(trained, tmp_path):
-    plan.check_model(trained.directory)
-    plan.check_model(os.fspath(trained.directory / "model.keras"))
+    places.check_model(trained.directory)
+    places.check_model(os.fspath(trained.directory / "model.keras"))
     for bad, message in (
         ("", "`model` must be given"),
         (tmp_path, "holds no model.keras"),
@@ -208,7 +211,7 @@ def test_check_model(trained, tmp_path):
         (trained.directory / "report.json", "is no .keras file"),
     ):
         with pytest.raises(errors.UserError, match=message):
-            plan.check_model(bad)
+            places.check_model(bad)
 
 
 @pytest.fixture
@@ -229,20 +232,20 @@ def test_nothing_is_written_into_a_run(finished, tmp_path, name):
     for path in (finished / name, tmp_path / "linked" / name, "link.csv"):
         output = files.check_file(tmp_path / path, "csv")
         with pytest.raises(errors.UserError, match="directory of a run"):
-            plan.check_outputs([], csv=output)
+            places.check_outputs([], csv=output)
 
 
 @pytest.mark.parametrize(
-    "kept", ["model.keras", "report.json", "checkpoint.npz", plan.COMPARISON]
+    "kept", ["model.keras", "report.json", "checkpoint.npz", places.COMPARISON]
 )
 def test_a_run_is_known_by_any_of_its_files(tmp_path, kept):
     output = tmp_path / "a.csv"
-    plan.check_outputs([], csv=output)
+    places.check_outputs([], csv=output)
     (tmp_path / kept).write_text("")
-    plan.check_outputs([], csv=output)
+    places.check_outputs([], csv=output)
     (tmp_path / "config.toml").write_text("")
     with pytest.raises(errors.UserError, match="directory of a run"):
-        plan.check_outputs([], csv=output)
+        places.check_outputs([], csv=output)
 
 
 def test_what_is_read_is_not_written_by_any_name_of_it(tmp_path):
@@ -255,8 +258,8 @@ def test_what_is_read_is_not_written_by_any_name_of_it(tmp_path):
         output = files.check_file(tmp_path / name, "csv")
         for read in (model, tmp_path / "hard.csv", tmp_path / "soft.csv"):
             with pytest.raises(errors.UserError, match="files that are read"):
-                plan.check_outputs([None, "", read], csv=output, json=None)
-    plan.check_outputs([model, tmp_path / "gone"], csv=tmp_path / "new.csv")
+                places.check_outputs([None, "", read], csv=output, json=None)
+    places.check_outputs([model, tmp_path / "gone"], csv=tmp_path / "new.csv")
 
 
 def test_directories_that_are_read_are_not_written_to(tmp_path):
@@ -264,5 +267,5 @@ def test_directories_that_are_read_are_not_written_to(tmp_path):
     output = files.check_file(tmp_path / "cache" / "scans.sqlite", "csv")
     for folder in (tmp_path / "cache", tmp_path / "here" / "cache"):
         with pytest.raises(errors.UserError, match="which is read"):
-            plan.check_outputs([], folders=("", folder), csv=output)
-    plan.check_outputs([], folders=[tmp_path / "cache2"], csv=output)
+            places.check_outputs([], folders=("", folder), csv=output)
+    places.check_outputs([], folders=[tmp_path / "cache2"], csv=output)

@@ -14,6 +14,7 @@ import keras
 
 from tlkeras import errors
 from tlkeras import files
+from tlkeras import places
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras.comparison import candidates
@@ -273,9 +274,9 @@ def export_model(
         >>> done.proofs["saved_model"]["changed"], done.refused
         (0, {})
     """
-    file = plans.check_model(model)
-    directory = plans.new_directory(output, "output")
-    plans.check_outside(directory, plans.data_of_model(file), "output")
+    file = places.check_model(model)
+    directory = places.new_directory(output, "output")
+    places.check_outside(directory, places.data_of_model(file), "output")
     processes.take_devices()
     return formats.export(
         model,

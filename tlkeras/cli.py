@@ -21,6 +21,7 @@ from absl import flags
 from tlkeras import errors
 from tlkeras import files
 from tlkeras import flags as command_flags
+from tlkeras import places
 from tlkeras import records
 from tlkeras.data import sources
 from tlkeras.export import formats
@@ -354,20 +355,19 @@ def _dry_run(
 
 
 def _predict(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
 
-    model = plans.check_model(values.model)
-    paths = plans.find_images(positional)
+    model = places.check_model(values.model)
+    paths = places.find_images(positional)
     table = _output_file(values, "csv")
     folders = (
-        *plans.image_folders(positional, paths),
-        *plans.data_of_model(model),
+        *places.image_folders(positional, paths),
+        *places.data_of_model(model),
     )
-    plans.check_outputs([model, *paths], folders=folders, csv=table)
+    places.check_outputs([model, *paths], folders=folders, csv=table)
     sorted_into = None
     if values.sort_into:
-        sorted_into = plans.new_directory(values.sort_into, "sort_into")
-        plans.check_outside(sorted_into, folders, "sort_into")
+        sorted_into = places.new_directory(values.sort_into, "sort_into")
+        places.check_outside(sorted_into, folders, "sort_into")
     progress = _progress(values)
     with _loading(progress):
         from tlkeras.report import terminal
@@ -398,16 +398,15 @@ def _predict(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _explain(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
 
-    model = plans.check_model(values.model)
-    paths = plans.find_images(positional)
-    directory = plans.new_directory(values.output, "output")
+    model = places.check_model(values.model)
+    paths = places.find_images(positional)
+    directory = places.new_directory(values.output, "output")
     read = (
-        *plans.image_folders(positional, paths),
-        *plans.data_of_model(model),
+        *places.image_folders(positional, paths),
+        *places.data_of_model(model),
     )
-    plans.check_outside(directory, read, "output")
+    places.check_outside(directory, read, "output")
     progress = _progress(values)
     with _loading(progress):
         from tlkeras.models import saving
@@ -429,9 +428,8 @@ def _explain(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
 
-    model = plans.check_model(values.model)
+    model = places.check_model(values.model)
     table = _output_file(values, "csv")
     metrics = _output_file(values, "json")
     cache_dir = files.cache_directory(values.cache_dir)
@@ -442,10 +440,10 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
             data_dir=values.data_dir,
             progress=progress,
         )
-        data = (*plans.data_folders(source), *plans.data_of_model(model))
-        plans.check_cache(values.cache_dir, data)
-        plans.check_outputs(
-            [model, *plans.inputs(source)],
+        data = (*places.data_folders(source), *places.data_of_model(model))
+        places.check_cache(values.cache_dir, data)
+        places.check_outputs(
+            [model, *places.inputs(source)],
             folders=(*data, values.data_dir, cache_dir),
             csv=table,
             json=metrics,
@@ -483,20 +481,19 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _export(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
 
     formats.parse(values.format)
-    model = plans.check_model(values.model)
+    model = places.check_model(values.model)
     given = [
         sources.file_place(sources.absolute(each))
         for each in (values.data, values.calibration)
         if each
     ]
-    read = [*plans.data_of_model(model), *filter(os.path.isdir, given)]
-    plans.check_cache(values.cache_dir, read)
+    read = [*places.data_of_model(model), *filter(os.path.isdir, given)]
+    places.check_cache(values.cache_dir, read)
     cache_dir = files.cache_directory(values.cache_dir)
-    directory = plans.new_directory(values.output, "output")
-    plans.check_outside(directory, read, "output")
+    directory = places.new_directory(values.output, "output")
+    places.check_outside(directory, read, "output")
     progress = _progress(values)
     with _loading(progress):
         from tlkeras.export import samples  # noqa: F401
@@ -524,9 +521,8 @@ def _export(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _serve(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
 
-    plans.check_model(values.model)
+    places.check_model(values.model)
     with _loading(_progress(values)):
         from tlkeras.models import saving
         from tlkeras.serving import answers
@@ -571,17 +567,17 @@ def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
 def _check(values: flags.FlagValues, positional: list[str]) -> int:
     from tlkeras import plan as plans
 
-    places = plans.check_places(
+    outputs = places.check_places(
         values.data, html=values.html, json=values.json, fix=values.fix
     )
     if values.labels:
         # Beside the page of the check, by its name.
-        stem = places["html"].with_suffix("")
+        stem = outputs["html"].with_suffix("")
         for suffix in ("html", "csv"):
-            places[f"labels_{suffix}"] = files.check_file(
+            outputs[f"labels_{suffix}"] = files.check_file(
                 f"{stem}-labels.{suffix}", "html"
             )
-    if values.marked and "fix" not in places:
+    if values.marked and "fix" not in outputs:
         raise errors.UserError(
             "`marked` says what `fix` leaves out. Give --fix=FILE, too."
         )
@@ -600,12 +596,12 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
             nested=True,
             progress=progress,
         )
-        data = plans.data_folders(source)
-        plans.check_cache(values.cache_dir, data)
-        plans.check_outputs(
-            [*plans.inputs(source), values.marked],
+        data = places.data_folders(source)
+        places.check_cache(values.cache_dir, data)
+        places.check_outputs(
+            [*places.inputs(source), values.marked],
             folders=(*data, values.data_dir, cache_dir),
-            **places,
+            **outputs,
         )
         from tlkeras.advisor import suspects
         from tlkeras.check import audit
@@ -624,34 +620,34 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
         progress=progress,
     )
     terminal.checkup(found)
-    files.write_text(places["html"], page.render(found))
-    errors.say(f"all of it, with pictures: {places['html']}")
-    if "json" in places:
-        files.write_json(places["json"], audit.to_json(found))
+    files.write_text(outputs["html"], page.render(found))
+    errors.say(f"all of it, with pictures: {outputs['html']}")
+    if "json" in outputs:
+        files.write_json(outputs["json"], audit.to_json(found))
     if values.labels:
         with contextlib.closing(
             suspects.prepare(subject, progress=progress)
         ) as images_of:
             ranked = suspects.find(subject, images_of, progress=progress)
-            suspects.write(places["labels_csv"], images_of, ranked)
+            suspects.write(outputs["labels_csv"], images_of, ranked)
             files.write_text(
-                places["labels_html"],
+                outputs["labels_html"],
                 suspects_page.render(
-                    images_of, ranked, table=places["labels_csv"]
+                    images_of, ranked, table=outputs["labels_csv"]
                 ),
             )
         errors.say(
             f"{len(ranked):,} labels are contradicted: "
-            f"{places['labels_html']}; mark them in {places['labels_csv']}"
+            f"{outputs['labels_html']}; mark them in {outputs['labels_csv']}"
         )
-    if "fix" in places:
+    if "fix" in outputs:
         remedy = fixes.without(
             found.source.examples, found.facts, found.remedy, marked
         )
-        images = fixes.write(found.source.examples, remedy, places["fix"])
+        images = fixes.write(found.source.examples, remedy, outputs["fix"])
         errors.say(
             f"{images:,} of {len(found.facts):,} images: "
-            f"--data=csv:{places['fix']}"
+            f"--data=csv:{outputs['fix']}"
         )
     elif found.remedy.left_out and not found.remedy.classes:
         errors.say(
@@ -662,7 +658,6 @@ def _check(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _advise(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
 
     config = configs.build(_given(values))
     written = _output_file(values, "json")
@@ -672,10 +667,10 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
         from tlkeras.backbones import locate
 
         subject = subjects.make(config, progress=progress)
-        plans.check_outputs(
-            [locate.weights(config.weights), *plans.inputs(subject.source)],
+        places.check_outputs(
+            [locate.weights(config.weights), *places.inputs(subject.source)],
             folders=(
-                *plans.data_folders(subject.source),
+                *places.data_folders(subject.source),
                 values.data_dir,
                 subject.cache_dir,
             ),
@@ -703,14 +698,13 @@ def _advise(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _cache(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
     from tlkeras.data import facts
     from tlkeras.machine import compiled
     from tlkeras.report import terminal
     from tlkeras.training import row_store
 
     directory = files.cache_directory(values.cache_dir)
-    plans.check_cache(values.cache_dir, [])
+    places.check_cache(values.cache_dir, [])
     if values.clear:
         facts.clear(directory)
         row_store.trim(directory / row_store.FOLDER, 0)
@@ -759,10 +753,9 @@ def _completion(values: flags.FlagValues, positional: list[str]) -> int:
 
 
 def _demo(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
 
     directory = files.check_directory(values.workdir, "workdir")
-    plans.check_outside_runs(directory, "workdir")
+    places.check_outside_runs(directory, "workdir")
     progress = _progress(values)
     with _loading(progress):
         from tlkeras import demo

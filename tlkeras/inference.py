@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 
 from tlkeras import errors
-from tlkeras import plan as plans
+from tlkeras import places
 from tlkeras import progress as progresses
 from tlkeras.models import saving
 from tlkeras.scoring import explaining
@@ -70,7 +70,7 @@ class Classifier:
         if not given:
             return []
         if _are_paths(given):
-            names = plans.find_images(given)
+            names = places.find_images(given)
             answers = self._of_files(names)
         else:
             names = [f"array {index}" for index in range(len(given))]
@@ -122,7 +122,7 @@ class Classifier:
         names = [f"array {index}" for index in range(len(given))]
         failed: list[tuple[str, str]] = []
         if given and _are_paths(given):
-            names = plans.find_images(given)
+            names = places.find_images(given)
             found = list(
                 explaining.explain_files(
                     self.saved,

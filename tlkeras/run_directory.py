@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras import files
+from tlkeras import places
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import records
@@ -40,7 +41,7 @@ DECISION = "decision.json"
 # put other files beside them at any time, so nothing else is removed.
 _WRITTEN = (
     "budget.json",
-    plans.COMPARISON,
+    places.COMPARISON,
     "config.toml",
     DECISION,
     "environment.json",

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from tlkeras import files
+from tlkeras import places
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras.data import sources
@@ -44,7 +45,7 @@ def make(config: configs.Config, *, progress: progresses.Progress) -> Subject:
         config.data, data_dir=config.data_dir, progress=progress
     )
     plans.check_sizes(source, config)
-    plans.check_cache(config.cache_dir, plans.data_folders(source))
+    places.check_cache(config.cache_dir, places.data_folders(source))
     return Subject(
         source,
         config.backbone,

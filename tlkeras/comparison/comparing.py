@@ -18,6 +18,7 @@ from typing import Any
 
 from tlkeras import errors
 from tlkeras import files
+from tlkeras import places
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
 from tlkeras import run_directory
@@ -195,7 +196,7 @@ def _claim(
 
     That the settings of training are the same was looked at by the plan.
     """
-    path = plan.directory / plans.COMPARISON
+    path = plan.directory / places.COMPARISON
     wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
     # What is said of the members may change, they do not.
     del wanted["margin"]
