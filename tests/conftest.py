@@ -1,9 +1,11 @@
 """What several tests share: a folder of images, and one run trained on it."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import matplotlib
 import numpy as np
@@ -235,8 +237,8 @@ def trained(photos, tmp_path_factory):
     return run(configs.build(settings), workdir)
 
 
-@pytest.fixture
-def no_export(monkeypatch) -> None:
+@contextlib.contextmanager
+def unexported() -> Iterator[None]:
     """Lets a run write a SavedModel without TensorFlow: 3 s less."""
     from tlkeras.export import saved_model
 
@@ -245,7 +247,16 @@ def no_export(monkeypatch) -> None:
             temporary.mkdir()
         return saved_model.Verified(len(samples), 0.0)
 
-    monkeypatch.setattr(saved_model, "write", write)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_model, "write", write)
+        yield
+
+
+@pytest.fixture
+def no_export() -> Iterator[None]:
+    """Lets all runs of a test be `unexported`."""
+    with unexported():
+        yield
 
 
 @pytest.fixture

@@ -644,6 +644,8 @@ def start(words: list[str], cwd: pathlib.Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What runs in the background of a shell ignores it, as do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -658,7 +660,7 @@ def read_until(process: subprocess.Popen, text: str) -> str:
 
 
 def test_kill_and_ctrl_c(photos, tmp_path):
-    """Kills a run behind its first phase, goes on, interrupts the second."""
+    """Interrupts a run in its second phase, goes on there, and kills it."""
     words = [
         "train",
         f"--data=folder:{photos}",
@@ -673,18 +675,7 @@ def test_kill_and_ctrl_c(photos, tmp_path):
         "--workdir=run",
     ]
     process = start(words, tmp_path)
-    read_until(process, "phase finetune: ")
-    process.kill()
-    _, err = process.communicate()
-    assert err == ""
-    assert set(os.listdir(tmp_path / "run")) == {
-        "config.toml",
-        checkpoint._NAME,
-    }
-    process = start(words, tmp_path)
-    printed = read_until(process, " 2/2000 ")
-    assert "resuming after phase head" in printed
-    assert "phase head" not in printed.replace("resuming after phase head", "")
+    read_until(process, " 2/2000 ")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 130
@@ -692,39 +683,39 @@ def test_kill_and_ctrl_c(photos, tmp_path):
     assert err == f"tlkeras: interrupted. To go on: {command}\n"
     assert out.endswith(f"the best so far is {tmp_path}/run/model.keras\n")
     assert "scoring" not in out and "exporting" not in out
-    assert set(os.listdir(tmp_path / "run")) == {
-        "config.toml",
-        checkpoint._NAME,
-        checkpoint.PHASE,
-        "model.keras",
-    }
+    left = {"config.toml", checkpoint._NAME, checkpoint.PHASE, "model.keras"}
+    assert set(os.listdir(tmp_path / "run")) == left
     process = start(words, tmp_path)
     printed = read_until(process, "  finetune ")
     process.kill()
-    process.communicate()
+    _, err = process.communicate()
+    assert err == ""
+    assert set(os.listdir(tmp_path / "run")) == left
+    assert "resuming after phase head" in printed
+    assert "phase head" not in printed.replace("resuming after phase head", "")
     behind = re.search(r"resuming after epoch (\d+)", printed)
     first = re.search(r"  finetune +(\d+)/2000", printed)
     assert int(first[1]) == int(behind[1]) + 1 >= 2
 
 
-def test_ctrl_c_while_images_are_read_leaves_nothing(tmp_path):
-    # Large enough to take many seconds.
-    words = [
-        "train",
-        "--data=builtin:digits",
-        *flags(image_size=1024),
-        "--image_store_gb=0",
-        "--workdir=new/run",
-    ]
-    process = start(words, tmp_path)
-    while not (tmp_path / "new" / "run").exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    time.sleep(2)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=240)
-    assert (process.returncode, out) == (130, "")
-    assert err == "tlkeras: interrupted\n"
+def test_ctrl_c_while_images_are_read_leaves_nothing(
+    photos, tmp_path, monkeypatch, capfd
+):
+    advance = progress.Progress.advance
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        advance(*arguments)
+
+    monkeypatch.setattr(progress.Progress, "advance", interrupted)
+    words = [f"--data=folder:{photos}", *flags(), f"--workdir={tmp_path}/n/run"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.main(["train", *words]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "tlkeras: interrupted\n")
     assert not tree(tmp_path)
 
 

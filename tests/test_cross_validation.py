@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import LABELS
 from conftest import small
+from conftest import unexported
 from conftest import write_digits
 
 from tlkeras import cross_validation
@@ -43,7 +44,8 @@ def rows(path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def folded(photos, tmp_path_factory):
-    return run(settings(photos), tmp_path_factory.mktemp("folds") / "run")
+    with unexported():
+        return run(settings(photos), tmp_path_factory.mktemp("folds") / "run")
 
 
 def test_every_image_is_answered_by_a_fold_that_did_not_see_it(folded):
@@ -110,7 +112,7 @@ class Killed(BaseException):
 
 @pytest.mark.slow
 def test_finished_folds_are_not_trained_again(
-    folded, photos, tmp_path, monkeypatch
+    folded, photos, tmp_path, monkeypatch, no_export
 ):
     fit = one_phase.fit
     fitted = []

@@ -37,7 +37,19 @@ def prefer(monkeypatch, name: str) -> None:
     monkeypatch.setattr(decision, "LINES", lines)
 
 
-@pytest.mark.parametrize("name", strategies.BY_NAME["auto"].options)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Tests below decide for the others.
+        pytest.param(
+            name,
+            marks=pytest.mark.slow
+            if name in ("feature_extraction", "fine_tuning_high")
+            else (),
+        )
+        for name in strategies.BY_NAME["auto"].options
+    ],
+)
 def test_what_is_decided_is_trained_and_reported(
     name, photos, tmp_path, no_export, monkeypatch
 ):

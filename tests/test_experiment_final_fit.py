@@ -10,6 +10,7 @@ from conftest import LABELS
 from conftest import PHASES
 from conftest import SMALL
 from conftest import run
+from conftest import unexported
 
 from tlkeras import errors
 from tlkeras import files
@@ -52,7 +53,8 @@ def evaluate(directory, photos, split="auto") -> evaluation.Evaluation:
 def both(photos, tmp_path_factory):
     """A run whose model has learned from training and validation."""
     place = tmp_path_factory.mktemp("final") / "run"
-    return run(settings(photos, final_fit="train_and_validation"), place)
+    with unexported():
+        return run(settings(photos, final_fit="train_and_validation"), place)
 
 
 def test_which_model_each_figure_is_of(both, trained, photos):
@@ -167,7 +169,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("when", ["in", "behind"])
 def test_a_kill_does_not_change_a_bit_nor_repeat_the_choice(
-    both, photos, tmp_path, monkeypatch, when
+    both, photos, tmp_path, monkeypatch, no_export, when
 ):
     wanted = settings(photos, final_fit="train_and_validation")
     fit, save = one_phase.fit, checkpoint.save

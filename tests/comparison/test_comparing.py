@@ -42,7 +42,9 @@ def compared(trained, photos, tmp_path_factory):
     )
 
 
-def test_a_member_is_what_train_makes_of_its_settings(compared, tmp_path):
+def test_a_member_is_what_train_makes_of_its_settings(
+    compared, tmp_path, no_export
+):
     for name in ("feature_extraction", "scratch"):
         member = compared.directory / "runs" / f"{name}-seed1"
         run = api.train(
@@ -203,7 +205,6 @@ def test_a_comparison_of_other_images_does_not_go_on(
         "workdir": tmp_path / "c",
         "cache_dir": str(tmp_path / "cache"),
     }
-    load = ranking.load
 
     def killed(*arguments):
         raise KeyboardInterrupt
@@ -218,15 +219,12 @@ def test_a_comparison_of_other_images_does_not_go_on(
     os.rename(first, f"{os.path.dirname(first)}/zzz.png")
     with pytest.raises(errors.UserError, match="images were other ones"):
         api.compare(**again)
-    os.rename(f"{os.path.dirname(first)}/zzz.png", first)
     with pytest.raises(errors.UserError, match="an unfinished comparison"):
         api.train(
             workdir=tmp_path / "c",
             strategy="scratch",
             **{name: again[name] for name in (*SHARED, "data", "cache_dir")},
         )
-    assert ranking.load is load
-    assert api.compare(**again).report["leader"]
 
 
 def test_what_fails_before_a_member_leaves_nothing(trained, photos, tmp_path):
@@ -261,7 +259,14 @@ def test_two_at_once_do_not_share_a_directory(trained, photos, tmp_path):
     assert not list((tmp_path / "c").iterdir())
 
 
-def test_a_solved_head_is_trained_once(trained, photos, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("augment", "count"),
+    # Only random views would differ by the seed.
+    [("flip", 2), pytest.param("light", 4, marks=pytest.mark.slow)],
+)
+def test_a_solved_head_is_trained_once(
+    trained, photos, tmp_path, monkeypatch, augment, count
+):
     learn = running.learn
     ran = []
 
@@ -270,50 +275,47 @@ def test_a_solved_head_is_trained_once(trained, photos, tmp_path, monkeypatch):
         return learn(plan, *arguments, **options)
 
     monkeypatch.setattr(running, "learn", noted)
-    # Only random views would differ by the seed.
-    for augment, count in (("flip", 2), ("light", 4)):
-        ran.clear()
-        found = api.compare(
-            f"folder:{photos}",
-            **{**SHARED, "augment": augment},
-            weights=str(trained.directory),
-            strategies="feature_extraction,converged_head",
-            seeds=2,
-            budget=7,
-            workdir=tmp_path / augment,
-            cache_dir=str(tmp_path / "cache"),
+    found = api.compare(
+        f"folder:{photos}",
+        **{**SHARED, "augment": augment},
+        weights=str(trained.directory),
+        strategies="feature_extraction,converged_head",
+        seeds=2,
+        budget=7,
+        workdir=tmp_path / augment,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert len(ran) == len(set(ran)) == count
+    members = found.directory / "runs"
+    for name in ("feature_extraction", "converged_head"):
+        first, second = (members / f"{name}-seed{seed}" for seed in (0, 1))
+        assert {path.name for path in first.iterdir()} == {
+            path.name for path in second.iterdir()
+        }
+        one, two = (
+            configs.build(configs.read(member / "config.toml"))
+            for member in (first, second)
         )
-        assert len(ran) == len(set(ran)) == count
-        members = found.directory / "runs"
-        for name in ("feature_extraction", "converged_head"):
-            first, second = (members / f"{name}-seed{seed}" for seed in (0, 1))
-            assert {path.name for path in first.iterdir()} == {
-                path.name for path in second.iterdir()
-            }
-            one, two = (
-                configs.build(configs.read(member / "config.toml"))
-                for member in (first, second)
-            )
-            assert (one.seed, two.seed) == (0, 1)
-            assert dataclasses.replace(two, seed=0) == one
-            equal = [
-                (first / file).read_bytes() == (second / file).read_bytes()
-                for file in ("predictions.csv", "model.keras")
-            ]
-            assert equal == [augment == "flip"] * 2
-            seconds = [
-                json.loads((member / "report.json").read_text())["seconds"]
-                for member in (first, second)
-            ]
-            assert min(seconds) > 0
-            if augment == "flip":
-                # It was copied.
-                assert seconds[1] < seconds[0]
-        (other,) = found.report["strategies"][1:]
+        assert (one.seed, two.seed) == (0, 1)
+        assert dataclasses.replace(two, seed=0) == one
+        equal = [
+            (first / file).read_bytes() == (second / file).read_bytes()
+            for file in ("predictions.csv", "model.keras")
+        ]
+        assert equal == [augment == "flip"] * 2
+        seconds = [
+            json.loads((member / "report.json").read_text())["seconds"]
+            for member in (first, second)
+        ]
+        assert min(seconds) > 0
         if augment == "flip":
-            # Both are constants, of which seeds tell nothing.
-            assert other["against_leader"]["p_seeds"] == 1.0
-        assert not other["against_leader"]["distinguishable"]
+            # It was copied.
+            assert seconds[1] < seconds[0]
+    (other,) = found.report["strategies"][1:]
+    if augment == "flip":
+        # Both are constants, of which seeds tell nothing.
+        assert other["against_leader"]["p_seeds"] == 1.0
+    assert not other["against_leader"]["distinguishable"]
 
 
 def test_a_resumed_member_counts_all_its_calls(
@@ -364,7 +366,7 @@ def test_a_kill_while_a_member_ends_leaves_no_checkpoint(
     again = {
         **SHARED,
         "weights": str(trained.directory),
-        "strategies": "feature_extraction,scratch",
+        "strategies": "feature_extraction,converged_head",
         "seeds": 1,
         "budget": 2,
         "workdir": tmp_path / "c",
@@ -404,7 +406,9 @@ def interrupted(monkeypatch):
     return interrupt
 
 
-@pytest.mark.parametrize("budget", ["7", "1s"])
+@pytest.mark.parametrize(
+    "budget", ["7", pytest.param("1s", marks=pytest.mark.slow)]
+)
 def test_an_interrupted_phase_is_trained_again(
     trained, photos, tmp_path, interrupted, budget
 ):
