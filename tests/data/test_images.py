@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pictures
 import pytest
+import samples
 import tensorflow as tf
 
 from tlkeras import errors
@@ -85,14 +86,20 @@ def test_what_a_scan_has_decoded_is_not_read_again(readable, tmp_path):
     assert sorted(read) == list(range(30))
 
 
-def test_the_limit_of_the_store(readable, tmp_path):
-    for extra, times in ((0, 1), (-1, 2)):
+def test_the_store_keeps_as_many_as_fit(readable, tmp_path):
+    expected = store_of(pictures.of(readable), tmp_path).rows(np.arange(30))
+    orders = [np.random.default_rng(0).permutation(30), np.arange(30)]
+    for kept in (30, 29, 12, 1, 0):
         source, read = pictures.counted(pictures.of(readable))
-        limit = 30 * SIZE * SIZE * 3 + extra
-        rows = store_of(source, tmp_path, store_bytes=limit).images().rows
-        for _ in range(2):
-            rows(np.arange(30))
-        assert len(read) == 30 * times
+        limit = (kept + 0.9) * SIZE * SIZE * 3
+        store = store_of(source, tmp_path, store_bytes=limit)
+        for order in (*orders, np.arange(25, 30), np.array([3, 29, 3])):
+            np.testing.assert_array_equal(store.rows(order), expected[order])
+        if not kept:
+            continue
+        read.clear()
+        store.rows(orders[0])
+        assert sorted(read) == list(range(kept, 30))
 
 
 def test_a_full_disk_is_told_before_anything_is_read(
@@ -106,7 +113,8 @@ def test_a_full_disk_is_told_before_anything_is_read(
     with pytest.raises(errors.UserError, match="has no room"):
         store_of(source, tmp_path)
     assert not read
-    store_of(source, tmp_path, store_bytes=0).images().rows(np.arange(2))
+    for some in (0, 5 * SIZE * SIZE * 3):
+        store_of(source, tmp_path, store_bytes=some).rows(np.arange(2))
 
 
 @pytest.mark.parametrize("store_bytes", [1e9, 0])
@@ -251,6 +259,11 @@ def test_files_of_all_kinds_at_once_are_what_each_is_alone(monkeypatch):
         pictures.encode(noise(seed, *size), ("PNG", "JPEG", "BMP")[seed % 3])
         for seed, size in enumerate(sizes * 2)
     ]
+    turned = samples.with_exif(files[1], samples.exif(6, "<"))
+    files.insert(4, turned)
+    assert (
+        images.square(turned, shape) != images.square(files[1], shape)
+    ).any()
     found = images.squares(files, shape)
     for file, square in zip(files, found, strict=True):
         np.testing.assert_array_equal(square, images.square(file, shape))

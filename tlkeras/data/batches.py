@@ -15,6 +15,10 @@ from tlkeras.data import augment as augmentation
 from tlkeras.data import images as image_stores
 from tlkeras.machine import keras_private
 
+# Functions are traced as they are: to have their source rewritten first, for
+# conditions that none of them has, takes as long as the rest of a data set.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 # (views [n], positions [n]) -> the features of these images in these views.
 ReadFeatures = Callable[[tf.Tensor, tf.Tensor], Any]
 
@@ -316,7 +320,7 @@ def _training(
         one_epoch.set_shape([steps, size])
         whole = tf.data.Dataset.from_tensor_slices((one_epoch,))
         return _divided(whole, settings.sharding).map(
-            lambda batch, factor: (epoch, batch, factor)
+            _as_it_is(lambda batch, factor: (epoch, batch, factor))
         )
 
     def load(
@@ -330,7 +334,9 @@ def _training(
 
     def make(first: int, epochs: int) -> tf.data.Dataset:
         return _parallel(
-            tf.data.Dataset.range(first, first + epochs).flat_map(positions),
+            tf.data.Dataset.range(first, first + epochs).flat_map(
+                _as_it_is(positions)
+            ),
             load,
         )
 
@@ -454,7 +460,7 @@ def _divided(whole: tf.data.Dataset, sharding: Sharding) -> tf.data.Dataset:
     same. Weights times the factor make that the mean over the batch.
     """
     if sharding.count == 1:
-        return whole.map(lambda *batch: (*batch, 1.0))
+        return whole.map(_as_it_is(lambda *batch: (*batch, 1.0)))
 
     def divide(*batch: tf.Tensor) -> tf.data.Dataset:
         images = tf.shape(batch[0], tf.int64)[0]
@@ -474,14 +480,14 @@ def _divided(whole: tf.data.Dataset, sharding: Sharding) -> tf.data.Dataset:
 
         return tf.data.Dataset.from_tensor_slices(
             np.array(sharding.local, np.int64)
-        ).map(shard)
+        ).map(_as_it_is(shard))
 
-    return whole.flat_map(divide)
+    return whole.flat_map(_as_it_is(divide))
 
 
 def _parallel(dataset: tf.data.Dataset, load: Callable) -> tf.data.Dataset:
     return dataset.map(
-        load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        _as_it_is(load), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     ).prefetch(tf.data.AUTOTUNE)
 
 

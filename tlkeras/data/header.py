@@ -14,12 +14,13 @@ import numpy as np
 
 READABLE = ("JPEG", "PNG", "WebP", "GIF", "BMP")
 
+_JPEG = b"\xff\xd8\xff"
 _GREYS = bytes(np.outer(np.arange(256), [1, 1, 1, 0]).astype(np.uint8))
 
 # Each row: what the file is, and (offset [bytes], bytes found there, bits
 # compared: all where none are given). The first row that fits decides.
 _SIGNATURES: tuple[tuple[Any, ...], ...] = (
-    ("JPEG", (0, b"\xff\xd8\xff")),
+    ("JPEG", (0, _JPEG)),
     ("PNG", (0, b"\x89PNG\r\n\x1a\n")),
     # TensorFlow 2.21 reads it with channels=0 beyond its memory.
     ("animated WebP", (0, b"RIFF"), (8, b"WEBPVP8X"), (20, b"\2", b"\2")),
@@ -95,6 +96,9 @@ def kind(encoded: bytes) -> str:
     The same table decides in the graph: `decode` refuses what is not in
     `READABLE`, and may still fail on a file that is damaged further on.
     """
+    # The first row of the table, and most files.
+    if encoded.startswith(_JPEG):
+        return "JPEG"
     if not encoded:
         return "empty file"
     start = np.frombuffer(encoded[:LENGTH].ljust(LENGTH, b"\0"), np.uint8)

@@ -22,16 +22,21 @@ from tlkeras.data import decode
 from tlkeras.data import header
 from tlkeras.data import rows as row_files
 from tlkeras.data import sources
+from tlkeras.machine import one_core
 
-# The marker behind which the picture of a JPEG begins.
+# The marker behind which the picture of a JPEG begins, and how the block begins
+# that says how it is turned.
 _SCAN = b"\xff\xda"
+_EXIF = b"Exif\0\0"
 # Decoding releases Python's lock; more threads than cores hide the reading.
 _THREADS = 2 * (os.cpu_count() or 1)
 # Files decoded by one call at most, and about how many bytes of them. A call
 # for each file kept 16 cores waiting for Python's lock: 645 images/s of 300
 # pixels.
-BLOCK = 16
+BLOCK = 32
 _BLOCK_BYTES = 1 << 20
+# Images decoded by the thread that asks for them.
+_ALONE = 32
 # Larger images are decoded one at a time, lest a few of them fill the memory:
 # one of 179 million pixels takes 0.5 GB, and of 16 bits six times as much
 # [pixels].
@@ -74,13 +79,13 @@ class Images:
 class Store:
     """The images of a source, decoded when they are first asked for.
 
-    They are kept in an unnamed file in `directory` if all of them need
-    `store_bytes` at most, else they are decoded whenever they are asked for.
+    As many of them as `store_bytes` hold are kept in an unnamed file in
+    `directory`; the others are decoded whenever they are asked for.
 
     stamps: those of the images when they were scanned; a file that has another
       by now is refused, because its label and split may be wrong.
 
-    Raises `UserError` if the disk is full.
+    Raises `UserError` if all should be kept and the disk is full.
     """
 
     def __init__(
@@ -95,14 +100,24 @@ class Store:
         self.source = source
         self.stamps = stamps
         self.shape = shape
-        self.stored: row_files.Rows | None = None
         square = (shape.size, shape.size, 3)
         total = len(source.examples)
-        if math.prod(square) * total <= store_bytes:
-            self.stored = row_files.Rows(
-                total, square, np.uint8, directory=directory
-            )
+        self.kept = min(total, int(store_bytes // math.prod(square)))
+        self.stored = self._room(square, directory) if self.kept else None
         self.filled = np.zeros(total, bool)
+
+    def _room(
+        self, square: tuple[int, ...], directory: str | os.PathLike
+    ) -> row_files.Rows | None:
+        """Returns the file; None where some images would go without anyway."""
+        try:
+            return row_files.Rows(
+                self.kept, square, np.uint8, directory=directory
+            )
+        except errors.UserError:
+            if self.kept == len(self.source.examples):
+                raise
+            return None
 
     def images(self) -> Images:
         """Returns what reads from here."""
@@ -118,46 +133,52 @@ class Store:
             self.stored.close()
 
     def put(self, index: int, square: np.ndarray) -> None:
-        """Keeps an image that has been decoded already, if any are kept."""
-        if self.stored is not None:
+        """Keeps an image that has been decoded already, if there is room."""
+        if self.stored is not None and index < self.kept:
             self.stored.write(index, square)
             self.filled[index] = True
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """Returns the images [n, size, size, 3] at `indices` [n]."""
-        if self.stored is None:
-            return np.concatenate(list(self._decoded(indices)))
-        missing = indices[~self.filled[indices]]
-        for index, square in zip(
-            missing.tolist(),
-            itertools.chain.from_iterable(self._decoded(missing)),
-            strict=True,
-        ):
+        kept = self.filled[indices]
+        if self.stored is not None and kept.all():
+            return self.stored.read(indices)
+        missing = indices[~kept]
+        fresh = self._decoded(missing)
+        for index, square in zip(missing.tolist(), fresh, strict=True):
             self.put(index, square)
-        return self.stored.read(indices)
+        if self.stored is None or not kept.any():
+            return fresh
+        rows = np.empty([len(indices), *fresh.shape[1:]], np.uint8)
+        rows[~kept] = fresh
+        rows[kept] = self.stored.read(indices[kept])
+        return rows
 
-    def _decoded(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """Yields the images at `indices`, some at a time, in order."""
-        parts = max(1, min(len(indices), _THREADS), -(-len(indices) // BLOCK))
-        if not len(indices):
-            return iter(())
-        return pool().map(
+    def _decoded(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the images [n, size, size, 3] at `indices`, decoded.
+
+        So few as a batch has are decoded by the caller's thread: there are
+        others for the next batches, and to hand work over takes time.
+        """
+        parts = min(_THREADS, -(-len(indices) // _ALONE))
+        if parts < 2:
+            return _joined(self._decode_block(indices.tolist()))
+        blocks = pool().map(
             self._decode_block,
             [each.tolist() for each in np.array_split(indices, parts)],
         )
+        return _joined(list(itertools.chain.from_iterable(blocks)))
 
-    def _decode_block(self, indices: Sequence[int]) -> np.ndarray:
+    def _decode_block(self, indices: Sequence[int]) -> list[np.ndarray]:
         read = functools.partial(sources.read, self.source, self.stamps)
         try:
-            return np.concatenate(
-                [
-                    squares(files, self.shape)
-                    for _, files in in_blocks(read, indices)
-                ]
-            )
+            return [
+                squares(files, self.shape)
+                for _, files in in_blocks(read, indices)
+            ]
         except (OSError, tf.errors.OpError):
             # One of them, and it is to be named.
-            return np.stack([self._decode(index) for index in indices])
+            return [np.stack([self._decode(index) for index in indices])]
 
     def check(self, indices: np.ndarray) -> None:
         """Raises `UserError` if the file of one is needed, and another now."""
@@ -183,6 +204,10 @@ class Store:
                 f"{self.source.examples[index].path} was an image when it was "
                 f"read first, and now: {why}."
             ) from None
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @functools.cache
@@ -320,28 +345,31 @@ def many_by_kind(
 
     What it returns gives the results, of one shape each, for all of them [n,
     ...] in their order; files of one kind are decoded by one call, but for
-    large ones.
+    large ones. It works on one core, that of its caller.
     """
+    signature = [tf.TensorSpec([None], tf.string)]
+    making = threading.Lock()
 
+    @functools.cache
     def graph(kind: str) -> Callable:
-        return _on_cpu(
-            lambda files: _each_alone(lambda file: run(file, kind), files),
-            [None],
+        return one_core.compiled(
+            lambda files: _each(lambda file: run(file, kind), files), signature
         )
-
-    graphs = {kind: graph(kind) for kind in decode.READABLE}
 
     def decoded(files: Sequence[bytes]) -> list[np.ndarray]:
         groups: dict[Any, list[int]] = {}
         for place, file in enumerate(files):
             kind = _readable(file)
+            if kind == "JPEG" and _EXIF not in file:
+                kind = decode.UNTURNED
             large = is_large(file)
             groups.setdefault((kind, place if large else -1), []).append(place)
         found: list[np.ndarray] = []
         for (kind, _), places in groups.items():
+            with making:
+                decode_all = graph(kind)
             with turn(files[places[0]]):
-                parts = graphs[kind]([files[place] for place in places])
-                arrays = [part.numpy() for part in parts]
+                arrays = decode_all([files[place] for place in places])
             if len(groups) == 1:
                 return arrays
             found = found or [
@@ -355,26 +383,19 @@ def many_by_kind(
     return decoded
 
 
-def _each_alone(
+def _each(
     run: Callable[[tf.Tensor], tuple[tf.Tensor, ...]], files: tf.Tensor
-) -> list[tf.Tensor]:
-    """Returns what `run` gives for each file, [n, ...], one after the other.
-
-    As `tf.map_fn`, but no operation is shared among cores: others are at work
-    on other files, and to share what takes so little doubles its work.
-    """
-    data = tf.data.Dataset.from_tensor_slices(files).map(run)
-    data = data.batch(tf.size(files, tf.int64))
-    results = {
-        "output_types": [each.dtype for each in data.element_spec],
-        "output_shapes": [each.shape for each in data.element_spec],
-    }
-    alone = tf.raw_ops.MaxIntraOpParallelismDataset(
-        input_dataset=tf.data.experimental.to_variant(data),
-        max_intra_op_parallelism=1,
-        **results,
+) -> tuple[tf.Tensor, ...]:
+    """Returns what `run` gives for each file, [n, ...], one after the other."""
+    one = tf.function(run, autograph=False).get_concrete_function(
+        tf.TensorSpec([], tf.string)
     )
-    return tf.raw_ops.DatasetToSingleElement(dataset=alone, **results)
+    results = tuple(
+        tf.TensorSpec(each.shape, each.dtype) for each in one.outputs
+    )
+    return tf.map_fn(
+        one, files, fn_output_signature=results, parallel_iterations=1
+    )
 
 
 def _on_cpu(run: Callable[[tf.Tensor], Any], shape: list) -> Callable:

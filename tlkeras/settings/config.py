@@ -312,7 +312,7 @@ class Config:
     )
     image_store_gb: float = _setting(
         8.0,
-        "gigabytes of disk for decoded images; beyond it each epoch decodes",
+        "gigabytes of disk for decoded images; each epoch decodes the others",
         **_GIGABYTES,
     )
     cache_dir: str = _setting(
