@@ -167,10 +167,10 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("when", ["in", "behind"])
-def test_a_kill_does_not_change_a_bit_nor_repeat_the_choice(
-    both, photos, tmp_path, monkeypatch, no_export, when
+def test_kills_do_not_change_a_bit_nor_repeat_the_choice(
+    both, photos, tmp_path, monkeypatch, no_export
 ):
+    """A run that is killed in its final fit, goes on, and is killed again."""
     wanted = settings(photos, final_fit="train_and_validation")
     fit, save = one_phase.fit, checkpoint.save
     phases = []
@@ -190,18 +190,20 @@ def test_a_kill_does_not_change_a_bit_nor_repeat_the_choice(
         return fit(model, phase, feed, setup, **options)
 
     with monkeypatch.context() as patch:
-        if when == "in":
-            patch.setattr(one_phase, "fit", die_in_it)
-        else:
-            patch.setattr(checkpoint, "save", die_behind_it)
+        patch.setattr(one_phase, "fit", die_in_it)
         with pytest.raises(Killed):
             run(wanted, tmp_path)
     monkeypatch.setattr(one_phase, "fit", watched)
-    resumed = run(wanted, tmp_path)
-    again = [
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", die_behind_it)
+        with pytest.raises(Killed):
+            run(wanted, tmp_path)
+    assert phases == [
         (each["name"], False) for each in both.report["final_fit"]["phases"]
     ]
-    assert phases == (again if when == "in" else [])
+    phases.clear()
+    resumed = run(wanted, tmp_path)
+    assert phases == []
     for name in ("predictions.csv", "images.csv"):
         first = (both.directory / name).read_bytes()
         assert (resumed.directory / name).read_bytes() == first

@@ -175,7 +175,12 @@ def test_row_agrees_with_the_design(name):
     assert (row.parameters, row.width) == GOLDEN_SIZES[name]
 
 
-@pytest.mark.parametrize("row", SMALL_ROWS, ids=lambda row: row.family)
+@pytest.mark.parametrize(
+    "row",
+    # The next test has all of them.
+    [row for row in SMALL_ROWS if row.parameters < 4e6],
+    ids=lambda row: row.family,
+)
 def test_small_network_is_as_its_row_says(row):
     check_at_smallest_size(row)
 

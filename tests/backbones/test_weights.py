@@ -120,6 +120,14 @@ def full(base) -> keras.Model:
     return keras.Model(base.input, keras.layers.Dense(7)(base.output))
 
 
+@pytest.fixture
+def shallow(monkeypatch) -> None:
+    """Lets EfficientNet have two kinds of blocks: what is asked is the rest."""
+    module = keras.src.applications.efficientnet
+    few = module.DEFAULT_BLOCKS_ARGS[:2]
+    monkeypatch.setattr(module, "DEFAULT_BLOCKS_ARGS", few)
+
+
 class TestFiles:
     @pytest.mark.parametrize("which", ["base", "full"])
     @pytest.mark.parametrize(
@@ -148,7 +156,7 @@ class TestFiles:
         "network", [SMALL, "MobileNet-0.25", "EfficientNetB0"]
     )
     def test_partly_frozen_network_inside_a_network(
-        self, tmp_path, network, frozen, name
+        self, tmp_path, network, frozen, name, shallow
     ):
         # An .h5 file lists all frozen layers behind those that learn.
         inner = randomized(load(network, "none"))
@@ -461,7 +469,7 @@ class TestEfficientNet:
     """Keras scales once more with weights="imagenet", and only then."""
 
     @pytest.fixture
-    def file(self, tmp_path, monkeypatch):
+    def file(self, tmp_path, monkeypatch, shallow):
         """A file as Keras downloads it: the variance is the deviation."""
         made = constructed("EfficientNetB0", include_top=False)
         (layer,) = [

@@ -29,6 +29,11 @@ SIZE = 12
 OTHERS = [name for name in formats.NAMES if name != "saved_model"]
 
 
+def slow(*values):
+    """Returns a parameter that only says once more what others have said."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def build(block=lambda x: x, *, precision="float32", scaling="tf"):
     """Returns a small classifier with `block` in its network."""
     keras.utils.set_random_seed(0)
@@ -88,11 +93,16 @@ def export(tmp_path, samples, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("tta", averaging.WAYS)
-@pytest.mark.parametrize("name", formats.NAMES)
+@pytest.mark.parametrize(
+    ("name", "tta"),
+    [(name, "none") for name in formats.NAMES]
+    + [("onnx", "flip")]
+    + [slow(name, "flip") for name in formats.NAMES if name != "onnx"],
+)
 def test_every_format_tells_what_is_none_of_the_classes(
     export, tmp_path, samples, name, tta
 ):
+    assert tta in averaging.WAYS
     classifier = knowing(build(), samples.squares, tta)
     encoded = tf.io.encode_png(samples.squares[0]).numpy()
     proved = export(
@@ -155,20 +165,19 @@ def gelu(x):
     return keras.layers.Dense(8, activation="gelu")(x)
 
 
-def swish(x):
-    """Returns what EfficientNet has: its gradient is a function of its own."""
-    return keras.layers.Activation("swish")(x)
+def lacking(x):
+    """Returns an exact GELU and what no converter takes as Keras makes it.
 
-
-def grouped(x):
-    """Returns what ConvNeXt has: Keras hands it to XLA."""
+    EfficientNet's swish has a gradient that is a function of its own; Keras
+    hands the grouped convolutions of ConvNeXt to XLA.
+    """
+    x = keras.layers.Activation("swish")(gelu(x))
     return keras.layers.Conv2D(8, 3, groups=8, padding="same")(x)
 
 
-@pytest.mark.parametrize("block", [gelu, swish, grouped])
 @pytest.mark.parametrize("name", ["litert", "onnx", "openvino"])
-def test_what_networks_have_that_converters_lack(export, name, block):
-    proved = export(build(block), name)
+def test_what_networks_have_that_converters_lack(export, name):
+    proved = export(build(lacking), name)
     assert proved["largest_difference"] < 1e-5
 
 
@@ -196,7 +205,9 @@ def test_what_only_tensorflow_computes_is_refused_by_its_name(export, name):
         export(strange, name)
 
 
-@pytest.mark.parametrize("scaling", ["tf", "torch", "caffe", "none"])
+@pytest.mark.parametrize(
+    "scaling", ["tf", "caffe", slow("torch"), slow("none")]
+)
 def test_integers_take_pixels_as_they_are(export, scaling, samples):
     """Also where no calibration image is black or white."""
     grey = samples.calibration // 4 + 90
@@ -209,7 +220,7 @@ def test_integers_take_pixels_as_they_are(export, scaling, samples):
     assert proved["largest_difference"] < 0.2
 
 
-@pytest.mark.parametrize("narrow", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("narrow", ["mixed_bfloat16", slow("mixed_float16")])
 def test_a_model_of_a_gpu_becomes_float32(export, narrow):
     classifier = build(precision=narrow)
     assert bases.of(classifier.model).compute_dtype == narrow[6:]
@@ -239,18 +250,25 @@ def planted(change):
     return function
 
 
-@pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("lost", "name"),
     [
-        (lambda images: images[..., ::-1], "BGR instead of RGB"),
-        (lambda images: 127.5 * (images + 1), "without the network's own"),
+        ("channels", "litert_int8"),
+        ("scaling", "onnx"),
+        *(slow("channels", name) for name in OTHERS if name != "litert_int8"),
+        *(slow("scaling", name) for name in OTHERS if name != "onnx"),
     ],
-    ids=["channels", "scaling"],
 )
 def test_a_converter_that_loses_something_is_caught(
-    export, name, change, said, monkeypatch
+    export, name, lost, monkeypatch
 ):
+    change, said = {
+        "channels": (lambda images: images[..., ::-1], "BGR instead of RGB"),
+        "scaling": (
+            lambda images: 127.5 * (images + 1),
+            "without the network's own",
+        ),
+    }[lost]
     monkeypatch.setattr(frozen, "function", planted(change))
     with pytest.raises(proof.ExportError, match=said):
         export(build(), name)

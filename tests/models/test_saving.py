@@ -265,8 +265,8 @@ def test_flipped_bits_are_one_line_or_no_harm(trained, tmp_path):
     # The archive's list of members, at the end, is read first.
     places = np.concatenate(
         [
-            generator.integers(0, len(content), 12),
-            generator.integers(len(content) - 1500, len(content), 24),
+            generator.integers(0, len(content), 4),
+            generator.integers(len(content) - 1500, len(content), 10),
         ]
     )
     path = tmp_path / "model.keras"
