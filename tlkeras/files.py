@@ -78,7 +78,7 @@ def read(path: str | os.PathLike, *, most: int = LARGEST) -> bytes:
     def at_once(path: str | os.PathLike, flags: int) -> int:
         return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
-    with open(path, "rb", opener=at_once) as stream:
+    with open(path, "rb", buffering=0, opener=at_once) as stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)

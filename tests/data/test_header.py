@@ -100,3 +100,50 @@ def test_without_tensorflow():
     )
     place = pathlib.Path(tlkeras.__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=place)
+
+
+@strategies.composite
+def chains_of_segments(draw) -> bytes:
+    """Draws what may stand at the beginning of a JPEG, Exif or not."""
+    markers = strategies.sampled_from([0xE0, 0xE1, 0xE1, 0xFE, 0xDB, 0xFF])
+    bodies = strategies.sampled_from(
+        [b"", b"JFIF\0", b"Exif\0\0", b"Exif\0\0MM\0*", b"ExifXX", b"\xff\xda"]
+    )
+    file = b"\xff\xd8"
+    for marker, body in draw(
+        strategies.lists(strategies.tuples(markers, bodies), max_size=6)
+    ):
+        length = len(body) + 2 + draw(strategies.sampled_from([0, 0, 0, -3, 9]))
+        file += b"\xff" * draw(strategies.integers(0, 2))
+        file += bytes([0xFF, marker]) + max(length, 0).to_bytes(2) + body
+    return file * draw(strategies.sampled_from([1, 1, 40]))
+
+
+@pytest.fixture(scope="module")
+def exif():
+    """Returns the Exif block that the graph finds in a file."""
+    tf = pytest.importorskip("tensorflow")
+    from tlkeras.data import decode
+
+    graph = tf.function(
+        decode._exif,
+        autograph=False,
+        input_signature=[tf.TensorSpec([], tf.string)],
+    )
+    return lambda file: graph(file).numpy()
+
+
+@hypothesis.given(file=chains_of_segments())
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_what_is_said_to_have_no_exif_has_none_in_the_graph(exif, file):
+    if not header.may_be_turned(file):
+        assert exif(file) == b""
+
+
+def test_who_may_be_turned():
+    assert header.may_be_turned(samples.JPEGS["jpeg turned"])
+    assert not header.may_be_turned(samples.JPEG)
+    assert not header.may_be_turned(samples.with_exif(b"GIF8", b"MM"))
+    # Behind the last segment that is followed.
+    many = b"\xff\xd8" + b"\xff\xe0\0\2" * 64 + samples.JPEG[2:]
+    assert header.may_be_turned(many)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import operator
 import os
 import pathlib
 import sqlite3
@@ -81,6 +82,8 @@ _UNAVAILABLE = (
 # is a text.
 _WRONG_TYPES = (KeyError, TypeError, ValueError, OverflowError)
 _NAMES = tuple(field.name for field in dataclasses.fields(Facts))
+# As `dataclasses.astuple`, which copies deeply and takes 40 times as long.
+_values = operator.attrgetter(*_NAMES)
 
 
 def kept(directory: str | os.PathLike) -> tuple[int, int]:
@@ -150,7 +153,7 @@ def save(
         (
             os.fsencode(path),
             _stamp(stamp, facts),
-            *dataclasses.astuple(facts),
+            *_values(facts),
             now,
         )
         for path, stamp, facts in rows
@@ -175,7 +178,7 @@ def _stamp(stamp: str, facts: Facts) -> str:
 
     A row in which something was damaged is not believed.
     """
-    checksum = zlib.crc32(repr(dataclasses.astuple(facts)).encode())
+    checksum = zlib.crc32(repr(_values(facts)).encode())
     return f"{_VERSION}:{stamp}:{checksum}"
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+# Of a JPEG's metadata, which are followed at most: a hostile file of a million
+# empty ones would else cost a minute.
+_SEGMENTS = 64
 READABLE = ("JPEG", "PNG", "WebP", "GIF", "BMP")
 
 _JPEG = b"\xff\xd8\xff"
@@ -145,6 +148,29 @@ def _jpeg(encoded: bytes) -> tuple[int, int]:
         if marker != 0x01 and not 0xD0 <= marker <= 0xD8:
             place += struct.unpack_from(">H", encoded, place)[0]
     raise IndexError
+
+
+def may_be_turned(encoded: bytes) -> bool:
+    """Tells whether a file is a JPEG with an Exif block, or may be one.
+
+    The chain of its segments is followed as `decode` follows it, so that what
+    this calls false has no block there. To search all of a large file for the
+    block's first bytes would keep other threads waiting.
+    """
+    if not encoded.startswith(_JPEG):
+        return False
+    place = 2
+    for _ in range(_SEGMENTS):
+        marker = int.from_bytes(encoded[place : place + 2])
+        if marker < 0xFFE0:
+            return False
+        if encoded[place + 4 : place + 10] == b"Exif\0\0":
+            return True
+        if marker == 0xFFFF:
+            place += 1
+        else:
+            place += 2 + int.from_bytes(encoded[place + 2 : place + 4])
+    return True
 
 
 def _png(encoded: bytes) -> tuple[int, int]:

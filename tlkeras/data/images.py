@@ -24,10 +24,8 @@ from tlkeras.data import rows as row_files
 from tlkeras.data import sources
 from tlkeras.machine import one_core
 
-# The marker behind which the picture of a JPEG begins, and how the block begins
-# that says how it is turned.
+# The marker behind which the picture of a JPEG begins.
 _SCAN = b"\xff\xda"
-_EXIF = b"Exif\0\0"
 # Decoding releases Python's lock; more threads than cores hide the reading.
 _THREADS = 2 * (os.cpu_count() or 1)
 # Files decoded by one call at most, and about how many bytes of them. A call
@@ -348,6 +346,7 @@ def many_by_kind(
     large ones. It works on one core, that of its caller.
     """
     signature = [tf.TensorSpec([None], tf.string)]
+    # Two threads would else trace the same.
     making = threading.Lock()
 
     @functools.cache
@@ -360,7 +359,7 @@ def many_by_kind(
         groups: dict[Any, list[int]] = {}
         for place, file in enumerate(files):
             kind = _readable(file)
-            if kind == "JPEG" and _EXIF not in file:
+            if kind == "JPEG" and not header.may_be_turned(file):
                 kind = decode.UNTURNED
             large = is_large(file)
             groups.setdefault((kind, place if large else -1), []).append(place)

@@ -1,10 +1,14 @@
 """One pass over all images before anything is made of them."""
 
+import collections
+import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import os
 import time
 from collections.abc import Callable
+from collections.abc import Generator
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +23,9 @@ from tlkeras.data import images as image_stores
 from tlkeras.data import sources
 from tlkeras.data.facts import Facts
 
+# Images of a part, and what looks at them.
+_Work = tuple[Sequence[int], concurrent.futures.Future[list[Facts]]]
+
 # Side of the grey thumbnails by which near-duplicates are found [pixels].
 THUMBNAIL = 32
 
@@ -27,8 +34,6 @@ _BLOCK = 4096
 # A file may change again within a tick of the clock and keep its stamp, so
 # what was changed this short a time ago is read again the next time [seconds].
 _SETTLED = 2.0
-# Metadata stand before the picture, at most 64 segments of 65,535 bytes.
-_METADATA = 64 << 16
 # Contrast is measured on a grid of this many pixels a side.
 _GRID = 64
 
@@ -67,36 +72,67 @@ def scan(
         _examine, source=source, stamps=stamps, limit=max_pixels, store=store
     )
     facts: dict[int, Facts] = {}
+    blocks = [
+        missing[start : start + _BLOCK]
+        for start in range(0, len(missing), _BLOCK)
+    ]
     progress.begin("reading images", len(missing))
     try:
-        for start in range(0, len(missing), _BLOCK):
-            block = missing[start : start + _BLOCK]
-            parts = [
-                block[place : place + image_stores.BLOCK]
-                for place in range(0, len(block), image_stores.BLOCK)
-            ]
-            try:
-                for part, found in zip(
-                    parts, image_stores.pool().map(examine, parts), strict=True
-                ):
-                    facts.update(zip(part, found, strict=True))
-                    progress.advance(len(part))
-            finally:
-                # What an interrupted scan has read is not read again.
-                file_facts.save(
-                    cache_dir,
-                    [
-                        (paths[index], keys[paths[index]], facts[index])
-                        for index in block
-                        if index in facts
-                        and _can_be_kept(facts[index], stamps[index])
-                    ],
-                )
+        with contextlib.closing(_begun(blocks, examine)) as begun:
+            for block, works in begun:
+                try:
+                    for part, work in works:
+                        facts.update(zip(part, work.result(), strict=True))
+                        progress.advance(len(part))
+                finally:
+                    # What an interrupted scan has read is not read again.
+                    file_facts.save(
+                        cache_dir,
+                        [
+                            (paths[index], keys[paths[index]], facts[index])
+                            for index in block
+                            if index in facts
+                            and _can_be_kept(facts[index], stamps[index])
+                        ],
+                    )
     finally:
         progress.end()
     return tuple(
         facts.get(index) or known[path] for index, path in enumerate(paths)
     )
+
+
+def _begun(
+    blocks: Sequence[Sequence[int]],
+    examine: Callable[[Sequence[int]], list[Facts]],
+) -> Generator[tuple[Sequence[int], list[_Work]], None, None]:
+    """Yields `blocks`, each with the parts of it that threads work on.
+
+    They work on the next one already, lest they wait while this one is saved.
+    Nothing more is begun after what is yielded was closed.
+    """
+    ahead: collections.deque[tuple[Sequence[int], list[_Work]]]
+    ahead = collections.deque()
+    try:
+        for block in blocks:
+            parts = [
+                block[place : place + image_stores.BLOCK]
+                for place in range(0, len(block), image_stores.BLOCK)
+            ]
+            pool = image_stores.pool()
+            ahead.append(
+                (block, [(part, pool.submit(examine, part)) for part in parts])
+            )
+            if len(ahead) == 2:
+                yield ahead[0]
+                ahead.popleft()
+        while ahead:
+            yield ahead[0]
+            ahead.popleft()
+    finally:
+        for _, works in ahead:
+            for _, work in works:
+                work.cancel()
 
 
 def thumbnails(facts: Sequence[Facts]) -> np.ndarray:
@@ -171,7 +207,7 @@ def _decode(
         file = header.read(encoded)
         # To look for it in the graph takes a third of the time of a small
         # image.
-        turned = b"Exif\0\0" in encoded[:_METADATA]
+        turned = header.may_be_turned(encoded)
         found.append(
             Facts(
                 kind=file.kind,
