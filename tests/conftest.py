@@ -260,7 +260,20 @@ def no_export() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_training(monkeypatch, no_export) -> list[records.Phase]:
+def no_page(monkeypatch, no_export) -> None:
+    """As `no_export`; nor are pages and pictures drawn, a second less."""
+    from tlkeras import run_directory
+
+    def write(plan, data, outcome, report):
+        for name in ("accuracy", "confusion", "loss", "reliability"):
+            (plan.directory / f"{name}.png").touch()
+        (plan.directory / "report.html").touch()
+
+    monkeypatch.setattr(run_directory, "_write_page", write)
+
+
+@pytest.fixture
+def no_training(monkeypatch, no_page) -> list[records.Phase]:
     """Lets phases end untrained; returns the list of those that were."""
     from tlkeras.training import phase as one_phase
 

@@ -26,7 +26,7 @@ def pixels(path) -> np.ndarray:
 
 
 def test_training_takes_settings_by_name(
-    tmp_path, photos, trained, capsys, no_export
+    tmp_path, photos, trained, capsys, no_page
 ):
     settings = {
         **SMALL,
@@ -46,7 +46,7 @@ def test_training_takes_settings_by_name(
 
 
 def test_callbacks_see_each_phase_that_is_fitted(
-    tmp_path, photos, trained, no_export
+    tmp_path, photos, trained, no_page
 ):
     class Recorder(keras.callbacks.Callback):
         def __init__(self):

@@ -112,7 +112,7 @@ class Killed(BaseException):
 
 @pytest.mark.slow
 def test_finished_folds_are_not_trained_again(
-    folded, photos, tmp_path, monkeypatch, no_export
+    folded, photos, tmp_path, monkeypatch, no_page
 ):
     fit = one_phase.fit
     fitted = []

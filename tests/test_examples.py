@@ -14,7 +14,7 @@ WITHOUT = {"Run", "UserError"}
 
 
 @pytest.fixture
-def place(photos, trained, tmp_path, monkeypatch, no_export):
+def place(photos, trained, tmp_path, monkeypatch, no_page):
     """A directory with what the examples name: images and a run."""
     (tmp_path / "photos").symlink_to(photos)
     (tmp_path / "runs").mkdir()

@@ -174,7 +174,7 @@ def kill_after(number: int, monkeypatch) -> None:
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
-    trained, tmp_path, monkeypatch, no_export
+    trained, tmp_path, monkeypatch, no_page
 ):
     # What a run leaves as its config.toml makes the same run again.
     settings = configs.resolve(trained.directory / "config.toml")
@@ -241,7 +241,7 @@ def test_a_killed_run_whose_data_changed_cannot_go_on(
     ],
 )
 def test_images_that_go_while_a_run_trains(
-    tmp_path, monkeypatch, no_export, split, replaced, stored
+    tmp_path, monkeypatch, no_page, split, replaced, stored
 ):
     """What is needed is missed at once, and what has been trained is kept."""
     root, workdir = tmp_path / "data", tmp_path / "run"
@@ -396,7 +396,7 @@ def test_a_full_disk_keeps_the_phases_and_leaves_no_half_file(
 
 
 def test_an_interrupted_run_keeps_its_best_and_is_not_finished(
-    photos, tmp_path, no_export
+    photos, tmp_path, no_page
 ):
     class Interrupt(progress.Progress):
         def epoch_ends(self, row: records.Epoch) -> None:
@@ -469,9 +469,7 @@ def test_settings_reach_the_network(photos, tmp_path, no_training):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc")
-def test_a_run_gives_back_its_file_of_decoded_images(
-    photos, tmp_path, no_export
-):
+def test_a_run_gives_back_its_file_of_decoded_images(photos, tmp_path, no_page):
     """In a notebook each would hold up to 8 GB of disk that nobody sees."""
     settings = small(data=f"folder:{photos}", strategy="scratch", epochs=1)
     run(settings, tmp_path / "run")

@@ -86,7 +86,7 @@ class Killed(BaseException):
 
 
 def test_a_killed_run_does_not_decide_again(
-    photos, tmp_path, no_export, monkeypatch
+    photos, tmp_path, no_page, monkeypatch
 ):
     prefer(monkeypatch, "fine_tuning_high")
     whole = run(settings(photos), tmp_path / "whole")
@@ -114,7 +114,7 @@ def test_a_killed_run_does_not_decide_again(
 
 
 def test_few_images_teach_once_more_by_default(
-    photos, tmp_path, no_export, monkeypatch
+    photos, tmp_path, no_page, monkeypatch
 ):
     prefer(monkeypatch, "feature_extraction")
     done = run(settings(photos, final_fit="auto"), tmp_path / "run")

@@ -137,7 +137,7 @@ def test_a_list_of_images_of_an_earlier_version_is_read(
 
 
 def test_all_leaves_the_figures_of_the_model_before(
-    trained, photos, tmp_path, no_export
+    trained, photos, tmp_path, no_page
 ):
     done = run(settings(photos, final_fit="all"), tmp_path / "run")
     name = "predictions.csv"
@@ -168,7 +168,7 @@ class Killed(BaseException):
 
 
 def test_kills_do_not_change_a_bit_nor_repeat_the_choice(
-    both, photos, tmp_path, monkeypatch, no_export
+    both, photos, tmp_path, monkeypatch, no_page
 ):
     """A run that is killed in its final fit, goes on, and is killed again."""
     wanted = settings(photos, final_fit="train_and_validation")
@@ -217,7 +217,7 @@ def test_kills_do_not_change_a_bit_nor_repeat_the_choice(
 
 
 def test_ctrl_c_in_it_leaves_the_chosen_model(
-    trained, photos, tmp_path, no_export
+    trained, photos, tmp_path, no_page
 ):
     said = []
 

@@ -43,7 +43,7 @@ def compared(trained, photos, tmp_path_factory):
 
 
 def test_a_member_is_what_train_makes_of_its_settings(
-    compared, tmp_path, no_export
+    compared, tmp_path, no_page
 ):
     for name in ("feature_extraction", "scratch"):
         member = compared.directory / "runs" / f"{name}-seed1"

@@ -131,7 +131,7 @@ def test_the_last_layer_divides():
 
 
 def test_a_run_delivers_what_it_was_measured_with(
-    photos, tmp_path, monkeypatch, no_export
+    photos, tmp_path, monkeypatch, no_page
 ):
     monkeypatch.setattr(calibration, "_FEWEST", 5)
     settings = {**SMALL, "data": f"folder:{photos}", "epochs": 2}
