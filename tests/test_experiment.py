@@ -28,6 +28,7 @@ from tlkeras import run_directory
 from tlkeras.data import batches
 from tlkeras.experiment import preparing
 from tlkeras.experiment import running
+from tlkeras.machine import devices
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
 from tlkeras.settings import config as configs
@@ -510,6 +511,72 @@ def test_images_a_step_are_no_more_than_there_are(
     ):
         run(above, tmp_path / "new" / "run")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "images, size, gigabytes, count, expected",
+    [
+        (100_000, 224, 80, 1, 128),
+        (6_400, 224, 80, 1, 128),
+        (6_399, 224, 80, 1, 64),
+        (3_199, 224, 80, 1, 32),
+        (20, 224, 80, 1, 20),
+        (100_000, 224, 15, 1, 32),
+        (100_000, 224, 24, 1, 64),
+        (100_000, 224, 24, 2, 128),
+        (100_000, 448, 80, 1, 64),
+        # Nobody knows how much there is.
+        (100_000, 224, 0, 1, 32),
+    ],
+)
+def test_an_accelerator_takes_larger_steps(
+    monkeypatch, images, size, gigabytes, count, expected
+):
+    monkeypatch.setattr(devices, "memory", lambda: gigabytes * 1e9)
+    # On a CPU, whatever its memory.
+    assert preparing.auto_batch(images, size, count) == min(32, images)
+    monkeypatch.setattr(devices, "kind", lambda: "gpu")
+    assert preparing.auto_batch(images, size, count) == expected
+
+
+@pytest.mark.parametrize(
+    "batch_size, batch, factor",
+    [("auto", 32, 1), ("auto", 20, 1), ("auto", 128, 2), (128, 128, 1)],
+)
+def test_rates_grow_only_where_the_program_chose_the_batch(
+    batch_size, batch, factor
+):
+    config = configs.Config(batch_size=batch_size)
+    assert preparing.rate_factor(config, batch) == factor
+
+
+def test_a_run_with_larger_steps_learns_faster(
+    photos, tmp_path, monkeypatch, no_training
+):
+    fit = one_phase.fit
+    fitted = []
+
+    def noted(model, phase, feed, setup, **options):
+        fitted.append((phase.learning_rate, feed.train_sizes))
+        return fit(model, phase, feed, setup, **options)
+
+    monkeypatch.setattr(one_phase, "fit", noted)
+    settings = small(
+        data=f"folder:{photos}",
+        strategy="scratch",
+        weights="none",
+        batch_size="auto",
+        learning_rate=1e-3,
+    )
+    run(settings, tmp_path / "before")
+    # As large a batch, as if an eighth of it were the usual one.
+    monkeypatch.setattr(configs, "AUTO_BATCH", 8)
+    monkeypatch.setattr(preparing, "auto_batch", lambda *arguments: 32)
+    done = run(settings, tmp_path / "after")
+    (before, sizes), (after, same) = fitted
+    assert (before, after) == (1e-3, 2e-3)
+    assert sizes == same
+    assert done.report["phases"][0]["learning_rate"] == 2e-3
 
 
 def test_phases_of_ones_own_stand_in_the_place_of_a_strategy(trained):

@@ -140,7 +140,7 @@ def planned(
         return [_member_plan(plan, name) for name in settings.names]
     batch = plan.config.batch_size
     if batch == "auto":
-        batch = min(configs.AUTO_BATCH, images)
+        batch = preparing.auto_batch(images, plan.image_size)
     return [
         _member_plan(
             plan,

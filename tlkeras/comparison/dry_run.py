@@ -232,7 +232,7 @@ def _known(sizes: dict[str, int]) -> int:
 def _batch(plan: plans.Plan, sizes: dict[str, int]) -> int:
     if plan.config.batch_size != "auto":
         return int(plan.config.batch_size)
-    return max(1, min(configs.AUTO_BATCH, sizes["train"]))
+    return max(1, preparing.auto_batch(sizes["train"], plan.image_size))
 
 
 def _steps(plan: plans.Plan, sizes: dict[str, int]) -> int:

@@ -110,6 +110,8 @@ def train(
     digests = {
         **preparing.settings_digests(plan),
         "images": datasets.digest(data),
+        # Of auto, which depends on the device.
+        "images a step": str(batch_size),
     }
     splits = configs.learned(
         config, len(data.positions("train")) + len(data.positions("validation"))
@@ -150,6 +152,7 @@ def train(
                 _storage(plan),
                 lambda phase: (*_tensorboard(plan, phase.name), *callbacks),
                 keeper,
+                preparing.rate_factor(config, batch_size),
             ),
             decision=decision,
             head=head,

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import subprocess
 from collections.abc import Iterator
 
 import keras
@@ -69,6 +70,31 @@ def jit_compile(steps: int = 0) -> bool | str:
 def has_accelerator() -> bool:
     """Tells whether there is a GPU or a TPU."""
     return kind() != "cpu"
+
+
+def memory() -> float:
+    """Returns the bytes of the first accelerator's memory, 0 where unknown."""
+    if not has_accelerator():
+        return 0.0
+    if keras.backend.backend() == "jax":
+        import jax
+
+        found = jax.local_devices()[0].memory_stats() or {}
+        return float(found.get("bytes_limit", 0))
+    # TensorFlow tells what it has taken, and not what there is.
+    with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+        told = subprocess.run(
+            [
+                "nvidia-smi",
+                "--query-gpu=memory.total",
+                "--format=csv,noheader,nounits",
+            ],
+            capture_output=True,
+            timeout=10,
+            check=True,
+        )
+        return 2.0**20 * float(told.stdout.split()[0])
+    return 0.0
 
 
 def unused_gpu() -> str:

@@ -100,7 +100,8 @@ class Config:
     )
     batch_size: int | str = _setting(
         "auto",
-        "images a step; auto is 32, or all training images if they are fewer",
+        "images a step; auto is 32, on a GPU or TPU up to 128, at most all "
+        "training images",
         low=1,
         high=65536,
         word="auto",

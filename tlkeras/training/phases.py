@@ -49,6 +49,9 @@ def run(
     results = tuple(done)
     head = head or classifiers.state(model.get_layer("head"))
     while (phase := strategy.next_phase(decision, results)) is not None:
+        phase = dataclasses.replace(
+            phase, learning_rate=setup.rate * phase.learning_rate
+        )
         best_so_far = best(results)
         before = classifiers.state(model)
         if phase.fresh_head:

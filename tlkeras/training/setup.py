@@ -20,6 +20,7 @@ class Setup:
     storage: where activations of what is frozen are kept.
     callbacks: phase -> Keras callbacks beside our own.
     keeper: where a phase that is cut short leaves its epochs; None is nowhere.
+    rate: by which the phases' learning rates are multiplied.
     """
 
     progress: progresses.Progress
@@ -29,3 +30,4 @@ class Setup:
         [records.Phase], tuple[keras.callbacks.Callback, ...]
     ] = lambda phase: ()
     keeper: unfinished.Keeper | None = None
+    rate: float = 1.0
