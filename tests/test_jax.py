@@ -151,11 +151,12 @@ def on_jax(*words: str) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
-def test_best_epoch_and_interrupt_hold_on_jax():
+def test_best_epoch_interrupt_and_filled_batches_hold_on_jax():
     """A step takes the values out of the variables that callbacks read."""
     tests = (
         "TestBestEpoch::test_is_restored_bit_for_bit",
         "TestEnd::test_interrupt_within_a_step[0]",
+        "test_a_filled_batch_is_scored_as_a_smaller_one",
     )
     on_jax(*[f"tests/training/test_phase.py::{test}" for test in tests])
 

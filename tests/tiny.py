@@ -80,6 +80,7 @@ def of(
     cached_views: int = 4,
     class_weights: np.ndarray | None = None,
     sharding: batches.Sharding = batches.UNSHARDED,
+    full: bool = False,
 ) -> batches.Feed:
     """Trains on one slice of the images and validates on the other."""
     images = image_stores.Images(
@@ -103,4 +104,5 @@ def of(
         ),
         cached_views=cached_views,
         sharding=sharding,
+        full=full,
     )

@@ -6,6 +6,9 @@ import math
 # A cross-entropy that is lower by this share says more than one image does.
 _CLEARLY = 0.1
 
+# The target of an image that only fills up a batch, and is not scored.
+FILLING = -1
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:

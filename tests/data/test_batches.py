@@ -10,6 +10,7 @@ import tensorflow as tf
 from hypothesis import strategies
 
 from tlkeras import errors
+from tlkeras import records
 from tlkeras.data import augment as augmentation
 from tlkeras.data import batches
 from tlkeras.data import images as image_stores
@@ -497,3 +498,20 @@ def test_batches_have_one_size_and_hold_all_images(images, batch_size):
     assert max(sizes) <= batch_size + (batch_size == 2)
     if images > 1 and batch_size > 1:
         assert min(sizes) > 1
+
+
+@pytest.mark.parametrize("batch_size, sizes", [(5, [5] * 5), (12, [12] * 2)])
+def test_a_full_validation_has_one_size(batch_size, sizes):
+    given = feed(batch_size=batch_size, full=True)
+    columns = [
+        np.concatenate(each) for each in zip(*given.validation, strict=True)
+    ]
+    assert [len(batch[1]) for batch in given.validation] == sizes
+    assert sum(given.validation_sizes) == given.validation_images == COUNT
+    plain = feed(batch_size=batch_size).validation
+    for column, expected in zip(columns, zip(*plain, strict=True), strict=True):
+        expected = np.concatenate(expected)
+        np.testing.assert_array_equal(column[:COUNT], expected)
+    pixels, targets, weights = columns
+    assert (targets[COUNT:] == records.FILLING).all()
+    assert not weights[COUNT:].any()

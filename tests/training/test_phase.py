@@ -841,6 +841,41 @@ def test_balanced_classes_choose_by_balanced_accuracy():
     assert chosen[result.best_epoch - 1] == max(chosen)
 
 
+@pytest.mark.skipif(
+    "not devices.compiles_each_shape()", reason="where each size is compiled"
+)
+def test_a_filled_batch_is_scored_as_a_smaller_one(caplog):
+    import jax
+
+    generator = np.random.default_rng(0)
+    # Of 20 images in batches of 8, three batches of 7, and one image too many.
+    targets = np.array([0] * 12 + [1] * 5 + [2] * 3)
+    pixels = generator.integers(0, 256, (20, tiny.SIZE, tiny.SIZE, 3), np.uint8)
+    found, steps = [], []
+    for full in (False, True):
+        caplog.clear()
+        feed = tiny.of(
+            pixels,
+            targets,
+            class_weights=batches.balanced(targets, tiny.CLASSES),
+            full=full,
+        )
+        with jax.log_compiles():
+            result = fit(tiny.classifier(), phase("all", 2), feed=feed)
+        found.append(result.history)
+        steps.append(caplog.text.count("Compiling jit(test_step)"))
+    for plain, filled in zip(*found, strict=True):
+        assert filled.loss == plain.loss
+        assert filled.accuracy == plain.accuracy
+        assert filled.validation_accuracy == plain.validation_accuracy
+        balanced = plain.validation_balanced_accuracy
+        assert filled.validation_balanced_accuracy == pytest.approx(balanced)
+        assert filled.validation_cross_entropy == pytest.approx(
+            plain.validation_cross_entropy, rel=1e-6
+        )
+    assert steps == [2, 1]
+
+
 def test_no_callback_of_ours_makes_keras_wait_for_each_step():
     """It waits for the loss where one asks for the end of a batch."""
     theirs = keras.callbacks.Callback

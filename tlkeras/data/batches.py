@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tlkeras import errors
+from tlkeras import records
 from tlkeras.data import augment as augmentation
 from tlkeras.data import images as image_stores
 from tlkeras.machine import keras_private
@@ -111,10 +112,11 @@ class Feed:
     train: (first epoch, epochs) -> batches of those epochs in a row, each of
       inputs [n, ...], targets [n] and weights [n].
     validation: batches of inputs and targets, in a fixed order; where classes
-      are balanced also weights by which they count the same.
+      are balanced also weights by which they count the same. The last one may
+      be filled up by images whose target is `records.FILLING`.
     train_images: of an epoch. train_sizes, validation_sizes: images in each
       batch of an epoch, of all its shards together; to fill the last one of
-      training, some images come twice.
+      training, some images come twice, which validation does not count.
     balanced: whether classes are balanced.
     views: of a feed of images, from which a feed of features can be made.
     arrays: of a feed of features, returns all of them.
@@ -167,6 +169,7 @@ class _Settings:
     seed: int
     class_weights: np.ndarray
     sharding: Sharding
+    full: bool
     views: tuple[str, ...]
 
     @property
@@ -215,12 +218,14 @@ def feed(
     class_weights: np.ndarray,
     cached_views: int = 4,
     sharding: Sharding = UNSHARDED,
+    full: bool = False,
 ) -> Feed:
     """Returns a feed of images.
 
     class_weights: [classes]. cached_views: in how many views the features of a
     training image are computed, if `augment` has no end of views. sharding:
-    how each batch is divided. Batches have at most `batch_size` images.
+    how each batch is divided; an undivided one is filled up in validation, if
+    it is to be `full`. Batches have at most `batch_size` images.
     """
     settings = _Settings(
         images,
@@ -231,6 +236,7 @@ def feed(
         seed,
         class_weights,
         sharding,
+        full,
         augmentation.views(augment, seed=seed, most=cached_views),
     )
     keys = train.keys
@@ -278,12 +284,22 @@ def _feed(
     size, sharding = settings.sharding.for_evaluation(
         images, settings.batch_size
     )
-    columns = [np.arange(images), validation.targets.astype(np.int32)]
+    filling = 0
+    if settings.full and images and sharding == UNSHARDED:
+        size, *more = equal_sizes(images, size)
+        filling = size * (1 + len(more)) - images
+    # Those that fill up have a target and a weight by which they do not count.
+    targets = np.pad(
+        validation.targets.astype(np.int32),
+        [0, filling],
+        constant_values=records.FILLING,
+    )
+    columns = [np.resize(np.arange(images), len(targets)), targets]
     is_balanced = len(set(settings.class_weights)) > 1
     if is_balanced:
         classes = len(settings.class_weights)
         weights = balanced(validation.targets, classes)[validation.targets]
-        columns.append(weights.astype(np.float32))
+        columns.append(np.pad(weights.astype(np.float32), [0, filling]))
     order = tf.data.Dataset.from_tensor_slices(tuple(columns))
     return Feed(
         train=_training(settings, train_inputs),

@@ -19,6 +19,7 @@ from tlkeras.backbones import base as bases
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.experiment import preparing
+from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import saving
 from tlkeras.models import task as tasks
@@ -271,6 +272,7 @@ def _feed(
         class_weights=weights,
         cached_views=config.cached_views,
         sharding=placement.sharding,
+        full=devices.compiles_each_shape(),
     )
 
 

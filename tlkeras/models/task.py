@@ -61,8 +61,8 @@ def _metrics() -> "list[keras.metrics.Metric]":
     import keras
 
     return [
-        keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-        keras.metrics.SparseCategoricalCrossentropy(
+        _of_scored(keras.metrics.SparseCategoricalAccuracy)(name="accuracy"),
+        _of_scored(keras.metrics.SparseCategoricalCrossentropy)(
             from_logits=True, name="cross_entropy"
         ),
     ]
@@ -71,7 +71,36 @@ def _metrics() -> "list[keras.metrics.Metric]":
 def _balanced_metrics() -> "list[keras.metrics.Metric]":
     import keras
 
-    return [keras.metrics.SparseCategoricalAccuracy(name="balanced_accuracy")]
+    return [
+        _of_scored(keras.metrics.SparseCategoricalAccuracy)(
+            name="balanced_accuracy"
+        )
+    ]
+
+
+def _of_scored(
+    kind: "type[keras.metrics.Metric]",
+) -> "type[keras.metrics.Metric]":
+    """Returns `kind` but for images that only fill up a batch.
+
+    There are such only where each size of a batch is compiled by itself.
+    """
+    import keras
+
+    from tlkeras.machine import devices
+
+    if not devices.compiles_each_shape():
+        return kind
+
+    class OfScored(kind):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            scored = keras.ops.not_equal(y_true, records.FILLING)
+            counts = keras.ops.cast(scored, self.dtype)
+            if sample_weight is not None:
+                counts *= keras.ops.cast(sample_weight, self.dtype)
+            return super().update_state(y_true, y_pred, counts)
+
+    return OfScored
 
 
 def _score(logits: np.ndarray, targets: np.ndarray) -> records.Score:

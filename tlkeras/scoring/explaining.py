@@ -21,6 +21,7 @@ from tlkeras import errors
 from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.backbones import base as bases
+from tlkeras.machine import devices
 from tlkeras.machine import slopes
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
@@ -75,6 +76,11 @@ def explainer(
 
     def maps(squares: np.ndarray, classes: Sequence[int] | np.ndarray) -> Maps:
         parts = []
+        count = len(squares)
+        if count > _BATCH and devices.compiles_each_shape():
+            whole = -(-count // _BATCH) * _BATCH
+            squares = np.resize(squares, [whole, *squares.shape[1:]])
+            classes = np.resize(classes, whole)
         for start in range(0, len(squares), _BATCH):
             batch = np.asarray(squares[start : start + _BATCH], np.float32)
             chosen = np.asarray(classes[start : start + _BATCH])
@@ -87,6 +93,7 @@ def explainer(
                 slope = slopes.of(above, seen, contrast)
                 parts.append((np.maximum(slope, 0) * seen).sum(axis=-1))
         values = np.concatenate(parts or [np.zeros([0, *cut.shapes[0][:2]])])
+        values = values[:count]
         method = LAYER_CAM if linear is None else CAM
         return Maps(values.astype(np.float32), method)
 
