@@ -446,6 +446,13 @@ def test_a_layer_inside_a_block_is_said_and_one_that_is_not_there_refused(
     ) in done.report["notes"]
 
 
+def test_a_frozen_base_of_random_weights_is_said(photos, tmp_path, no_training):
+    for strategy, said in (("feature_extraction", True), ("scratch", False)):
+        made = small(data=f"folder:{photos}", strategy=strategy)
+        notes = run(made, tmp_path / strategy).report["notes"]
+        assert any("base of random weights" in each for each in notes) == said
+
+
 def test_settings_reach_the_network(photos, tmp_path, no_training):
     settings = small(
         data=f"folder:{photos}",

@@ -204,12 +204,20 @@ def settings_digests(plan: plans.Plan) -> dict[str, str]:
 
 
 def unfreeze_notes(plan: plans.Plan, model: keras.Model) -> tuple[str, ...]:
-    """Returns what `unfreeze` comes to where it is not what was asked for.
+    """Returns what is frozen or learns where it is not what one wants.
 
     Raises `UserError` where the base lacks the part, or what adapts it.
     """
     notes = []
     network = bases.of(model).network
+    if plan.config.weights == "none" and any(
+        phase.unfreeze == "none" for phase in plan.strategy.planned
+    ):
+        notes.append(
+            "`weights` is none: a base of random weights is frozen, whose "
+            "features say little; --strategy=scratch trains all of it from the "
+            "start."
+        )
     for phase in plan.strategy.planned:
         if phase.unfreeze == "none":
             continue
