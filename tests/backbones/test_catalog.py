@@ -21,13 +21,14 @@ KERAS_ROWS = tuple(
 
 OWN_ROWS = tuple(row for row in catalog.BACKBONES if row not in KERAS_ROWS)
 
-# The smallest network of each family.
-SMALL_ROWS = tuple(
-    {
-        row.family: row
-        for row in sorted(KERAS_ROWS, key=lambda row: -row.parameters)
-    }.values()
-)
+
+def smallest(rows: tuple[catalog.Backbone, ...]) -> list[catalog.Backbone]:
+    """Returns the smallest network of each family."""
+    descending = sorted(rows, key=lambda row: -row.parameters)
+    return list({row.family: row for row in descending}.values())
+
+
+SMALL_ROWS = smallest(KERAS_ROWS)
 
 # DESIGN.md, section 7, which was measured independently: parameters, width.
 GOLDEN_SIZES = {
@@ -196,7 +197,17 @@ def test_network_is_as_its_row_says(row):
     assert (whole.input_shape[1] or 224) == row.default_size
 
 
-@pytest.mark.parametrize("row", OWN_ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(
+            row,
+            marks=() if row in smallest(OWN_ROWS) else pytest.mark.slow,
+            id=row.name,
+        )
+        for row in OWN_ROWS
+    ],
+)
 def test_own_network_is_as_its_row_says(row):
     check_at_smallest_size(row)
 
