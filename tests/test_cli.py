@@ -19,6 +19,7 @@ import pytest
 from conftest import LABELS
 from conftest import environment
 from conftest import flags
+from conftest import interruptible
 from conftest import small
 from conftest import tree
 from conftest import write_digits
@@ -644,8 +645,7 @@ def start(words: list[str], cwd: pathlib.Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What runs in the background of a shell ignores it, as do its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=interruptible,
     )
 
 

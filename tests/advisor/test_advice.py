@@ -6,12 +6,14 @@ import pathlib
 import pytest
 
 import tlkeras
+from tlkeras import cli
 
 SHARED = pathlib.Path(__file__).parents[2] / ".." / "shared"
 STEM = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels"
 
 
-def test_the_command_line(tlkeras_process, tmp_path):
+def test_the_command_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     words = (
         "advise",
         "--data=builtin:digits",
@@ -20,15 +22,16 @@ def test_the_command_line(tlkeras_process, tmp_path):
         "--image_size=16",
         "--max_images=60",
     )
-    done = tlkeras_process(*words, "--json=found.json", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "60 of 1,519" in done.stdout
-    assert "stage2_block1_out" in done.stdout
-    assert "The textbook gives no advice here" in done.stdout
+    assert cli.main([*words, "--json=found.json"]) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert "60 of 1,519" in printed.out
+    assert "stage2_block1_out" in printed.out
+    assert "The textbook gives no advice here" in printed.out
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["textbook"] is None
     # What would be done comes first, and why.
-    lines = done.stdout.splitlines()
+    lines = printed.out.splitlines()
     assert lines[0].startswith("auto would train the head")
     assert lines[1].startswith("why: A linear classifier on the base's")
     assert found["decision"]["reasons"] in lines[1]

@@ -102,7 +102,7 @@ def test_converted_formats_average(classifier, photos, tmp_path, name):
     assert known["averaged_over"] == "flip"
 
 
-def test_a_run_is_scored_as_it_answers(photos, tmp_path):
+def test_a_run_is_scored_as_it_answers(photos, tmp_path, no_page):
     made = run(
         small(data=f"folder:{photos}", epochs=1, tta="flip"), tmp_path / "run"
     )

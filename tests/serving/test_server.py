@@ -20,6 +20,7 @@ import PIL.Image
 import pytest
 from conftest import LABELS
 from conftest import environment
+from conftest import interruptible
 
 from tlkeras import api
 from tlkeras import errors
@@ -252,6 +253,7 @@ def command(trained, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=interruptible,
     )
     line = process.stdout.readline()
     found = re.fullmatch(r"http://(.*):(\d+)/ \(Ctrl-C ends it\)\n", line)
