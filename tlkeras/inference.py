@@ -107,7 +107,8 @@ class Classifier:
         the image as the model sees it, in grey, with the map on it in colour.
 
         Raises `UserError` as `predict` does, for a class that the model does
-        not know, and for a network without maps.
+        not know, for a network without maps, and for a `label` where the maps
+        are of attention, which is the same for every class.
 
         Example:
             >>> import tlkeras

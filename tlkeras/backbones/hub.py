@@ -42,6 +42,7 @@ class Family:
     blocks: the classes that a block of the network is one layer of.
     fixed: settings of the backbone that are others here.
     size_key: what the backbone calls the shape of its input.
+    own_tokens: number of tokens before those of the picture, registers apart.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Family:
     blocks: tuple[str, ...] = ()
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     size_key: str = "image_shape"
+    own_tokens: int = 1
 
 
 # `mask_token` stands for patches that are hidden in pre-training: nothing else
@@ -82,6 +84,7 @@ FAMILIES = (
         sizes="own",
         parts={"DeiTEncoder": ("encoder_layers", "layer_norm")},
         blocks=("DeiTBlock",),
+        own_tokens=2,
     ),
     Family(
         "DINOv2",

@@ -320,7 +320,8 @@ def _turns(layer: keras.layers.Layer, backbone: keras.Model) -> dict[str, Any]:
 def _prefix_tokens(family: hub.Family, backbone: keras.Model) -> int:
     """Returns how many tokens stand before those of the picture."""
     own = getattr(backbone, "use_class_token", family.pooling != "mean")
-    return int(own) + getattr(backbone, "num_register_tokens", 0)
+    tokens = family.own_tokens if own else 0
+    return tokens + getattr(backbone, "num_register_tokens", 0)
 
 
 def _copy(source: keras.Model, target: keras.Model) -> None:

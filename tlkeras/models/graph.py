@@ -275,6 +275,18 @@ def split(
     return made[cut.layer]
 
 
+def inputs(network: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Returns what each layer of `network` is called with, by its name.
+
+    A layer's own `input` may be of another network that it stands in, too.
+    """
+    return {
+        node.operation.name: node.input_tensors[0]
+        for node in _nodes(network)
+        if node.input_tensors
+    }
+
+
 def describe(network: keras.Model) -> str:
     """Returns what `network` computes, but for its weights, as text.
 

@@ -30,8 +30,8 @@ def choose(
 
     Each has `path`, `true_label`, `label`, `score`, its picture as `png`, and
     as `maps` the evidence for the answer and, if that is another, for the true
-    class: [] for a network without maps. `method` and `places` say how these
-    were computed.
+    class, unless maps are the same for all: [] for a network without maps.
+    `method` and `places` say how these were computed.
     """
     task = classifier.task
     positions = data.positions("test")
@@ -81,6 +81,7 @@ def _maps(
     except errors.UserError:
         return [{"maps": [], "method": "", "places": ""} for _ in squares]
     count = len(squares)
+    alike = found.method == explaining.ROLL_OUT
     return [
         {
             "maps": [
@@ -91,7 +92,7 @@ def _maps(
                     _SIDE,
                 )
                 for each in (index, count + index)[
-                    : 1 if answers[index] == targets[index] else 2
+                    : 1 if answers[index] == targets[index] or alike else 2
                 ]
             ],
             "method": found.method,

@@ -4,10 +4,13 @@ With a linear head on averaged maps, the share of each place in a logit is
 known: the head's weights on the last maps (class activation maps; Zhou et al.,
 2016, https://arxiv.org/abs/1512.04150). Elsewhere it is estimated by the slope
 of the logit at the last maps (LayerCAM; Jiang et al., 2021,
-https://doi.org/10.1109/TIP.2021.3089943).
+https://doi.org/10.1109/TIP.2021.3089943). Of a transformer whose answer is
+gathered by attention, the attention is rolled out, for all classes alike:
+slopes at its tokens point anywhere.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -21,15 +24,18 @@ from tlkeras import errors
 from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.backbones import base as bases
+from tlkeras.backbones import hub_network
 from tlkeras.machine import devices
 from tlkeras.machine import slopes
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import graph
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
+from tlkeras.scoring import rolling
 
 CAM = "class activation map"
 LAYER_CAM = "LayerCAM"
+ROLL_OUT = "attention roll-out"
 _BATCH = 32
 # The strongest place is covered by so much.
 _OPACITY = 0.7
@@ -43,8 +49,9 @@ class Maps:
     values: [n, h, w]; a class activation map is exact: each place has the logit
       that the head gives to what is seen there, less that of all classes on
       average, and the mean of all places is that of the picture. In LayerCAM's
-      only the order of the places means something.
-    method: `CAM` or `LAYER_CAM`.
+      only the order of the places means something. A roll-out has the share of
+      each place in the features, and is the same for every class.
+    method: `CAM`, `LAYER_CAM` or `ROLL_OUT`.
     """
 
     values: np.ndarray
@@ -69,32 +76,26 @@ def explainer(
 
     Raises `UserError` for a network without maps.
     """
-    cut = _last_maps(bases.of(model).network)
-    below = classifiers.below(model, cut)
-    above = classifiers.above(model, cut)
-    linear = _linear(above, model.get_layer("head"))
+    roll = rolling.roller(model)
+    if roll is None:
+        method, evidence = _evidence(model)
+    else:
+        method, evidence = ROLL_OUT, lambda squares, _: roll(squares)
 
     def maps(squares: np.ndarray, classes: Sequence[int] | np.ndarray) -> Maps:
-        parts = []
         count = len(squares)
         if count > _BATCH and devices.compiles_each_shape():
             whole = -(-count // _BATCH) * _BATCH
             squares = np.resize(squares, [whole, *squares.shape[1:]])
             classes = np.resize(classes, whole)
-        for start in range(0, len(squares), _BATCH):
-            batch = np.asarray(squares[start : start + _BATCH], np.float32)
-            chosen = np.asarray(classes[start : start + _BATCH])
-            seen = np.asarray(below.predict_on_batch(batch), np.float32)
-            contrast = _contrast(chosen, model.output_shape[-1])
-            if linear is not None:
-                logits = seen @ linear[0] + linear[1]
-                parts.append(np.einsum("nhwk,nk->nhw", logits, contrast))
-            else:
-                slope = slopes.of(above, seen, contrast)
-                parts.append((np.maximum(slope, 0) * seen).sum(axis=-1))
-        values = np.concatenate(parts or [np.zeros([0, *cut.shapes[0][:2]])])
-        values = values[:count]
-        method = LAYER_CAM if linear is None else CAM
+        parts = [
+            evidence(
+                np.asarray(squares[start : start + _BATCH], np.float32),
+                np.asarray(classes[start : start + _BATCH]),
+            )
+            for start in range(0, len(squares), _BATCH)
+        ]
+        values = np.concatenate(parts or [np.zeros([0, 1, 1])])[:count]
         return Maps(values.astype(np.float32), method)
 
     return maps
@@ -170,6 +171,11 @@ def explain_squares(
     )
     classes = [labels.index(label)] * len(answers) if label else answers
     found = explain(classifier.model, np.stack(squares), classes)
+    if label and found.method == ROLL_OUT:
+        raise errors.UserError(
+            "`label` cannot be given for this network: its maps are of "
+            "attention, and are the same for every class."
+        )
     return [
         Explanation(
             index,
@@ -215,8 +221,43 @@ def overlay(square: np.ndarray, values: np.ndarray) -> np.ndarray:
     return mixed.round().clip(0, 255).astype(np.uint8)
 
 
+def _evidence(
+    model: keras.Model,
+) -> tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    """Returns a method, and what makes maps of a batch and its classes."""
+    cut = _last_maps(bases.of(model).network)
+    below = classifiers.below(model, cut)
+    above = classifiers.above(model, cut)
+    linear = _linear(above, model.get_layer("head"))
+
+    def maps(squares: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        seen = np.asarray(below.predict_on_batch(squares), np.float32)
+        contrast = _contrast(chosen, model.output_shape[-1])
+        if linear is None:
+            slope = slopes.of(above, seen, contrast)
+            values = (np.maximum(slope, 0) * seen).sum(axis=-1)
+        else:
+            logits = seen @ linear[0] + linear[1]
+            values = np.einsum("n...k,nk->n...", logits, contrast)
+        # Tokens of a picture lie in a square.
+        side = math.isqrt(math.prod(values.shape[1:]))
+        shape = values.shape[1:] if values.ndim == 3 else (side, side)
+        return values.reshape(-1, *shape)
+
+    return LAYER_CAM if linear is None else CAM, maps
+
+
 def _last_maps(network: keras.Model) -> graph.Cut:
-    """Returns the highest cut through maps of more than one place."""
+    """Returns the highest cut through maps of more than one place.
+
+    Tokens are maps where the answer is their mean.
+    """
+    pool = network.layers[-1]
+    if isinstance(pool, hub_network.TokenPooling) and pool.kind == "mean":
+        below = [layer.name for layer in network.layers[:-1]]
+        tokens = graph.inputs(network)[pool.name]
+        shape = tuple(tokens.shape[1:])
+        return graph.Cut(below[-1], (shape,), frozenset(below), (tokens,))
     for cut in reversed(graph.block_cuts(network)):
         shape = cut.shapes[0]
         if len(cut.shapes) == 1 and len(shape) == 3 and shape[0] * shape[1] > 1:
@@ -232,11 +273,15 @@ def _linear(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns kernel [c, k] and bias [k] of a linear head on averaged maps."""
     suffix = bases.of(above).network
-    layers = (keras.layers.InputLayer, keras.layers.GlobalAveragePooling2D)
+    pools = (
+        keras.layers.GlobalAveragePooling2D,
+        hub_network.TokenPooling,
+    )
+    layers = (keras.layers.InputLayer, *pools)
     hidden = (keras.layers.InputLayer, keras.layers.Dropout)
     *others, last = head.layers
     if (
-        sum(isinstance(each, layers[1]) for each in suffix.layers) != 1
+        sum(isinstance(each, pools) for each in suffix.layers) != 1
         or not all(isinstance(each, layers) for each in suffix.layers)
         or not all(isinstance(each, hidden) for each in others)
         or not isinstance(last, keras.layers.Dense)
