@@ -170,6 +170,7 @@ def test_the_tests_of_training_hold_on_jax():
         "tests/models/test_saving.py",
         "tests/scoring/test_predicting.py",
         "tests/scoring/test_explaining.py",
+        "tests/scoring/test_rolling.py",
         "tests/scoring/test_unknown.py",
         "tests/models/test_classifier.py",
     )

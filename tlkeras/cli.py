@@ -457,6 +457,7 @@ def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
         split=values.split,
         coverage=values.coverage,
         slices=values.slices,
+        top_k=values.top_k,
         tta=values.tta,
         cache_dir=cache_dir,
         progress=progress,

@@ -255,7 +255,6 @@ def _deliver(
         similarities,
     )
     pooled = datasets.pooled(data)
-    positions = pooled.positions("test")
     probabilities = {}
     for split in ("validation", "test"):
         answers = np.concatenate([fold.answers[split] for fold in folds])
@@ -263,12 +262,9 @@ def _deliver(
         # Each image is in one fold's test split, and in one's validation.
         probabilities[split] = answers[np.argsort(at)]
     quality = {
-        split: metrics.compute(
-            probabilities[split],
-            data.targets[positions],
-            data.labels,
-            groups=[data.groups[position] for position in positions],
-            positive=plans.positive(data.labels, plan.config.positive),
+        # Of both splits: all images.
+        split: delivering.quality(
+            plan, classifier, probabilities[split], pooled, "test"
         )
         for split in probabilities
     }

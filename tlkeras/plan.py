@@ -19,6 +19,7 @@ from tlkeras.backbones import hub
 from tlkeras.backbones import locate
 from tlkeras.data import sources
 from tlkeras.data import splits
+from tlkeras.data.sources import csv_file
 from tlkeras.machine import processes
 from tlkeras.settings import config as configs
 from tlkeras.settings import strategies
@@ -190,6 +191,8 @@ def check_sizes(source: sources.Source, config: configs.Config) -> None:
         )
     sources.check_classes(source)
     _check_threshold(source, config)
+    if config.slices:
+        csv_file.column(source.name, config.slices)
     if config.folds:
         _check_folds(source, config)
         return

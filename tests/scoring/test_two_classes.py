@@ -130,6 +130,13 @@ def two(tmp_path_factory):
             pixels = random.normal(value, 3) + random.normal(0, 30, [16, 16, 3])
             picture = PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
             picture.save(root / "photos" / label / f"{number}.png")
+    with open(root / "table.csv", "w", newline="") as stream:
+        paths = sorted((root / "photos").glob("*/*.png"))
+        rows = [
+            (path, path.parent.name, "ab"[number % 2])
+            for number, path in enumerate(paths)
+        ]
+        csv.writer(stream).writerows([("path", "label", "camera"), *rows])
     return root
 
 
@@ -137,7 +144,8 @@ def two(tmp_path_factory):
 def careful(two):
     return run(
         small(
-            data=f"folder:{two}/photos",
+            data=f"csv:{two}/table.csv",
+            slices="camera",
             epochs=2,
             threshold="recall:0.99",
             positive="off",
@@ -202,19 +210,37 @@ def test_a_threshold_takes_two_classes(photos, tmp_path, capsys):
     assert "`threshold` is for two classes" in capsys.readouterr().err
 
 
-def test_slices_give_the_accuracy_of_each_value(careful, two, tmp_path):
-    paths = sorted((two / "photos").glob("*/*.png"))
-    table = tmp_path / "table.csv"
-    with open(table, "w", newline="") as stream:
-        rows = [
-            (path, path.parent.name, "ab"[number % 2])
-            for number, path in enumerate(paths)
-        ]
-        csv.writer(stream).writerows([("path", "label", "camera"), *rows])
-    words = [f"--model={careful.directory}", f"--data=csv:{table}", "--quiet"]
+def test_slices_give_the_accuracy_of_each_value(careful, two, tmp_path, capsys):
+    words = [
+        f"--model={careful.directory}",
+        f"--data=csv:{two}/table.csv",
+        "--quiet",
+    ]
     words += ["--split=all", f"--json={tmp_path}/out.json"]
-    assert cli.main(["evaluate", *words, "--slices=camera"]) == 0
+    more = ["--slices=camera", "--top_k=1"]
+    assert cli.main(["evaluate", *words, *more]) == 0
     quality = json.loads((tmp_path / "out.json").read_text())["quality"]
+    assert quality["top_k"]["k"] == 1
+    # The probabilities' own order knows no threshold.
+    assert 0 < quality["top_k"]["low"] < quality["top_k"]["value"] < 1
+    assert "right among the 1 most probable" in capsys.readouterr().out
+    check_slices(quality)
+    check_slices(careful.report["test"])
+    page = (careful.directory / "report.html").read_text()
+    assert "By camera" in page
+    for more, said in (
+        ("--slices=year", "`slices` must be a column"),
+        ("--top_k=2", "`top_k` must be below"),
+    ):
+        assert cli.main(["evaluate", *words, more]) == 2
+        assert said in capsys.readouterr().err
+    words[1] = f"--data=folder:{two}/photos"
+    assert cli.main(["evaluate", *words, "--slices=camera"]) == 2
+    assert cli.main(["train", words[1], "--slices=camera"]) == 2
+    assert "`slices` names a column" in capsys.readouterr().err
+
+
+def check_slices(quality) -> None:
     found = quality["slices"]
     assert found["column"] == "camera"
     assert sorted(row["value"] for row in found["values"]) == ["a", "b"]
@@ -223,6 +249,3 @@ def test_slices_give_the_accuracy_of_each_value(careful, two, tmp_path):
     assert right == pytest.approx(accuracy["value"] * accuracy["n"])
     for row in found["values"]:
         assert row["low"] <= row["accuracy"] <= row["high"]
-    assert cli.main(["evaluate", *words, "--slices=year"]) == 2
-    words[1] = f"--data=folder:{two}/photos"
-    assert cli.main(["evaluate", *words, "--slices=camera"]) == 2

@@ -14,6 +14,7 @@ from tlkeras import run_directory
 from tlkeras.advisor import decision as decisions
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
+from tlkeras.data.sources import csv_file
 from tlkeras.experiment import learning
 from tlkeras.experiment import preparing
 from tlkeras.machine import devices
@@ -83,7 +84,7 @@ def deliver(
         trained.results,
         probabilities,
         {
-            split: _quality(plan, classifier, probabilities[split], data, split)
+            split: quality(plan, classifier, probabilities[split], data, split)
             for split in ("validation", "test")
         },
         _notes(untrained, classifier, batch_size),
@@ -335,23 +336,36 @@ def _measured_before(trained: learning.Trained) -> tuple[str, ...]:
     return tuple(split for split in ("validation", "test") if split in learned)
 
 
-def _quality(
+def quality(
     plan: plans.Plan,
     classifier: saving.TrainedModel,
     probabilities: np.ndarray,
     data: datasets.Dataset,
     split: str,
 ) -> dict[str, Any]:
-    """Returns the metrics of a split."""
+    """Returns the metrics of a split of `data`, whose answers are given."""
     positions = data.positions(split)
-    return metrics.compute(
+    targets = data.targets[positions]
+    groups = [data.groups[position] for position in positions]
+    found = metrics.compute(
         probabilities,
-        data.targets[positions],
+        targets,
         data.labels,
-        groups=[data.groups[position] for position in positions],
+        groups=groups,
         task=classifier.task,
         positive=plans.positive(data.labels, plan.config.positive),
     )
+    column = plan.config.slices
+    if column:
+        values = csv_file.column(plan.source.name, column)
+        answers, _ = classifier.task.answers(probabilities)
+        found["slices"] = metrics.slices(
+            column,
+            [values[data.paths[position]] for position in positions],
+            classifier.task.right(answers, targets),
+            groups,
+        )
+    return found
 
 
 def _notes(

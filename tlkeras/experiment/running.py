@@ -200,6 +200,8 @@ def say_result(
         progress.say(f"  {report['threshold']['text']}")
     for warning in report["test"]["warnings"]:
         progress.say(f"  {warning}")
+    for line in metrics.slice_lines(report["test"]):
+        progress.say(f"  {line}")
     if report["next_steps"]:
         progress.say("what to try next:")
     for step in report["next_steps"]:

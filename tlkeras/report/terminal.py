@@ -236,13 +236,17 @@ def scores(found: "evaluation.Evaluation") -> None:
     errors.say(metrics.sentence(found.quality))
     if "label_sets" in found.quality:
         errors.say(sets(found.quality["label_sets"]))
-    if "refused" in found.quality:
-        share = found.quality["refused"]
-        errors.say(
-            "refused as none of the classes: "
-            f"{_percent(share['value'])} (95 % interval "
-            f"{100 * share['low']:.1f} to {100 * share['high']:.1f})"
-        )
+    for name, text in (
+        ("top_k", "right among the {k} most probable"),
+        ("refused", "refused as none of the classes"),
+    ):
+        if name in found.quality:
+            share = found.quality[name]
+            errors.say(
+                f"{text.format(**share)}: {_percent(share['value'])} "
+                f"(95 % interval {100 * share['low']:.1f} to "
+                f"{100 * share['high']:.1f})"
+            )
     curves = found.quality.get("two_classes")
     if curves:
         errors.say(two_classes(curves))

@@ -48,6 +48,7 @@ def evaluate(
     coverage: float = 0.0,
     tta: str = "model",
     slices: str = "",
+    top_k: int = 0,
     cache_dir: str | os.PathLike,
     progress: progresses.Progress,
 ) -> Evaluation:
@@ -59,6 +60,8 @@ def evaluate(
     labels, which are then measured. tta: as of `saving.load`. cache_dir:
     where the results of a scan are kept between runs. slices: a column of the
     table that the images are listed in, for whose values the accuracy is given.
+    top_k: 0, or among how many of the most probable classes the true one is
+    looked for.
 
     Classes are matched by name. Raises `UserError` where none fits.
     """
@@ -67,6 +70,11 @@ def evaluate(
         classifier = saving.load(model, tta=tta)
     needed = label_sets.needed_by(classifier, coverage) if coverage else 0.0
     labels = classifier.labels
+    if top_k >= len(labels):
+        raise errors.UserError(
+            f"`top_k` must be below the number of classes, {len(labels)}. "
+            f"Received: {top_k}."
+        )
     check_classes(labels, source)
     data = labelled_data(model, classifier, source, cache_dir, progress)
     indices, notes = scored_images.choose(data, split)
@@ -102,47 +110,31 @@ def evaluate(
         )
     if slices:
         answers, _ = classifier.task.answers(prediction.probabilities)
-        quality["slices"] = {
-            "column": slices,
-            "values": _slices(
-                [values[path] for path in prediction.paths],
-                classifier.task.right(answers, truth),
+        quality["slices"] = metrics.slices(
+            slices,
+            [values[path] for path in prediction.paths],
+            classifier.task.right(answers, truth),
+            own_groups,
+        )
+    if top_k:
+        quality["top_k"] = {
+            "k": top_k,
+            **_share(
+                metrics.ranks(prediction.probabilities, truth) < top_k,
                 own_groups,
             ),
         }
     accepted = prediction.known
     if accepted is not None:
-        refused = intervals.share(~accepted, own_groups)
-        quality["refused"] = {
-            "value": refused.value,
-            "low": refused.low,
-            "high": refused.high,
-        }
+        quality["refused"] = _share(~accepted, own_groups)
     prediction = dataclasses.replace(prediction, needed=needed)
     return Evaluation(prediction, true_labels, quality, tuple(notes))
 
 
-def _slices(
-    values: Sequence[str], right: np.ndarray, groups: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Returns the accuracy for each value, the lowest first."""
-    places: dict[str, list[int]] = {}
-    for place, value in enumerate(values):
-        places.setdefault(value, []).append(place)
-    found = []
-    for value, own in places.items():
-        share = intervals.share(right[own], [groups[place] for place in own])
-        found.append(
-            {
-                "value": value,
-                "accuracy": share.value,
-                "low": share.low,
-                "high": share.high,
-                "n": share.images,
-                "groups": share.groups,
-            }
-        )
-    return sorted(found, key=lambda row: (row["accuracy"], row["value"]))
+def _share(chosen: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
+    """Returns the share of images that are `chosen` [n], with its interval."""
+    share = intervals.share(chosen, groups)
+    return {"value": share.value, "low": share.low, "high": share.high}
 
 
 def _positive(model: str | os.PathLike, classifier: saving.TrainedModel) -> int:

@@ -108,7 +108,7 @@ def compute(
     }
     for top in (3, 5):
         if classes > top:
-            result[f"top{top}"] = float((_ranks(scores, truth) < top).mean())
+            result[f"top{top}"] = float((ranks(scores, truth) < top).mean())
     result["cross_entropy"] = max(0.0, float(-np.log(likelihood).mean()))
     result["expected_calibration_error"] = calibration_error(
         confidence, correct
@@ -131,6 +131,48 @@ def compute(
         *_absent_warnings(labels, occurring),
     ]
     return result
+
+
+def slices(
+    column: str,
+    values: Sequence[str],
+    right: np.ndarray,
+    groups: Sequence[str],
+) -> dict[str, Any]:
+    """Returns the accuracy for each value of a column, the lowest first.
+
+    values: of the column, of each image. right: whether its answer is [n].
+    groups: equal for images that belong together, which the intervals count.
+    """
+    places: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        places.setdefault(value, []).append(place)
+    found = []
+    for value, own in places.items():
+        share = intervals.share(right[own], [groups[place] for place in own])
+        found.append(
+            {
+                "value": value,
+                "accuracy": share.value,
+                "low": share.low,
+                "high": share.high,
+                "n": share.images,
+                "groups": share.groups,
+            }
+        )
+    found.sort(key=lambda row: (row["accuracy"], row["value"]))
+    return {"column": column, "values": found}
+
+
+def slice_lines(quality: Mapping[str, Any]) -> list[str]:
+    """Returns a line on each value of `slices`, none where none were wished."""
+    found = quality.get("slices", {"column": "", "values": []})
+    return [
+        f"{found['column']} {row['value'] or '(empty)'}: "
+        f"{100 * row['accuracy']:.1f} % (95 % interval {100 * row['low']:.1f} "
+        f"to {100 * row['high']:.1f}, n = {row['n']})"
+        for row in found["values"]
+    ]
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
@@ -229,7 +271,8 @@ def _confused(
     ]
 
 
-def _ranks(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def ranks(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Returns how many classes are before the true one [n], of [n, k]."""
     # Ties go to the earlier class, as in argmax.
     own = scores[np.arange(len(truth)), truth][:, None]
     earlier = np.arange(scores.shape[1])[None] < truth[:, None]

@@ -66,7 +66,7 @@ def roller(model: keras.Model) -> Callable[[np.ndarray], np.ndarray] | None:
     def maps(squares: np.ndarray) -> np.ndarray:
         *before, pooled = below.predict_on_batch(squares)
         identity = np.eye(pooled.shape[1], dtype=np.float32)
-        rolled = np.broadcast_to(identity, (len(pooled), *identity.shape))
+        rolled: np.ndarray = identity
         for layer, given in zip(blocks, before, strict=True):
             places = _BLOCKS[type(layer).__name__]
             x = operator.attrgetter(places.norm)(layer)(given)

@@ -183,10 +183,14 @@ EVALUATE = (
     *_run("cache_dir"),
     _TTA,
     _COVERAGE,
-    _text(
-        "slices",
-        "a column of the table csv:PATH, such as camera: gives the accuracy "
-        "for each of its values",
+    *_run("slices"),
+    _number(
+        "top_k",
+        "also says how often the true class is among so many of the most "
+        "probable; 0 does not",
+        0,
+        0,
+        1000,
     ),
     *_CSV,
     _text("json", "a JSON file to write, with the metrics"),

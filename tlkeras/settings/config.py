@@ -242,6 +242,11 @@ class Config:
         "of two classes, the one that is looked for, in curves and "
         "`threshold`; empty is the latter in the order of their names",
     )
+    slices: str = _setting(
+        "",
+        "a column of the table csv:PATH, such as camera: the accuracy is also "
+        "given for each of its values",
+    )
     coverage: float = _setting(
         0.95,
         "how often a set of labels is to hold the true one, which the report "

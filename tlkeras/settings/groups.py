@@ -88,6 +88,7 @@ GROUPS = (
             "threshold",
             "positive",
             "slices",
+            "top_k",
             "coverage",
             "unknown_rate",
             "tensorboard",
