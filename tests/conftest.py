@@ -90,7 +90,6 @@ QUICK = (
     "training/test_phase.py::TestFrozen::test_movement",
     "training/test_phase.py::TestLearningRate",
     "training/test_phases.py::TestImproved",
-    "training/test_phases.py::TestRollback::test_gives_back",
     "training/test_solver.py::test_equal_features",
     "training/test_solver.py::test_images_of_a_group",
     "training/test_solver.py::test_views_count_as_images",
