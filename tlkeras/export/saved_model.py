@@ -6,6 +6,7 @@ opens the model in TensorFlow and writes it.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -131,10 +132,12 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
     # what is no concrete function.
     served = tf.Module()
     served.variables_of_model = [each.value for each in model.variables]
-    served.serving_default = tf.function(serve_bytes).get_concrete_function(
+    # Nothing here is for autograph to rewrite, which takes as long as a trace.
+    trace = functools.partial(tf.function, autograph=False)
+    served.serving_default = trace(serve_bytes).get_concrete_function(
         tf.TensorSpec([None], tf.string, "image_bytes")
     )
-    served.images = tf.function(serve_images).get_concrete_function(
+    served.images = trace(serve_images).get_concrete_function(
         tf.TensorSpec([None, None, None, 3], tf.uint8, "images")
     )
     tf.saved_model.save(
