@@ -4,6 +4,7 @@ from absl import flags
 from tlkeras import cli
 from tlkeras import errors
 from tlkeras import flags as command_flags
+from tlkeras.commands import common
 from tlkeras.settings import commands
 from tlkeras.settings import config as configs
 from tlkeras.settings import groups
@@ -79,7 +80,7 @@ def test_a_flag_is_a_checked_value(words, name, value):
 def test_a_flag_that_says_the_default_is_present_all_the_same(tmp_path):
     file = tmp_path / "a.toml"
     file.write_text("batch_size = 8\npatience = 2")
-    built = cli.configuration(parse(f"--config={file}", "--batch_size=32"))
+    built = common.configuration(parse(f"--config={file}", "--batch_size=32"))
     assert (built.batch_size, built.patience, built.seed) == (32, 2, 0)
 
 

@@ -9,6 +9,7 @@ import tomllib
 import pytest
 
 from tlkeras import cli
+from tlkeras.commands import common
 from tlkeras.settings import config as configs
 from tlkeras.settings import strategies
 
@@ -38,7 +39,7 @@ def test_every_command_shown_is_understood(command):
     name, *rest = shlex.split(command)
     values, _ = cli._parse(name, rest)
     if name == "train":
-        cli.configuration(values)
+        common.configuration(values)
 
 
 @pytest.mark.parametrize("flag", sorted(set(re.findall(r"`--(\w+)", PAGES))))

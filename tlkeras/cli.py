@@ -5,37 +5,31 @@ import dataclasses
 import importlib.metadata
 import io
 import os
-import pathlib
 import shlex
 import signal
 import sys
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from typing import Any
 
 from absl import flags
 
 from tlkeras import errors
-from tlkeras import files
 from tlkeras import flags as command_flags
-from tlkeras import places
-from tlkeras import records
-from tlkeras.data import sources
-from tlkeras.export import formats
+from tlkeras.commands import common
+from tlkeras.commands import inspecting
+from tlkeras.commands import training
+from tlkeras.commands import using
 from tlkeras.machine import keras_private
 from tlkeras.machine import native_messages
 from tlkeras.machine import processes
-from tlkeras.settings import commands
+from tlkeras.settings import commands as flags_of
 from tlkeras.settings import completion
-from tlkeras.settings import config as configs
 from tlkeras.settings import setting as setting_rules
 
 if TYPE_CHECKING:
-    from tlkeras import plan as plans
-    from tlkeras import progress as progresses
+    pass
 
 _HELP = """\
 tlkeras: a folder of labelled images and a pretrained network become a
@@ -80,7 +74,7 @@ class _Command:
     @property
     def all_settings(self) -> tuple[setting_rules.Setting, ...]:
         """Its settings, and those of all commands."""
-        return (*self.settings, *commands.COMMON)
+        return (*self.settings, *flags_of.COMMON)
 
     def flags(self) -> flags.FlagValues:
         """Returns the flags, all at their defaults."""
@@ -109,34 +103,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except errors.UserError as error:
-        return _fail(str(error), 2)
+        return common.fail(str(error), 2)
     except PermissionError as error:
         # Whatever was asked of a file: below a closed folder not even whether
         # it is there can be told.
-        return _fail(f"no permission for {error.filename}.", 2)
+        return common.fail(f"no permission for {error.filename}.", 2)
     except KeyboardInterrupt as error:
-        return _fail(_interrupted(arguments, *error.args), 130)
+        return common.fail(_interrupted(arguments, *error.args), 130)
     except BrokenPipeError:
         # Python would write again, and fail, when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "jax":
-            return _fail(
+            return common.fail(
                 f"{origin} is jax, which is not installed: pip install jax.",
                 2,
             )
         if not keras_private.is_out_of_memory(error):
             raise
-        return _fail(
+        return common.fail(
             "the memory is full. Give a smaller --batch_size or --image_size.",
             2,
         )
-
-
-def configuration(values: flags.FlagValues) -> configs.Config:
-    """Returns the settings: defaults, overruled by a file, then by flags."""
-    return configs.resolve(values.config, _given(values))
 
 
 def _interrupted(arguments: Sequence[str], directory: str = "") -> str:
@@ -147,16 +136,6 @@ def _interrupted(arguments: Sequence[str], directory: str = "") -> str:
     if not any(word.startswith("--workdir") for word in words):
         words.append(f"--workdir={directory}")
     return f"interrupted. To go on: {shlex.join(words)}"
-
-
-@contextlib.contextmanager
-def _going_on(directory: pathlib.Path) -> Iterator[None]:
-    """Tells an interrupt of the block in which directory the work goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        there = directory.exists()
-        raise KeyboardInterrupt(*[str(directory)] * there) from None
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -264,483 +243,6 @@ def _parse(name: str, rest: list[str]) -> tuple[flags.FlagValues, list[str]]:
         raise errors.UserError(f"{' '.join(str(error).split())}.") from None
 
 
-def _given(values: flags.FlagValues) -> dict[str, Any]:
-    return {
-        name: values[name].value
-        for name in configs.settings()
-        if name in values and values[name].present
-    }
-
-
-def _train(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
-
-    config = configuration(values)
-    progress = _progress(values, config.strategy_phases().planned)
-    with _loading(progress):
-        plan = plans.make(config, values.workdir, progress=progress)
-        from tlkeras import cross_validation
-        from tlkeras.experiment import running
-    for sentence in configs.unused(config, _given(values)):
-        progress.say(sentence)
-    train = cross_validation.run if config.folds else running.run
-    if values.dry_run:
-        return _dry_run(plan, values)
-    if values.verbose:
-        from tlkeras.machine import devices
-
-        for line in configs.to_toml(plan.config).splitlines():
-            progress.say(line)
-        for name, version in devices.versions().items():
-            progress.say(f"{name} {version}")
-    with _going_on(plan.directory):
-        run = train(plan, progress=progress)
-    if values.quiet and run.report:
-        progress.console.quiet = False
-        running.say_result(run.report, run.directory, progress)
-    return 0
-
-
-def _compare(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
-    from tlkeras.comparison import candidates
-
-    # A run has a budget, too; here the flag is that of each candidate.
-    own = {setting.name for setting in commands.COMPARISON}
-    given = {k: v for k, v in _given(values).items() if k not in own}
-    config, unused = candidates.resolve(values.config, given)
-    asked = candidates.settings(
-        config,
-        values.strategies,
-        seeds=values.seeds,
-        budget=values.budget,
-        drop=values.drop,
-        margin=values.margin,
-    )
-    progress = _progress(values, brief=True)
-    with _loading(progress):
-        plan = plans.make(
-            config, values.workdir, comparison=True, progress=progress
-        )
-        from tlkeras.comparison import comparing
-        from tlkeras.report import terminal
-    for sentence in unused:
-        progress.say(sentence)
-    if values.dry_run:
-        images = plans.split_sizes(plan)["train"]
-        members = comparing.planned(plan, asked, images=images)
-        return _dry_run(plan, values, members, asked.seeds)
-    with _going_on(plan.directory):
-        found = comparing.run(plan, asked, progress=progress)
-    terminal.comparison(found.report)
-    return 0
-
-
-def _dry_run(
-    plan: "plans.Plan",
-    values: flags.FlagValues,
-    members: Sequence["plans.Plan"] = (),
-    seeds: int = 1,
-) -> int:
-    from tlkeras import progress as progresses
-    from tlkeras.comparison import dry_run
-
-    dry_run.show(
-        [dry_run.Member(each, seeds) for each in members or [plan]],
-        # It is the result, which --quiet leaves.
-        progress=progresses.Progress(),
-        full=values.verbose,
-    )
-    return 0
-
-
-def _predict(values: flags.FlagValues, positional: list[str]) -> int:
-
-    model = places.check_model(values.model)
-    paths = places.find_images(positional)
-    table = _output_file(values, "csv")
-    folders = (
-        *places.image_folders(positional, paths),
-        *places.data_of_model(model),
-    )
-    places.check_outputs([model, *paths], folders=folders, csv=table)
-    sorted_into = None
-    if values.sort_into:
-        sorted_into = places.new_directory(values.sort_into, "sort_into")
-        places.check_outside(sorted_into, folders, "sort_into")
-    progress = _progress(values)
-    with _loading(progress):
-        from tlkeras.report import terminal
-        from tlkeras.scoring import predicting
-        from tlkeras.scoring import sorting
-    prediction = predicting.predict(
-        values.model,
-        paths,
-        coverage=values.coverage,
-        tta=values.tta,
-        progress=progress,
-    )
-    if table:
-        predicting.write(
-            table,
-            {"path": prediction.paths},
-            prediction.probabilities,
-            prediction.labels,
-            after=prediction.columns,
-            task=prediction.task,
-            all_classes=values.probabilities == "all",
-            top=values.top,
-        )
-    if sorted_into:
-        sorting.copy(prediction, sorted_into)
-    terminal.predictions(prediction, values.csv, top=values.top)
-    return _left_out(prediction.failed, paths)
-
-
-def _explain(values: flags.FlagValues, positional: list[str]) -> int:
-
-    model = places.check_model(values.model)
-    paths = places.find_images(positional)
-    directory = places.new_directory(values.output, "output")
-    read = (
-        *places.image_folders(positional, paths),
-        *places.data_of_model(model),
-    )
-    places.check_outside(directory, read, "output")
-    progress = _progress(values)
-    with _loading(progress):
-        from tlkeras.models import saving
-        from tlkeras.report import explained
-        from tlkeras.scoring import explaining
-    failed: list[tuple[str, str]] = []
-    with progress.busy("loading the model"):
-        loaded = saving.load(model)
-    explanations = explaining.explain_files(
-        loaded,
-        paths,
-        label=values.label,
-        failed=failed,
-        progress=progress,
-    )
-    images = explained.write(directory, explanations, paths, model=values.model)
-    errors.say(f"{errors.count(images, 'image')}: {directory / explained.PAGE}")
-    return _left_out(failed, paths)
-
-
-def _evaluate(values: flags.FlagValues, positional: list[str]) -> int:
-
-    model = places.check_model(values.model)
-    table = _output_file(values, "csv")
-    metrics = _output_file(values, "json")
-    cache_dir = files.cache_directory(values.cache_dir)
-    progress = _progress(values)
-    with _loading(progress):
-        source = sources.open(
-            sources.absolute(values.data),
-            data_dir=values.data_dir,
-            progress=progress,
-        )
-        data = (*places.data_folders(source), *places.data_of_model(model))
-        places.check_cache(values.cache_dir, data)
-        places.check_outputs(
-            [model, *places.inputs(source)],
-            folders=(*data, values.data_dir, cache_dir),
-            csv=table,
-            json=metrics,
-        )
-        from tlkeras.report import terminal
-        from tlkeras.scoring import evaluate as evaluation
-        from tlkeras.scoring import predicting
-    result = evaluation.evaluate(
-        values.model,
-        source,
-        split=values.split,
-        coverage=values.coverage,
-        slices=values.slices,
-        top_k=values.top_k,
-        tta=values.tta,
-        cache_dir=cache_dir,
-        progress=progress,
-    )
-    if table:
-        predicting.write(
-            table,
-            {
-                "path": result.prediction.paths,
-                "true_label": result.true_labels,
-            },
-            result.prediction.probabilities,
-            result.prediction.labels,
-            after=result.prediction.columns,
-            task=result.prediction.task,
-            all_classes=values.probabilities == "all",
-        )
-    if metrics:
-        evaluation.write_metrics(result, metrics)
-    terminal.scores(result)
-    return 0
-
-
-def _export(values: flags.FlagValues, positional: list[str]) -> int:
-
-    formats.parse(values.format)
-    model = places.check_model(values.model)
-    given = [
-        sources.file_place(sources.absolute(each))
-        for each in (values.data, values.calibration)
-        if each
-    ]
-    read = [*places.data_of_model(model), *filter(os.path.isdir, given)]
-    places.check_cache(values.cache_dir, read)
-    cache_dir = files.cache_directory(values.cache_dir)
-    directory = places.new_directory(values.output, "output")
-    places.check_outside(directory, read, "output")
-    progress = _progress(values)
-    with _loading(progress):
-        from tlkeras.export import samples  # noqa: F401
-        from tlkeras.report import terminal
-    found = formats.export(
-        values.model,
-        directory,
-        values.format,
-        data=values.data,
-        data_dir=values.data_dir,
-        calibration=values.calibration,
-        max_images=values.max_images,
-        max_changed=values.max_changed,
-        tta=values.tta,
-        cache_dir=cache_dir,
-        progress=progress,
-    )
-    if found.proofs:
-        terminal.exports(found.proofs)
-        for name, place in found.directories.items():
-            errors.say(f"{name}: {place}")
-    for name, why in found.refused.items():
-        _fail(f"{name}: {why}", 2)
-    return 2 if found.refused else 0
-
-
-def _serve(values: flags.FlagValues, positional: list[str]) -> int:
-
-    places.check_model(values.model)
-    with _loading(_progress(values)):
-        from tlkeras.models import saving
-        from tlkeras.serving import answers
-        from tlkeras.serving import server as servers
-    answerer = answers.Answerer(saving.load(values.model))
-    answerer.warm_up()
-    with servers.Server(
-        answerer,
-        host=values.host,
-        port=values.port,
-        most_bytes=1_000_000 * values.max_mb,
-        seconds=values.timeout,
-    ) as server:
-        errors.say(f"{server.address} (Ctrl-C ends it)")
-        sys.stdout.flush()
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
-    return 0
-
-
-def _backbones(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras.backbones import catalog
-    from tlkeras.report import terminal
-
-    rows = catalog.BACKBONES
-    purpose = str(values["for"].value)
-    asked = [name for name in values.measure.split(",") if name.strip()]
-    if asked and asked != ["all"]:
-        rows = tuple(catalog.find(name.strip()) for name in asked)
-    speeds: dict[str, float] = {}
-    if asked:
-        with native_messages.silenced():
-            from tlkeras.backbones import speed
-        progress = _progress(values, brief=True)
-        for row in rows:
-            progress.say(f"{row.name} at {row.default_size} pixels ...")
-            speeds[row.name] = speed.measure(row, row.default_size)
-    terminal.backbones(rows, purpose=purpose, speeds=speeds)
-    return 0
-
-
-def _check(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras import plan as plans
-
-    outputs = places.check_places(
-        values.data, html=values.html, json=values.json, fix=values.fix
-    )
-    if values.labels:
-        # Beside the page of the check, by its name.
-        stem = outputs["html"].with_suffix("")
-        for suffix in ("html", "csv"):
-            outputs[f"labels_{suffix}"] = files.check_file(
-                f"{stem}-labels.{suffix}", "html"
-            )
-    if values.marked and "fix" not in outputs:
-        raise errors.UserError(
-            "`marked` says what `fix` leaves out. Give --fix=FILE, too."
-        )
-    _, size = plans.image_size(values.backbone, values.image_size)
-    cache_dir = files.cache_directory(values.cache_dir)
-    progress = _progress(values)
-    with _loading(progress):
-        if values.labels:
-            from tlkeras.advisor import subject as subjects
-
-            config = configs.build(_given(values))
-            subject = subjects.make(config, progress=progress)
-        source = sources.open(
-            sources.absolute(values.data),
-            data_dir=values.data_dir,
-            nested=True,
-            progress=progress,
-        )
-        data = places.data_folders(source)
-        places.check_cache(values.cache_dir, data)
-        places.check_outputs(
-            [*places.inputs(source), values.marked],
-            folders=(*data, values.data_dir, cache_dir),
-            **outputs,
-        )
-        from tlkeras.advisor import suspects
-        from tlkeras.check import audit
-        from tlkeras.check import fix as fixes
-        from tlkeras.report import checkup as page
-        from tlkeras.report import suspects as suspects_page
-        from tlkeras.report import terminal
-    marked = frozenset[str]()
-    if values.marked:
-        marked = suspects.marked(files.expand(values.marked))
-    found = audit.check(
-        source,
-        image_size=size,
-        max_pixels=values.max_pixels,
-        cache_dir=cache_dir,
-        progress=progress,
-    )
-    terminal.checkup(found)
-    files.write_text(outputs["html"], page.render(found))
-    errors.say(f"all of it, with pictures: {outputs['html']}")
-    if "json" in outputs:
-        files.write_json(outputs["json"], audit.to_json(found))
-    if values.labels:
-        with contextlib.closing(
-            suspects.prepare(subject, progress=progress)
-        ) as images_of:
-            ranked = suspects.find(subject, images_of, progress=progress)
-            suspects.write(outputs["labels_csv"], images_of, ranked)
-            files.write_text(
-                outputs["labels_html"],
-                suspects_page.render(
-                    images_of, ranked, table=outputs["labels_csv"]
-                ),
-            )
-        errors.say(
-            f"{len(ranked):,} labels are contradicted: "
-            f"{outputs['labels_html']}; mark them in {outputs['labels_csv']}"
-        )
-    if "fix" in outputs:
-        remedy = fixes.without(
-            found.source.examples, found.facts, found.remedy, marked
-        )
-        images = fixes.write(found.source.examples, remedy, outputs["fix"])
-        errors.say(
-            f"{images:,} of {len(found.facts):,} images: "
-            f"--data=csv:{outputs['fix']}"
-        )
-    elif found.remedy.left_out and not found.remedy.classes:
-        errors.say(
-            "what is doubtful can be left out: tlkeras check "
-            f"{shlex.quote(values.data)} --fix=clean.csv"
-        )
-    return 1 if found.decisions else 0
-
-
-def _advise(values: flags.FlagValues, positional: list[str]) -> int:
-
-    config = configs.build(_given(values))
-    written = _output_file(values, "json")
-    progress = _progress(values)
-    with _loading(progress):
-        from tlkeras.advisor import subject as subjects
-        from tlkeras.backbones import locate
-
-        subject = subjects.make(config, progress=progress)
-        places.check_outputs(
-            [locate.weights(config.weights), *places.inputs(subject.source)],
-            folders=(
-                *places.data_folders(subject.source),
-                values.data_dir,
-                subject.cache_dir,
-            ),
-            json=written,
-        )
-        from tlkeras.advisor import advice as advices
-        from tlkeras.report import terminal
-    advice = advices.give(
-        subject, max_images=values.max_images, progress=progress
-    )
-    if not values.evidence_only:
-        terminal.decision(advice.decision)
-        print()
-    terminal.evidence(advice)
-    if not values.evidence_only:
-        terminal.textbook(advice)
-        print()
-        terminal.situations(advice)
-    if written:
-        files.write_json(
-            written,
-            advices.to_json(advice, evidence_only=values.evidence_only),
-        )
-    return 0
-
-
-def _cache(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras.data import facts
-    from tlkeras.machine import compiled
-    from tlkeras.report import terminal
-    from tlkeras.training import row_store
-
-    directory = files.cache_directory(values.cache_dir)
-    places.check_cache(values.cache_dir, [])
-    if values.clear:
-        facts.clear(directory)
-        row_store.trim(directory / row_store.FOLDER, 0)
-        compiled.clear(directory)
-    terminal.kept(
-        directory,
-        {
-            "scanned images": facts.kept(directory),
-            "files of activations": row_store.kept(
-                directory / row_store.FOLDER
-            ),
-            "compiled programs": compiled.kept(directory),
-        },
-    )
-    return 0
-
-
-def _runs(values: flags.FlagValues, positional: list[str]) -> int:
-    from tlkeras.comparison import past_runs
-    from tlkeras.comparison import past_runs_text as tables
-
-    if len(positional) > 2:
-        raise errors.UserError(
-            "two runs can be compared, or a directory of runs listed. "
-            f"Received: {len(positional)} paths."
-        )
-    if len(positional) == 2:
-        one, other = map(past_runs.load, positional)
-        tables.pair(one, other, past_runs.compare(one, other))
-    else:
-        folder = positional[0] if positional else "runs"
-        tables.listed(past_runs.find(folder, values.sort))
-    return 0
-
-
 def _completion(values: flags.FlagValues, positional: list[str]) -> int:
     shell = " ".join(positional)
     if shell not in completion.SHELLS:
@@ -753,142 +255,85 @@ def _completion(values: flags.FlagValues, positional: list[str]) -> int:
     return 0
 
 
-def _demo(values: flags.FlagValues, positional: list[str]) -> int:
-
-    directory = files.check_directory(values.workdir, "workdir")
-    places.check_outside_runs(directory, "workdir")
-    progress = _progress(values)
-    with _loading(progress):
-        from tlkeras import demo
-    demo.run(directory, progress=progress)
-    return 0
-
-
-def _output_file(values: flags.FlagValues, name: str) -> pathlib.Path | None:
-    path = values[name].value
-    return files.check_file(path, name) if path else None
-
-
-def _progress(
-    values: flags.FlagValues,
-    planned: tuple[records.Phase, ...] = (),
-    *,
-    brief: bool = False,
-) -> "progresses.Progress":
-    # rich takes a tenth of a second to import.
-    from tlkeras import progress as progresses
-
-    return progresses.Progress(
-        planned,
-        quiet=values.quiet,
-        brief=brief and not values.verbose,
-        full=values.verbose,
-    )
-
-
-@contextlib.contextmanager
-def _loading(progress: "progresses.Progress") -> Iterator[None]:
-    """Says what is waited for while TensorFlow is imported, which is noisy."""
-    with progress.busy("loading TensorFlow"), native_messages.silenced():
-        yield
-
-
-def _left_out(failed: Sequence[tuple[str, str]], paths: Sequence[str]) -> int:
-    """Says how many files are no images; the status is 2 if none is one."""
-    if not failed:
-        return 0
-    path, reason = failed[0]
-    return _fail(
-        f"{len(failed)} of {len(paths)} files are no images that can be read "
-        f"and are left out, first {path}: {reason}",
-        2 if len(failed) == len(paths) else 0,
-    )
-
-
-def _fail(message: str, status: int) -> int:
-    errors.say(f"tlkeras: {message}", sys.stderr)
-    return status
-
-
 _COMMANDS = {
     "train": _Command(
         "DATA [--config=FILE] [--SETTING=VALUE ...]",
         "Trains a classifier and writes the run's directory.",
-        (*commands.TRAIN, commands.DRY_RUN),
-        _train,
+        (*flags_of.TRAIN, flags_of.DRY_RUN),
+        training.train,
     ),
     "compare": _Command(
         "DATA [--strategies=...] [--seeds=3] [--budget=...]",
         "Compares several strategies on one data set, with one budget.",
-        (*commands.COMPARE, commands.DRY_RUN),
-        _compare,
+        (*flags_of.COMPARE, flags_of.DRY_RUN),
+        training.compare,
     ),
     "evaluate": _Command(
         "--model=RUN DATA",
         "Scores a model on labelled images.",
-        commands.EVALUATE,
-        _evaluate,
+        flags_of.EVALUATE,
+        using.evaluate,
         computes=True,
     ),
     "predict": _Command(
         "--model=RUN [--csv=FILE] [--sort_into=DIR] PATHS...",
         "Labels image files, folders or globs.",
-        commands.PREDICT,
-        _predict,
+        flags_of.PREDICT,
+        using.predict,
         takes="words",
         computes=True,
     ),
     "explain": _Command(
         "--model=RUN --output=DIRECTORY PATHS...",
         "Draws on photographs where a model sees the evidence.",
-        commands.EXPLAIN,
-        _explain,
+        flags_of.EXPLAIN,
+        using.explain,
         takes="words",
         computes=True,
     ),
     "check": _Command(
         "DATA [--json=FILE] [--fix=FILE]",
         "Looks for what is wrong with labelled images; status 1 if there is.",
-        commands.CHECK,
-        _check,
+        flags_of.CHECK,
+        inspecting.check,
     ),
     "advise": _Command(
         "DATA [--backbone=...] [--evidence_only] [--json=FILE]",
         "Measures what speaks for which strategy, without training.",
-        commands.ADVISE,
-        _advise,
+        flags_of.ADVISE,
+        training.advise,
         computes=True,
     ),
     "export": _Command(
         "--model=RUN --output=DIRECTORY [--format=...]",
         "Writes a model for serving, and proves each file in its runtime.",
-        commands.EXPORT,
-        _export,
+        flags_of.EXPORT,
+        using.export,
         computes=True,
     ),
     "serve": _Command(
         "--model=RUN [--port=8000]",
         "Answers pictures by HTTP, with a page to drop them on.",
-        commands.SERVE,
-        _serve,
+        flags_of.SERVE,
+        using.serve,
     ),
     "cache": _Command(
         "[--clear]",
         "Lists what is kept between runs, or removes it.",
-        commands.CACHE,
-        _cache,
+        flags_of.CACHE,
+        inspecting.cache,
     ),
     "backbones": _Command(
         "[--for=cpu|gpu|phone] [--measure=NAME,...]",
         "Lists the networks, with what is known of them.",
-        commands.BACKBONES,
-        _backbones,
+        flags_of.BACKBONES,
+        inspecting.backbones,
     ),
     "runs": _Command(
         "[DIRECTORY | RUN RUN] [--sort=when]",
         "Lists runs, or compares two: settings that differ, a paired test.",
-        commands.RUNS,
-        _runs,
+        flags_of.RUNS,
+        inspecting.runs,
         takes="words",
     ),
     "completion": _Command(
@@ -901,8 +346,8 @@ _COMMANDS = {
     "demo": _Command(
         "[--workdir=DIRECTORY]",
         "Shows what transfer is worth, on digits; downloads nothing.",
-        commands.DEMO,
-        _demo,
+        flags_of.DEMO,
+        training.demo,
         computes=True,
     ),
 }
