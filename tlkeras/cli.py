@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -27,9 +26,6 @@ from tlkeras.machine import processes
 from tlkeras.settings import commands as flags_of
 from tlkeras.settings import completion
 from tlkeras.settings import setting as setting_rules
-
-if TYPE_CHECKING:
-    pass
 
 _HELP = """\
 tlkeras: a folder of labelled images and a pretrained network become a
