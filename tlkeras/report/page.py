@@ -30,9 +30,10 @@ def draw(
     report: as report.json has it.
     """
     test = report["test"]
-    found: dict[str, drawing.Picture | None] = {
-        **plots.curves(history, report["phases"])
-    }
+    found: dict[str, drawing.Picture | None] = {}
+    # A head that was solved has one epoch: a dot is no curve.
+    if len(history) > 1:
+        found |= plots.curves(history, report["phases"])
     if test:
         found["confusion"] = plots.confusion(test)
         found["reliability"] = plots.reliability(test["reliability"])
