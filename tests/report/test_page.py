@@ -379,6 +379,21 @@ def test_scratch_says_that_it_started_from_nothing():
     assert "All of the network learned, from random weights" in seen(render(of))
 
 
+def test_groups_are_said_to_be_what_counts():
+    test = quality(FIVE, images=60)
+    assert "groups, which" not in seen(render(report(test=test)))
+    test["accuracy"]["groups"] = 7
+    assert "in 7 groups, which" in seen(render(report(test=test)))
+
+
+def test_slices_are_shown_where_there_are_some():
+    test = quality(FIVE, images=60)
+    assert "By hospital" not in seen(render(report(test=test)))
+    value = {"value": "north", "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    test["slices"] = {"column": "hospital", "values": [value]}
+    assert "By hospital" in seen(render(report(test=test)))
+
+
 def test_warnings_stand_before_the_story():
     test = quality(FIVE, images=60, strength=0.0)
     of = report(
