@@ -14,6 +14,8 @@ NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
 CLAIMS = {
     "quickstart": (r"transfer is worth ([+-][0-9.]+) points", 3),
     "accuracy_is_bad": (r"sound labels are worth ([+-][0-9.]+) points", 3),
+    "three_ways": (r"frozen features are worth ([+-][0-9.]+) points", 3),
+    "size_and_similarity": (r"few: frozen .* worth ([+-][0-9.]+) points", 3),
     "serving": (r"(3) over HTTP as in Python: True", 2),
 }
 

@@ -104,3 +104,19 @@ print(model.name)
         timeout=300,
     )
     assert (done.stdout, done.stderr) == ("classifier\n", "")
+
+
+def test_tensorflow_tells_a_notebook_errors_only():
+    done = run(
+        """
+sys.ps1 = ">>> "
+native_messages.ask_for_errors_only()
+import tensorflow as tf
+tf.get_logger().info("Assets written")
+tf.get_logger().warning("5 out of the last 5 calls")
+tf.get_logger().error("an error")
+"""
+    )
+    told = done.stdout + done.stderr
+    assert "an error" in told
+    assert "Assets" not in told and "calls" not in told

@@ -26,6 +26,13 @@ def ask_for_errors_only() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # In a notebook TensorFlow gives its logger the level INFO when it is
+    # imported, whatever it had.
+    logging.getLogger("tensorflow").addFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 @contextlib.contextmanager
