@@ -13,7 +13,10 @@ from conftest import small
 
 from tlkeras import api
 from tlkeras import cli
+from tlkeras import cross_validation
 from tlkeras import errors
+from tlkeras import plan
+from tlkeras import progress
 from tlkeras.models import saving
 from tlkeras.models import threshold as thresholds
 from tlkeras.scoring import metrics
@@ -238,6 +241,27 @@ def test_slices_give_the_accuracy_of_each_value(careful, two, tmp_path, capsys):
     assert cli.main(["evaluate", *words, "--slices=camera"]) == 2
     assert cli.main(["train", words[1], "--slices=camera"]) == 2
     assert "`slices` names a column" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_folds_have_slices_of_all_images(two, tmp_path):
+    wanted = small(
+        data=f"csv:{two}/table.csv", slices="camera", epochs=1, folds=3
+    )
+    quiet = progress.Progress(quiet=True)
+    made = plan.make(wanted, tmp_path / "run", progress=quiet)
+    report = cross_validation.run(made, progress=quiet).report
+    check_slices(report["test"])
+    with open(tmp_path / "run" / "predictions.csv", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["split"] == "test"]
+    cameras = dict(
+        line[::2] for line in csv.reader((two / "table.csv").open(newline=""))
+    )
+    for row in report["test"]["slices"]["values"]:
+        mine = [each for each in rows if cameras[each["path"]] == row["value"]]
+        right = [each["label"] == each["true_label"] for each in mine]
+        assert row["n"] == len(mine) > 0
+        assert row["accuracy"] == pytest.approx(np.mean(right))
 
 
 def check_slices(quality) -> None:
