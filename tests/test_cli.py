@@ -444,8 +444,9 @@ def test_a_mistake_in_a_real_process_takes_no_two_seconds(
 
 def test_without_permission_nothing_is_written(trained):
     words = [
-        # Imports what the others need, which that user may not read.
+        # Two import what the others need, which that user may not read.
         ["export", "--model=../model.keras", "--output=../words.json"],
+        ["train", "--data=builtin:digits", *flags(), "--workdir=../words.json"],
         ["train", "--data=builtin:digits", *flags(), "--workdir=new/run"],
         ["train", "--data=builtin:digits", *flags(), "--workdir=."],
         ["train", "--data=builtin:digits", *flags()],
@@ -476,7 +477,7 @@ def test_without_permission_nothing_is_written(trained):
             text=True,
             check=True,
         )
-        for status, out, err, heavy in json.loads(done.stdout)[1:]:
+        for status, out, err, heavy in json.loads(done.stdout)[2:]:
             assert (status, out, heavy) == (2, "", [])
             assert err.count("\n") == 1
             assert "no permission for " in err

@@ -27,6 +27,8 @@ _POLICY = (
     "script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'"
 )
 _BLOCK = 1 << 16
+# How long a refused request may go on [seconds]; nobody is served meanwhile.
+_HEARING = 0.2
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -102,6 +104,7 @@ class Server(http.server.ThreadingHTTPServer):
                 b"Content-Type: application/json\r\nConnection: close\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
             )
+            _hear_out(request)
         except OSError:
             pass
         finally:
@@ -117,6 +120,20 @@ class Server(http.server.ThreadingHTTPServer):
         """Says nothing where a client went away."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
+
+
+def _hear_out(request: socket.socket) -> None:
+    """Reads what is still being sent, for a short time.
+
+    A connection that is closed with something unread is reset, and an answer
+    that is on its way is lost.
+    """
+    request.shutdown(socket.SHUT_WR)
+    until = time.monotonic() + _HEARING
+    while (left := until - time.monotonic()) > 0:
+        request.settimeout(left)
+        if not request.recv(_BLOCK):
+            return
 
 
 class _Refused(Exception):
