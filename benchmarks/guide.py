@@ -226,8 +226,8 @@ class _Clock(progresses.Progress):
         self.first = self.decoded = 0.0
         self.ended: list[float] = []
 
-    def begin(self, what: str, total: int) -> None:
-        super().begin(what, total)
+    def begin(self, what: str, total: int, note: str = "") -> None:
+        super().begin(what, total, note)
         if what == "reading images":
             self.first = time.perf_counter()
 

@@ -146,7 +146,13 @@ def test_no_flag_reads_what_is_no_file(photos, tmp_path, kind):
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "pipe",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in KINDS[1:]),
+    ],
+)
 def test_no_file_of_a_run_or_of_data_is_read_that_is_none(
     trained, tmp_path, kind
 ):

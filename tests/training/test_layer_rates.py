@@ -34,6 +34,7 @@ def test_as_an_optimizer_for_each_layer():
     check(portable.layer_rates(DECAY))
 
 
+@pytest.mark.slow
 def test_on_jax_too(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed")
     process = portable.start(

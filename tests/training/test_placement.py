@@ -75,6 +75,7 @@ def test_two_devices_on_tensorflow(environment):
     check(portable.answer(process), 2, "mirrored")
 
 
+@pytest.mark.slow
 def test_two_devices_on_jax(environment):
     pytest.importorskip("jax", reason="JAX is not installed")
     places = {"distribute": "data_parallel"}
