@@ -230,3 +230,9 @@ def test_no_more_is_read_than_is_allowed(tmp_path):
         files.read(path)
     with pytest.raises(errors.UserError, match="a is damaged: larger than"):
         files.read_json(path)
+
+
+def test_nothing_but_another_name_is_proposed(tmp_path):
+    (tmp_path / "photos").mkdir()
+    assert files.nearest(tmp_path / "photos") == ""
+    assert files.nearest(tmp_path / "photo").endswith("photos?")

@@ -261,10 +261,10 @@ def _cell(value: object) -> object:
 
 
 def nearest(path: str | os.PathLike) -> str:
-    """Returns ' Did you mean ...?' for what lies beside a path that is none."""
+    """Returns ' Did you mean ...?' for what lies beside an unfit path."""
     given = pathlib.Path(path)
     try:
-        names = os.listdir(given.parent)
+        names = [x for x in os.listdir(given.parent) if x != given.name]
     except (OSError, ValueError):
         return ""
     close = difflib.get_close_matches(given.name, names, 1)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tlkeras import errors
 from tlkeras.models import task as tasks
+from tlkeras.report import terminal
 from tlkeras.scoring import metrics
 
 
@@ -360,3 +361,19 @@ def test_kappa_is_the_agreement_beyond_chance():
     assert found["kappa"] == pytest.approx(0.4)
     alone = metrics.compute(np.eye(2)[[0, 0]], np.array([0, 0]), ("a", "b"))
     assert alone["kappa"] is None
+
+
+@pytest.mark.parametrize("more", [0, 7])
+def test_of_many_slices_the_lowest_are_told(more, capsys):
+    values = [f"v{n}" for n in range(metrics.SLICES_SHOWN + more)]
+    right = np.arange(len(values)) >= 2
+    quality = metrics.compute(np.eye(2), np.array([0, 1]), ("a", "b"))
+    quality["slices"] = metrics.slices("camera", values, right, values)
+    assert len(quality["slices"]["values"]) == len(values)
+    lines = metrics.slice_lines(quality)
+    terminal.slices(quality["slices"])
+    table = capsys.readouterr().out.splitlines()[1:]
+    for told in (lines, table):
+        assert len(told) == metrics.SLICES_SHOWN + bool(more)
+        assert "v0" in told[0] and "v1" in told[1]
+        assert told[-1].startswith("... and 7 more") == bool(more)

@@ -253,7 +253,7 @@ def scores(found: "evaluation.Evaluation") -> None:
     for warning in found.quality["warnings"]:
         errors.say(f"  {warning}")
     if "slices" in found.quality:
-        _slices(found.quality["slices"])
+        slices(found.quality["slices"])
     tables.show(
         ("class", "images", "precision", "recall", "F1"),
         [
@@ -277,7 +277,7 @@ def two_classes(found: Mapping[str, Any]) -> str:
     )
 
 
-def _slices(found: Mapping[str, Any]) -> None:
+def slices(found: Mapping[str, Any]) -> None:
     """Prints the accuracy for each value of a column."""
     tables.show(
         (found["column"], "images", "accuracy", "95 % interval"),
@@ -288,10 +288,13 @@ def _slices(found: Mapping[str, Any]) -> None:
                 _percent(row["accuracy"]),
                 f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
             )
-            for row in found["values"]
+            for row in found["values"][: metrics.SLICES_SHOWN]
         ],
         right=("images", "accuracy", "95 % interval"),
     )
+    more = len(found["values"]) - metrics.SLICES_SHOWN
+    if more > 0:
+        errors.say(f"... and {more:,} more; --json=FILE holds all")
 
 
 def sets(found: Mapping[str, Any]) -> str:

@@ -27,6 +27,8 @@ _FEW_IMAGES = 200
 # A matrix of 5,000 classes took 2.2 GB, and 151 MB as JSON. With more classes
 # than these, what is reported grows with the images and not with the classes.
 MANY_CLASSES = 100
+# Of a column with a value for each image the terminal would show nothing else.
+SLICES_SHOWN = 50
 
 
 def wilson(right: int, images: int) -> tuple[float, float]:
@@ -165,14 +167,16 @@ def slices(
 
 
 def slice_lines(quality: Mapping[str, Any]) -> list[str]:
-    """Returns a line on each value of `slices`, none where none were wished."""
+    """Returns a line on each of the lowest `slices`, if any were wished."""
     found = quality.get("slices", {"column": "", "values": []})
-    return [
+    lines = [
         f"{found['column']} {row['value'] or '(empty)'}: "
         f"{100 * row['accuracy']:.1f} % (95 % interval {100 * row['low']:.1f} "
         f"to {100 * row['high']:.1f}, n = {row['n']})"
-        for row in found["values"]
+        for row in found["values"][:SLICES_SHOWN]
     ]
+    more = len(found["values"]) - len(lines)
+    return [*lines, f"... and {more:,} more in the report"] if more else lines
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
