@@ -23,7 +23,9 @@ def test_a_run_is_told_and_nothing_is_left(
 ):
     monkeypatch.chdir(tmp_path)
     weights = f"--weights={trained.directory}"
-    out = dry(capsys, "train", str(photos), *SMALL, weights, "--quiet")
+    # Too little for one image.
+    store = "--image_store_gb=1e-9"
+    out = dry(capsys, "train", str(photos), *SMALL, weights, store, "--quiet")
     assert f'data = "folder:{photos}"' in out
     assert "finetune_epochs = 4" in out
     # A default is not said.
@@ -34,6 +36,7 @@ def test_a_run_is_told_and_nothing_is_left(
     assert [name for name, _ in phases] == ["head", "finetune"]
     assert "solved for" in out and "4 epochs of 7 steps" in out
     assert f"writes: {tmp_path}/runs/" in out
+    assert "also 0 KB of decoded images" in out
     assert re.search(r"takes: about [\d.]+ (s|min)", out)
     assert not tree(tmp_path)
 

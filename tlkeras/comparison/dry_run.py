@@ -206,7 +206,9 @@ def _say_kept(
     progress: progresses.Progress,
 ) -> None:
     total = sum(sizes.values())
-    store = total * plan.image_size**2 * 3
+    square = plan.image_size**2 * 3
+    fitting = int(plan.config.image_store_gb * 1e9 // square)
+    store = min(total, fitting) * square
     features = _views(plan, sizes) * bases.of(model).output.shape[-1] * 4
     progress.say(
         f"computes: {_views(plan, sizes):,} views by the frozen base "
