@@ -103,12 +103,17 @@ def run(
 
 
 def _worth(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what the source's weights came to, all else being the same."""
+    """Returns what the source's weights came to against random ones."""
     accuracy = {row["name"]: 100 * row["accuracy"] for row in rows}
-    gain = accuracy["pretrained_init"] - accuracy["scratch"]
+    gains = {
+        name: f"{accuracy[name] - accuracy['scratch']:+.1f}"
+        for name in ("fine_tuning", "pretrained_init")
+    }
     return (
-        f"The same training from the source's weights (pretrained_init): "
-        f"{gain:+.1f} points against random ones (scratch)."
+        "The source's weights against random ones (scratch): "
+        f"{gains['fine_tuning']} points where the head learns first "
+        f"(fine_tuning), {gains['pretrained_init']} by the same training "
+        "(pretrained_init)."
     )
 
 
