@@ -50,7 +50,7 @@ for words in json.load(open(sys.argv[1])):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = cli.main(words)
-    if not outcomes and sys.argv[2:]:
+    if len(outcomes) == 1 and sys.argv[2:]:
         os.setgroups([])
         os.setuid(int(sys.argv[2]))
     heavy = [name for name in ("tensorflow", "keras") if name in sys.modules]
