@@ -168,6 +168,7 @@ def test_the_tests_of_training_hold_on_jax():
         "tests/training/test_phases.py",
         "tests/training/test_checkpoint.py",
         "tests/models/test_saving.py",
+        "tests/models/test_forward.py",
         "tests/scoring/test_predicting.py",
         "tests/scoring/test_explaining.py",
         "tests/scoring/test_rolling.py",

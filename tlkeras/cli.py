@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import importlib.metadata
 import io
 import os
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     SIGTERM.
     141: whoever read the output is gone.
     """
+    ends = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Another thread of a program that calls this cannot handle signals.
     with contextlib.suppress(ValueError):
@@ -122,6 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "the memory is full. Give a smaller --batch_size or --image_size.",
             2,
         )
+    finally:
+        if ends:
+            # Else Python takes every graph apart before it ends, for 2 s.
+            gc.freeze()
 
 
 def _interrupted(arguments: Sequence[str], directory: str = "") -> str:

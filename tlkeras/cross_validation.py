@@ -319,4 +319,8 @@ def _fit_on_all(
         callbacks=callbacks,
         progress=progress,
     )
-    return delivering.saved(plan, untrained, fold.data), final, untrained.notes
+    return (
+        delivering.undistributed(plan, untrained, fold.data),
+        final,
+        untrained.notes,
+    )

@@ -10,8 +10,10 @@ from conftest import run
 from conftest import write_digits
 
 import tlkeras
+from tlkeras.data import images as image_stores
 from tlkeras.models import reference as references
 from tlkeras.models import saving
+from tlkeras.scoring import predicting
 from tlkeras.scoring import unknown
 from tlkeras.settings import config as configs
 
@@ -44,23 +46,41 @@ def test_a_sample_is_even_in_each_class():
 
 def test_similarity_is_the_mean_cosine_to_the_nearest():
     model = tiny.classifier()
-    images = np.random.default_rng(0).uniform(
-        0, 255, (30, tiny.SIZE, tiny.SIZE, 3)
+    images = np.random.default_rng(0).integers(
+        0, 256, (30, tiny.SIZE, tiny.SIZE, 3), np.uint8
     )
     base = model.get_layer("base")
     features = np.array(base(images))
     # All units may be silent for an image.
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     features /= np.maximum(lengths, 1e-12)
-    whole = references.with_similarity(
-        model, model, features.astype(np.float16)
+    saved = saving.TrainedModel(
+        model,
+        LABELS,
+        image_stores.Shape(tiny.SIZE, "crop"),
+        reference=references.Reference(
+            np.zeros(0), features.astype(np.float16)
+        ),
     )
-    logits, found = whole.predict(images, verbose=0)
+    logits, found = saved.whole.predict(images, verbose=0)
     expected = np.sort(features @ features.T, axis=1)[:, -10:].mean(axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-3)
     np.testing.assert_allclose(
         logits, model.predict(images, verbose=0), atol=1e-5
     )
+    live = predicting.predict_squares(saved, list(images))
+    np.testing.assert_allclose(live.similarity, found, atol=1e-6)
+
+
+def test_small_features_are_as_like_as_large_ones():
+    features = np.random.default_rng(0).uniform(size=[20, 5]).astype(np.float32)
+    known = references.Reference(np.zeros(0), features[:12].astype(np.float16))
+    expected = known.similarities(features)
+    for scale in (1e-6, 1, 1e6):
+        small = scale * features
+        np.testing.assert_allclose(known.similarities(small), expected, 1e-5)
+        found = references.similarity(small, known.features)
+        np.testing.assert_allclose(np.array(found), expected, 1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What several commands do alike."""
 
 import contextlib
+import gc
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -61,7 +62,14 @@ def progress_of(
 def loading(progress: "progresses.Progress") -> Iterator[None]:
     """Says what is waited for while TensorFlow is imported, which is noisy."""
     with progress.busy("loading TensorFlow"), native_messages.silenced():
-        yield
+        # Hundreds of thousands of objects are made that stay: Python would
+        # look for garbage among them again and again, 2 s in a short run.
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.freeze()
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -431,16 +431,8 @@ def evaluation(
     targets: np.ndarray | None = None,
     *,
     batch_size: int,
-    full: bool = False,
 ) -> tf.data.Dataset:
-    """Returns batches of all `indices`, in their order, not augmented.
-
-    full: whether the last batch is filled up by the first images.
-    """
-    if full:
-        indices = np.resize(
-            indices, -(-len(indices) // batch_size) * batch_size
-        )
+    """Returns batches of all `indices`, in their order, not augmented."""
 
     def load(batch: tf.Tensor, *targets: tf.Tensor) -> Any:
         pixels = _pixels(images, batch)

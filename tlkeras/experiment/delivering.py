@@ -17,7 +17,6 @@ from tlkeras.data import dataset as datasets
 from tlkeras.data.sources import csv_file
 from tlkeras.experiment import learning
 from tlkeras.experiment import preparing
-from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
 from tlkeras.models import reference as references
 from tlkeras.models import saving
@@ -49,9 +48,7 @@ def deliver(
     progress.detail("scoring and saving")
     placement = untrained.placement
     batch_size = preparing.images_a_step(plan.config, data, placement.devices)
-    # Of several processes the others are gone by now, so that nothing can be
-    # put into the model itself, but into the one that was saved.
-    classifier = saved(plan, untrained, data)
+    classifier = undistributed(plan, untrained, data)
     classifier = remembering(plan, classifier, data, batch_size, progress)
     probabilities, similarities, speed = _scored(
         classifier, data, trained, batch_size, progress
@@ -112,12 +109,8 @@ def remembering(
         features = unknown.features(
             classifier,
             batches.evaluation(
-                data.images,
-                data.rows[chosen],
-                batch_size=batch_size,
-                full=devices.compiles_each_shape(),
+                data.images, data.rows[chosen], batch_size=batch_size
             ),
-            images=len(chosen),
             progress=progress,
         )
     return dataclasses.replace(
@@ -208,31 +201,26 @@ def predict(
     rows = data.rows[data.positions(split)]
     return predicting.predict_batches(
         classifier,
-        batches.evaluation(
-            data.images,
-            rows,
-            batch_size=batch_size,
-            full=devices.compiles_each_shape(),
-        ),
-        images=len(rows),
+        batches.evaluation(data.images, rows, batch_size=batch_size),
         what=f"predicting {split}",
         progress=progress,
     )
 
 
-def saved(
+def undistributed(
     plan: plans.Plan, untrained: preparing.Untrained, data: datasets.Dataset
 ) -> saving.TrainedModel:
-    """Writes model.keras, and returns the classifier as it is used."""
+    """Returns the classifier on one device."""
     classifier = saving.TrainedModel(
         untrained.model, data.labels, preparing.shape(plan), tta=plan.config.tta
     )
-    path = plan.directory / "model.keras"
-    saving.save(path, classifier)
     if untrained.placement.kind == "none":
         return classifier
     # Weights on several devices are in the way of all that follows: `predict`
-    # and export by one process, or in one graph.
+    # and export by one process, or in one graph. And of several processes the
+    # others are gone by now, so that nothing can be put into the model itself.
+    path = plan.directory / "model.keras"
+    saving.save(path, classifier)
     return saving.load(path)
 
 

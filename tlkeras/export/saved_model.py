@@ -28,6 +28,8 @@ from tlkeras.export import elsewhere
 from tlkeras.export import proof
 from tlkeras.export import samples as all_samples
 from tlkeras.export import warmup
+from tlkeras.machine import devices
+from tlkeras.models import reference as references
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
 
@@ -76,16 +78,15 @@ def convert(
 
 
 def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
-    model, labels = classifier.whole, tf.constant(classifier.labels)
+    run = classifier.forward.graph
+    labels = tf.constant(classifier.labels)
     known, threshold = classifier.reference, classifier.threshold
     shape = classifier.shape
     size = shape.size
     activation = keras.activations.get(classifier.task.activation)
 
     def answer(squares: tf.Tensor, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits, *similarity = keras.tree.flatten(
-            model(tf.cast(squares, tf.float32), training=False)
-        )
+        features, logits = run(squares)
         probabilities = tf.debugging.check_numerics(
             activation(tf.cast(logits, tf.float32)),
             "the model gives no finite scores for these images",
@@ -103,9 +104,10 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
             "label": tf.gather(labels, chosen),
             "score": tf.gather(probabilities, chosen, batch_dims=1),
         }
-        if similarity and known is not None:
-            answers["similarity"] = similarity[0]
-            answers["known"] = similarity[0] >= known.similarity
+        if known is not None and classifier.tells_unknown:
+            similarity = references.similarity(features, known.features)
+            answers["similarity"] = similarity
+            answers["known"] = similarity >= known.similarity
         count = tf.shape(images)[0]
         return {name: values[:count] for name, values in answers.items()}
 
@@ -131,7 +133,9 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
     # Keras' ExportArchive would trace all of it twice, as TensorFlow does with
     # what is no concrete function.
     served = tf.Module()
-    served.variables_of_model = [each.value for each in model.variables]
+    served.variables_of_model = [
+        each.value for each in classifier.model.variables
+    ]
     # Nothing here is for autograph to rewrite, which takes as long as a trace.
     trace = functools.partial(tf.function, autograph=False)
     served.serving_default = trace(serve_bytes).get_concrete_function(
@@ -245,7 +249,7 @@ def _exact() -> contextlib.AbstractContextManager:
     By itself it rounds the factors, on a TPU to bfloat16 and on a GPU to 10
     bits, and the model would be blamed for it.
     """
-    if keras.backend.backend() != "jax":
+    if keras.backend.backend() != "jax" or not devices.has_accelerator():
         return contextlib.nullcontext()
     import jax
 

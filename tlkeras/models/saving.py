@@ -15,6 +15,7 @@ from tlkeras.backbones import weights
 from tlkeras.data import images as image_stores
 from tlkeras.machine import devices
 from tlkeras.models import averaging
+from tlkeras.models import forward as forwards
 from tlkeras.models import metadata
 from tlkeras.models import reference as references
 from tlkeras.models import task as tasks
@@ -33,6 +34,8 @@ class TrainedModel:
       that is not the likelier one; `task` then answers so.
     reference: what answers on new images are compared with, if it is known.
     tta: what answers are averaged over, one of `averaging.WAYS`.
+    compiled: what was compiled of the model, by the way of averaging; others of
+      the same model that are made from this one share it.
     """
 
     model: keras.Model
@@ -42,6 +45,28 @@ class TrainedModel:
     reference: references.Reference | None = None
     tta: str = averaging.WAYS[0]
     threshold: thresholds.Threshold | None = None
+    compiled: dict[str, forwards.Forward] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @property
+    def forward(self) -> forwards.Forward:
+        """Images [n, s, s, 3], uint8 -> features [n, c] and logits [n, k].
+
+        The features are of the images themselves, the logits `averaged`.
+        """
+        if self.tta not in self.compiled:
+            self.compiled[self.tta] = forwards.Forward(self.answering)
+        return self.compiled[self.tta]
+
+    @functools.cached_property
+    def answering(self) -> keras.Model:
+        """Images -> features [n, c] and logits [n, k], as `forward`."""
+        features = self.model.get_layer("base").output
+        return keras.Model(
+            self.model.input,
+            [keras.ops.cast(features, "float32"), self.averaged.output],
+        )
 
     @functools.cached_property
     def averaged(self) -> keras.Model:
@@ -58,9 +83,9 @@ class TrainedModel:
         """Images -> logits [n, k] and, where it is known, similarity [n]."""
         if self.reference is None or not self.tells_unknown:
             return self.averaged
-        return references.with_similarity(
-            self.averaged, self.model, self.reference.features
-        )
+        features, logits = self.answering.outputs
+        similarity = references.similarity(features, self.reference.features)
+        return keras.Model(self.model.input, [logits, similarity])
 
 
 def save(path: str | os.PathLike, classifier: TrainedModel) -> None:

@@ -75,28 +75,26 @@ def _maps(
     try:
         found = explaining.explain(
             classifier.model,
-            np.concatenate([squares, squares]),
-            np.concatenate([answers, targets]),
+            squares,
+            np.stack([answers, targets], axis=1),
         )
     except errors.UserError:
         return [{"maps": [], "method": "", "places": ""} for _ in squares]
-    count = len(squares)
+    places = found.values.shape[2:]
     alike = found.method == explaining.ROLL_OUT
     return [
         {
             "maps": [
                 explained.jpeg(
-                    PIL.Image.fromarray(
-                        explaining.overlay(squares[index], found.values[each])
-                    ),
+                    PIL.Image.fromarray(explaining.overlay(square, values)),
                     _SIDE,
                 )
-                for each in (index, count + index)[
-                    : 1 if answers[index] == targets[index] or alike else 2
-                ]
+                for values in maps[: 1 if answer == target or alike else 2]
             ],
             "method": found.method,
-            "places": " × ".join(map(str, found.values.shape[1:])),
+            "places": " × ".join(map(str, places)),
         }
-        for index in range(count)
+        for square, maps, answer, target in zip(
+            squares, found.values, answers, targets, strict=True
+        )
     ]

@@ -25,9 +25,9 @@ from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.backbones import base as bases
 from tlkeras.backbones import hub_network
-from tlkeras.machine import devices
 from tlkeras.machine import slopes
 from tlkeras.models import classifier as classifiers
+from tlkeras.models import forward
 from tlkeras.models import graph
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
@@ -46,11 +46,12 @@ _COLOURS = matplotlib.colormaps["inferno"]
 class Maps:
     """Maps of evidence, and how they were computed.
 
-    values: [n, h, w]; a class activation map is exact: each place has the logit
-      that the head gives to what is seen there, less that of all classes on
-      average, and the mean of all places is that of the picture. In LayerCAM's
-      only the order of the places means something. A roll-out has the share of
-      each place in the features, and is the same for every class.
+    values: [n, h, w], or [n, m, h, w] of m classes each; a class activation map
+      is exact: each place has the logit that the head gives to what is seen
+      there, less that of all classes on average, and the mean of all places is
+      that of the picture. In LayerCAM's only the order of the places means
+      something. A roll-out has the share of each place in the features, and is
+      the same for every class.
     method: `CAM`, `LAYER_CAM` or `ROLL_OUT`.
     """
 
@@ -61,7 +62,7 @@ class Maps:
 def explain(
     model: keras.Model, squares: np.ndarray, classes: Sequence[int] | np.ndarray
 ) -> Maps:
-    """Returns where `squares` [n, s, s, 3] speak for the `classes` [n].
+    """Returns where `squares` [n, s, s, 3] speak for `classes` [n] or [n, m].
 
     Against all classes on average: what is added to all logits alike changes
     no probability. Raises `UserError` for a network without maps.
@@ -80,22 +81,20 @@ def explainer(
     if roll is None:
         method, evidence = _evidence(model)
     else:
-        method, evidence = ROLL_OUT, lambda squares, _: roll(squares)
+        method, evidence = ROLL_OUT, lambda squares, _: roll(squares)[:, None]
 
     def maps(squares: np.ndarray, classes: Sequence[int] | np.ndarray) -> Maps:
-        count = len(squares)
-        if count > _BATCH and devices.compiles_each_shape():
-            whole = -(-count // _BATCH) * _BATCH
-            squares = np.resize(squares, [whole, *squares.shape[1:]])
-            classes = np.resize(classes, whole)
+        columns = np.reshape(np.asarray(classes, np.int64), [len(squares), -1])
         parts = [
             evidence(
-                np.asarray(squares[start : start + _BATCH], np.float32),
-                np.asarray(classes[start : start + _BATCH]),
+                np.asarray(squares[start : start + _BATCH], np.uint8),
+                columns[start : start + _BATCH],
             )
             for start in range(0, len(squares), _BATCH)
         ]
-        values = np.concatenate(parts or [np.zeros([0, 1, 1])])[:count]
+        values = np.concatenate(parts or [np.zeros([0, 1, 1, 1])])
+        if np.ndim(classes) == 1:
+            values = values[:, 0]
         return Maps(values.astype(np.float32), method)
 
     return maps
@@ -224,25 +223,34 @@ def overlay(square: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _evidence(
     model: keras.Model,
 ) -> tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-    """Returns a method, and what makes maps of a batch and its classes."""
+    """Returns a method, and what makes maps of a batch and its classes [n, m].
+
+    The maps are [n, m, h, w].
+    """
     cut = _last_maps(bases.of(model).network)
-    below = classifiers.below(model, cut)
+    below = forward.Forward(classifiers.below(model, cut))
     above = classifiers.above(model, cut)
     linear = _linear(above, model.get_layer("head"))
 
     def maps(squares: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        seen = np.asarray(below.predict_on_batch(squares), np.float32)
+        (seen,) = below(squares)
+        seen = np.asarray(seen, np.float32)
         contrast = _contrast(chosen, model.output_shape[-1])
         if linear is None:
-            slope = slopes.of(above, seen, contrast)
-            values = (np.maximum(slope, 0) * seen).sum(axis=-1)
+            values = np.stack(
+                [
+                    (np.maximum(slopes.of(above, seen, each), 0) * seen).sum(-1)
+                    for each in contrast.swapaxes(0, 1)
+                ],
+                axis=1,
+            )
         else:
             logits = seen @ linear[0] + linear[1]
-            values = np.einsum("n...k,nk->n...", logits, contrast)
+            values = np.einsum("n...k,nmk->nm...", logits, contrast)
         # Tokens of a picture lie in a square.
-        side = math.isqrt(math.prod(values.shape[1:]))
-        shape = values.shape[1:] if values.ndim == 3 else (side, side)
-        return values.reshape(-1, *shape)
+        side = math.isqrt(math.prod(values.shape[2:]))
+        shape = values.shape[2:] if values.ndim == 4 else (side, side)
+        return values.reshape(*chosen.shape, *shape)
 
     return LAYER_CAM if linear is None else CAM, maps
 
@@ -292,5 +300,5 @@ def _linear(
 
 
 def _contrast(chosen: np.ndarray, classes: int) -> np.ndarray:
-    """Returns the weights [n, k] of the logits: one class, less the average."""
+    """Returns weights [n, m, k] of the logits: one class, less the average."""
     return np.eye(classes, dtype=np.float32)[chosen] - 1 / classes

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
@@ -23,7 +22,6 @@ from tlkeras import files
 from tlkeras import progress as progresses
 from tlkeras.data import decode
 from tlkeras.data import images as image_stores
-from tlkeras.machine import devices
 from tlkeras.models import saving
 from tlkeras.models import task as tasks
 from tlkeras.scoring import label_sets
@@ -254,23 +252,19 @@ def predict_batches(
     classifier: saving.TrainedModel,
     batches: tf.data.Dataset,
     *,
-    images: int,
     what: str,
     progress: progresses.Progress,
 ) -> Answers:
-    """Returns the answers to the first `images` in `batches`, in order.
-
-    batches: uint8 [b, size, size, 3]; others may fill the last.
-    """
+    """Returns the answers to images in `batches`, uint8 [b, size, size, 3]."""
+    parts = [predict_squares(classifier, [])]
     progress.begin(what, int(batches.cardinality()))
-    bar = keras.callbacks.LambdaCallback(
-        on_predict_batch_end=lambda batch, logs: progress.advance()
-    )
     try:
-        found = classifier.whole.predict(batches, verbose=0, callbacks=[bar])
+        for found in classifier.forward.over(batches):
+            parts.append(_answers(classifier, *found))
+            progress.advance()
     finally:
         progress.end()
-    return _answers(classifier, found, images)
+    return _joined(parts)
 
 
 def pillow_pixels(
@@ -329,36 +323,22 @@ def predict_squares(
 ) -> Answers:
     """Returns the answers to one batch, be it empty."""
     if squares:
-        images = np.stack(squares)
-        if devices.compiles_each_shape():
-            # Powers of two are few, and no image waits for a whole batch.
-            count = 1 << (len(squares) - 1).bit_length()
-            images = np.resize(images, [count, *images.shape[1:]])
-        # `predict` costs 50 ms a call, be the batch ever so small.
-        return _answers(
-            classifier,
-            classifier.whole.predict_on_batch(images),
-            len(squares),
-        )
-    outputs = classifier.whole.outputs
+        return _answers(classifier, *classifier.forward(np.stack(squares)))
+    outputs = classifier.answering.outputs
     empty = [np.zeros([0, *each.shape[1:]], np.float32) for each in outputs]
-    return _answers(classifier, empty, 0)
+    return _answers(classifier, *empty)
 
 
 def _answers(
-    classifier: saving.TrainedModel,
-    found: np.ndarray | Sequence[np.ndarray],
-    images: int,
+    classifier: saving.TrainedModel, features: np.ndarray, logits: np.ndarray
 ) -> Answers:
-    """Returns what outputs of `classifier.whole` say of the first `images`."""
-    logits, *rest = (each[:images] for each in keras.tree.flatten(found))
+    """Returns what features [n, c] and logits [n, k] say of n images."""
     probabilities = classifier.task.probabilities(logits)
-    if not rest or classifier.reference is None:
+    known = classifier.reference
+    if known is None or not classifier.tells_unknown:
         return Answers(probabilities)
-    similarity = np.asarray(rest[0], np.float32)
-    return Answers(
-        probabilities, similarity, similarity >= classifier.reference.similarity
-    )
+    similarity = known.similarities(features)
+    return Answers(probabilities, similarity, similarity >= known.similarity)
 
 
 def _joined(parts: Sequence[Answers]) -> Answers:

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from tlkeras.backbones import base as bases
+from tlkeras.models import forward
 from tlkeras.models import graph
 
 
@@ -61,10 +62,10 @@ def roller(model: keras.Model) -> Callable[[np.ndarray], np.ndarray] | None:
         scaling=base.scaling,
         name="tokens",
     )
-    below = keras.Model(model.input, tokens(model.input))
+    below = forward.Forward(keras.Model(model.input, tokens(model.input)))
 
     def maps(squares: np.ndarray) -> np.ndarray:
-        *before, pooled = below.predict_on_batch(squares)
+        *before, pooled = below(squares)
         identity = np.eye(pooled.shape[1], dtype=np.float32)
         rolled: np.ndarray = identity
         for layer, given in zip(blocks, before, strict=True):

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -43,24 +42,21 @@ def features(
     classifier: saving.TrainedModel,
     squares: tf.data.Dataset,
     *,
-    images: int,
     progress: progresses.Progress,
 ) -> np.ndarray:
-    """Returns the features [n, c] of the first `images`, length 1, float16.
+    """Returns the features [n, c] of images, of length 1, float16.
 
     squares: batches, as `batches.evaluation` makes them.
     """
-    base = classifier.model.get_layer("base")
-    model = keras.Model(classifier.model.input, base.output)
+    parts = []
     progress.begin("remembering", int(squares.cardinality()))
-    bar = keras.callbacks.LambdaCallback(
-        on_predict_batch_end=lambda batch, logs: progress.advance()
-    )
     try:
-        found = model.predict(squares, verbose=0, callbacks=[bar])
+        for part, _ in classifier.forward.over(squares):
+            parts.append(part)
+            progress.advance()
     finally:
         progress.end()
-    found = found[:images].astype(np.float32)
+    found = np.concatenate(parts)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return (found / np.maximum(lengths, 1e-12)).astype(np.float16)
 

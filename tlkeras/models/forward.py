@@ -1,0 +1,82 @@
+"""A model on images that it does not learn from, compiled once for all of them.
+
+Keras' `predict` and `predict_on_batch` are compiled anew for a last batch of
+fewer images, for each way in which a batch is handed over, and for each model
+that shares the layers: of MobileNetV2 a core takes 1.3 s each time.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tlkeras.machine import devices
+
+
+class Forward:
+    """Images [n, h, w, 3], uint8 -> an array [n, ...] for each output.
+
+    The model has the weights that it has when it is called, and is in
+    inference mode.
+    """
+
+    def __init__(self, model: keras.Model):
+        self._model = model
+        self._sizes: set[int] = set()
+
+    @functools.cached_property
+    def graph(self) -> Callable[[Any], list[tf.Tensor]]:
+        """What TensorFlow has traced, for any number of images."""
+        images = tf.TensorSpec([None, *self._model.input.shape[1:]], tf.uint8)
+
+        @tf.function(input_signature=[images], autograph=False)
+        def run(images):
+            return keras.tree.flatten(self._model(images, training=False))
+
+        return run.get_concrete_function()
+
+    def __call__(self, images: Any) -> list[np.ndarray]:
+        """Returns the outputs; images: an array or a tensor, not empty."""
+        if not devices.compiles_each_shape():
+            return [
+                each.numpy()
+                for each in self.graph(tf.convert_to_tensor(images))
+            ]
+        count = len(images)
+        size = self._size(count)
+        self._sizes.add(size)
+        found = self._model.predict_on_batch(_filled(images, size))
+        return [each[:count] for each in keras.tree.flatten(found)]
+
+    def over(self, batches: Iterable[Any]) -> Iterator[list[np.ndarray]]:
+        """Yields the outputs of batches; the last one may be smaller."""
+        size = 0
+        for images in batches:
+            size = max(size, len(images))
+            if devices.compiles_each_shape():
+                self._sizes.add(size)
+                whole = self(_filled(images, size))
+                yield [each[: len(images)] for each in whole]
+            else:
+                yield self(images)
+
+    def _size(self, count: int) -> int:
+        """Returns how many images to compute where there are `count`.
+
+        As many as before, on a CPU unless that is far more; else a power of
+        two, of which there are few.
+        """
+        most = math.inf if devices.has_accelerator() else 4
+        known = (each for each in self._sizes if count <= each <= most * count)
+        return min(known, default=1 << (count - 1).bit_length())
+
+
+def _filled(images: Any, size: int) -> np.ndarray:
+    """Returns `images`, of which the first ones come once more up to `size`."""
+    return np.resize(images, [size, *images.shape[1:]])
