@@ -29,6 +29,7 @@ from tlkeras.data import batches
 from tlkeras.experiment import preparing
 from tlkeras.experiment import running
 from tlkeras.machine import devices
+from tlkeras.models import forward
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
 from tlkeras.settings import config as configs
@@ -622,3 +623,39 @@ def test_a_full_memory_is_one_line(
     assert printed.err.count("\n") == 1
     assert "smaller --batch_size" in printed.err
     assert not tree(tmp_path)
+
+
+def test_what_is_remembered_of_a_frozen_base_is_what_the_head_had(
+    photos, tmp_path, monkeypatch, no_page
+):
+    computed = []
+    over = forward.Forward.over
+
+    def counted(self, batches):
+        for found in over(self, batches):
+            computed.append(len(found[0]))
+            yield found
+
+    monkeypatch.setattr(forward.Forward, "over", counted)
+    features = []
+    for cache in ("auto", "off"):
+        settings = small(
+            data=f"folder:{photos}",
+            strategy="feature_extraction",
+            head_epochs=2,
+            feature_cache=cache,
+            unknown_rate=0.2,
+            cache_dir=str(tmp_path / "cache"),
+        )
+        found = run(settings, tmp_path / cache)
+        known = saving.load(found.directory).reference
+        assert len(known.features) > 0
+        features.append(known.features)
+        counts = found.report["data"]["images"]
+        scored = sum(
+            sum(counts[split].values()) for split in ("validation", "test")
+        )
+        # No pass over the training images, whether their features are kept.
+        assert sum(computed) == scored
+        computed.clear()
+    np.testing.assert_array_equal(*features)

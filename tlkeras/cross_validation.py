@@ -239,8 +239,11 @@ def _deliver(
         [delivering.true_scores(fold.data, fold.answers) for fold in folds]
     )
     batch_size = preparing.images_a_step(plan.config, first.data, 1)
+    views = None
+    if delivering.base_stayed(first.results):
+        views = learning.feed(plan.config, first.data, batch_size).views
     classifier = delivering.remembering(
-        plan, classifier, first.data, batch_size, progress
+        plan, classifier, first.data, views, batch_size, progress
     )
     # It has learned from them, too, and of folds nothing else is left.
     similarities = delivering.predict(

@@ -16,6 +16,7 @@ from tlkeras.data import images as image_stores
 from tlkeras.export import proof
 from tlkeras.export import saved_model
 from tlkeras.models import classifier as classifiers
+from tlkeras.models import forward
 from tlkeras.models import saving
 from tlkeras.models import task as tasks
 from tlkeras.scoring import predicting
@@ -232,3 +233,28 @@ def test_equal_probabilities_are_no_difference(trained, samples, tmp_path):
     model.layers[-1].set_weights([0 * kernel, 0 * bias])
     found = saved_model.write(saved, tmp_path / "served", samples=samples)
     assert found.largest_difference < 1e-7
+
+
+@pytest.mark.parametrize("most", [0, 32e6])
+def test_weights_are_constants_if_they_are_small(
+    classifier, samples, tmp_path, monkeypatch, most
+):
+    monkeypatch.setattr(forward, "_CONSTANT", most)
+    place = tmp_path / "1"
+    found = saved_model.write(classifier, place, samples=samples)
+    assert found.largest_difference < 1e-5
+    kept = tf.train.list_variables(str(place / "variables" / "variables"))
+    # An entry of its own is TensorFlow's.
+    assert (len(kept) > 1) == (most == 0)
+    graph = tf.saved_model.load(str(place)).signatures["images"]
+    # It has the weights that it was written with.
+    before = graph(tf.constant(np.zeros([1, 9, 7, 3], np.uint8)))["score"]
+    other = dataclasses.replace(classifier, compiled={})
+    state = classifiers.state(other.model)
+    head = other.model.get_layer("head").layers[-1]
+    head.kernel.assign(-2 * head.kernel.numpy())
+    try:
+        after = graph(tf.constant(np.zeros([1, 9, 7, 3], np.uint8)))["score"]
+    finally:
+        classifiers.restore(other.model, state)
+    np.testing.assert_array_equal(before, after)

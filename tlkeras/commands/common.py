@@ -19,6 +19,9 @@ from tlkeras.settings import config as configs
 if TYPE_CHECKING:
     from tlkeras import progress as progresses
 
+# Objects made between two searches for garbage, of which traces make millions.
+_GARBAGE = 10_000
+
 
 def configuration(values: flags.FlagValues) -> configs.Config:
     """Returns the settings: defaults, overruled by a file, then by flags."""
@@ -69,6 +72,7 @@ def loading(progress: "progresses.Progress") -> Iterator[None]:
             yield
         finally:
             gc.freeze()
+            gc.set_threshold(_GARBAGE)
             gc.enable()
 
 

@@ -367,17 +367,17 @@ def _load_view(
     batch_size: int,
 ) -> tf.data.Dataset:
     """Returns batches of images of `split` in one view, as `Views.load`."""
-    training = split == "train"
-    subset = settings.train if training else settings.validation
+    subset = settings.train if split == "train" else settings.validation
+    plain = view == augmentation.PLAIN
     keys = subset.keys
 
     def look(batch: tf.Tensor) -> tf.Tensor:
         return augmentation.look(
             _pixels(settings.images, tf.gather(subset.indices, batch)),
             tf.gather(keys, batch),
-            number=settings.views.index(view) if training else 0,
+            number=0 if plain else settings.views.index(view),
             seed=settings.seed,
-            policy=settings.augment if training else "none",
+            policy="none" if plain else settings.augment,
         )
 
     order = tf.data.Dataset.from_tensor_slices(positions.astype(np.int64))

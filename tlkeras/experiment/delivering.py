@@ -10,8 +10,10 @@ import numpy as np
 
 from tlkeras import plan as plans
 from tlkeras import progress as progresses
+from tlkeras import records
 from tlkeras import run_directory
 from tlkeras.advisor import decision as decisions
+from tlkeras.data import augment
 from tlkeras.data import batches
 from tlkeras.data import dataset as datasets
 from tlkeras.data.sources import csv_file
@@ -28,6 +30,7 @@ from tlkeras.scoring import two_classes
 from tlkeras.scoring import unknown
 from tlkeras.scoring import used_images
 from tlkeras.settings import wish as wishes
+from tlkeras.training import feature_cache
 
 
 def deliver(
@@ -49,7 +52,14 @@ def deliver(
     placement = untrained.placement
     batch_size = preparing.images_a_step(plan.config, data, placement.devices)
     classifier = undistributed(plan, untrained, data)
-    classifier = remembering(plan, classifier, data, batch_size, progress)
+    classifier = remembering(
+        plan,
+        classifier,
+        data,
+        trained.views if base_stayed(trained.results) else None,
+        batch_size,
+        progress,
+    )
     probabilities, similarities, speed = _scored(
         classifier, data, trained, batch_size, progress
     )
@@ -98,24 +108,45 @@ def remembering(
     plan: plans.Plan,
     classifier: saving.TrainedModel,
     data: datasets.Dataset,
+    views: batches.Views | None,
     batch_size: int,
     progress: progresses.Progress,
 ) -> saving.TrainedModel:
-    """Returns a classifier that tells how like its training images one is."""
+    """Returns a classifier that tells how like its training images one is.
+
+    views: of the training images, if the base is as it was before training: a
+    phase of the head has had the same features.
+    """
     features = np.zeros([0, 0], np.float16)
     if plan.config.unknown_rate:
         positions = data.positions("train")
-        chosen = positions[unknown.sample(data.targets[positions])]
-        features = unknown.features(
-            classifier,
-            batches.evaluation(
-                data.images, data.rows[chosen], batch_size=batch_size
-            ),
-            progress=progress,
-        )
+        chosen = unknown.sample(data.targets[positions])
+        if views is not None and augment.PLAIN in views.names:
+            found = feature_cache.of_training_images(
+                classifier.model,
+                views,
+                chosen,
+                storage=learning.storage(plan),
+                progress=progress,
+            )
+        else:
+            rows = data.rows[positions[chosen]]
+            found = unknown.features(
+                classifier,
+                batches.evaluation(data.images, rows, batch_size=batch_size),
+                progress=progress,
+            )
+        features = unknown.of_length_one(found)
     return dataclasses.replace(
         classifier,
         reference=references.Reference(np.zeros(0, np.float32), features),
+    )
+
+
+def base_stayed(results: Sequence[records.PhaseResult]) -> bool:
+    """Tells whether all that was learned, and not undone, is the head."""
+    return all(
+        each.rolled_back or each.phase.unfreeze == "none" for each in results
     )
 
 

@@ -29,7 +29,6 @@ from tlkeras.settings import strategies
 from tlkeras.training import checkpoint
 from tlkeras.training import final_fit
 from tlkeras.training import phases as all_phases
-from tlkeras.training import placement as placements
 from tlkeras.training import row_store
 from tlkeras.training import setup as setups
 from tlkeras.training import unfinished
@@ -39,11 +38,13 @@ from tlkeras.training import unfinished
 class Trained:
     """What training came to; the model then holds what is to be delivered.
 
-    final: the final fit, None without one. chosen: where it made another model,
-    the state of the one that was chosen before it.
+    views: of the images that it learned from, before a final fit. final: that
+    fit, None without one. chosen: where it made another model, the state of the
+    one that was chosen before it.
     """
 
     results: all_phases.Results
+    views: batches.Views | None
     final: records.FinalFit | None = None
     chosen: Sequence[np.ndarray] = ()
 
@@ -139,6 +140,7 @@ def train(
     progress.pace.planned = list(expected[len(done) :])
     if len(splits) > 1 and final is None:
         progress.pace.again = list(expected)
+    images = feed(config, data, batch_size, placement.sharding)
     keeper = None
     if group.processes == 1:
         keeper = unfinished.Keeper(directory, digests)
@@ -146,11 +148,11 @@ def train(
         results = all_phases.run(
             model,
             plan.strategy,
-            _feed(config, data, batch_size, placement),
+            images,
             setups.Setup(
                 progress,
                 placement,
-                _storage(plan),
+                storage(plan),
                 lambda phase: (*_tensorboard(plan, phase.name), *callbacks),
                 keeper,
                 preparing.rate_factor(config, batch_size),
@@ -183,7 +185,7 @@ def train(
                     chosen=chosen,
                 )
     group.disconnect()
-    return Trained(results, final, chosen)
+    return Trained(results, images.views, final, chosen)
 
 
 def fit_again(
@@ -205,17 +207,17 @@ def fit_again(
     return final_fit.run(
         untrained.model,
         results,
-        _feed(plan.config, data, batch_size, placement, splits),
+        feed(plan.config, data, batch_size, placement.sharding, splits),
         setups.Setup(
             progress,
             placement,
-            _storage(plan),
+            storage(plan),
             lambda phase: (
                 *_tensorboard(plan, f"final-{phase.name}"),
                 *callbacks,
             ),
         ),
-        choice=_feed(plan.config, data, batch_size, placement),
+        choice=feed(plan.config, data, batch_size, placement.sharding),
         start=start,
         splits=splits,
     )
@@ -245,11 +247,11 @@ def _leaving_the_best(
         raise
 
 
-def _feed(
+def feed(
     config: configs.Config,
     data: datasets.Dataset,
     batch_size: int,
-    placement: placements.Placement,
+    sharding: batches.Sharding = batches.UNSHARDED,
     splits: Sequence[str] = ("train",),
 ) -> batches.Feed:
     """Returns a feed that learns from `splits`.
@@ -271,7 +273,7 @@ def _feed(
         seed=config.seed,
         class_weights=weights,
         cached_views=config.cached_views,
-        sharding=placement.sharding,
+        sharding=sharding,
         full=devices.compiles_each_shape(),
     )
 
@@ -286,7 +288,8 @@ def _part(data: datasets.Dataset, splits: Sequence[str]) -> batches.Subset:
     )
 
 
-def _storage(plan: plans.Plan) -> row_store.Storage:
+def storage(plan: plans.Plan) -> row_store.Storage:
+    """Returns where activations are kept."""
     config = plan.config
     mode = config.feature_cache
     if plan.group.processes > 1 and mode != "off":

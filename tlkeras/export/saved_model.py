@@ -29,6 +29,7 @@ from tlkeras.export import proof
 from tlkeras.export import samples as all_samples
 from tlkeras.export import warmup
 from tlkeras.machine import devices
+from tlkeras.models import forward
 from tlkeras.models import reference as references
 from tlkeras.models import saving
 from tlkeras.scoring import predicting
@@ -78,7 +79,9 @@ def convert(
 
 
 def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
-    run = classifier.forward.graph
+    model = classifier.answering
+    small = forward.is_small(model)
+    run = forward.constant_graph(model) if small else classifier.forward.graph
     labels = tf.constant(classifier.labels)
     known, threshold = classifier.reference, classifier.threshold
     shape = classifier.shape
@@ -133,9 +136,10 @@ def _write(classifier: saving.TrainedModel, directory: pathlib.Path) -> None:
     # Keras' ExportArchive would trace all of it twice, as TensorFlow does with
     # what is no concrete function.
     served = tf.Module()
-    served.variables_of_model = [
-        each.value for each in classifier.model.variables
-    ]
+    if not small:
+        served.variables_of_model = [
+            each.value for each in classifier.model.variables
+        ]
     # Nothing here is for autograph to rewrite, which takes as long as a trace.
     trace = functools.partial(tf.function, autograph=False)
     served.serving_default = trace(serve_bytes).get_concrete_function(

@@ -44,7 +44,7 @@ def features(
     *,
     progress: progresses.Progress,
 ) -> np.ndarray:
-    """Returns the features [n, c] of images, of length 1, float16.
+    """Returns the features [n, c] of images, float32.
 
     squares: batches, as `batches.evaluation` makes them.
     """
@@ -56,9 +56,13 @@ def features(
             progress.advance()
     finally:
         progress.end()
-    found = np.concatenate(parts)
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    return (found / np.maximum(lengths, 1e-12)).astype(np.float16)
+    return np.concatenate(parts)
+
+
+def of_length_one(features: np.ndarray) -> np.ndarray:
+    """Returns features [n, c] as a `Reference` has them, float16."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return (features / np.maximum(lengths, 1e-12)).astype(np.float16)
 
 
 def threshold(similarities: np.ndarray, rate: float) -> float | None:

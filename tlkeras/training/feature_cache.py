@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Callable
 from collections.abc import Generator
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +24,7 @@ from tlkeras.data import augment
 from tlkeras.data import batches
 from tlkeras.machine import devices
 from tlkeras.models import classifier as classifiers
+from tlkeras.models import forward as forwards
 from tlkeras.models import graph
 from tlkeras.training import row_store
 
@@ -30,12 +33,6 @@ from tlkeras.training import row_store
 # give other last bits. On a GPU 32 would wait for the caller between batches.
 _BATCH = 32
 _BATCH_ON_ACCELERATOR = 256
-# Weights that go into the graph as constants at most [bytes]. On two cores
-# TensorFlow then takes 0.7 to 0.8 of the time of `predict_on_batch`
-# (MobileNetV2, 9 MB, and EfficientNetB0, 16 MB, at 160 pixels, the first batch
-# included), because it folds what BatchNorm does into the convolutions. It won
-# nothing for 800 images with ResNet50 (94 MB), nor ever with VGG16 (59 MB).
-_CONSTANT = 32e6
 # Batches by which an accelerator's speed is measured.
 _TIMED = 3
 
@@ -101,8 +98,7 @@ def features(
     end = (tuple(bases.of(model).output.shape[1:]),)
     shapes = end if cut is None else cut.shapes
     work = _Work(model, cut, views, shapes, _keys(views), progress)
-    # Nobody could tell what the pixels were that have no name.
-    on_disk = storage.mode != "memory" and bool(views.preparation)
+    on_disk = _on_disk(work, storage)
     why = _why_not(work, storage, on_disk)
     with contextlib.ExitStack() as stack:
         read = None
@@ -127,16 +123,58 @@ def features(
         )
 
 
+def of_training_images(
+    model: keras.Model,
+    views: batches.Views,
+    chosen: np.ndarray,
+    *,
+    storage: row_store.Storage,
+    progress: progresses.Progress,
+) -> np.ndarray:
+    """Returns the features [n, c], float32, that a phase of the head has.
+
+    chosen: which of the training images [n], none augmented. What is kept of
+    them is read, and nothing is added.
+    """
+    keys = _names(views.train_hashes[chosen], augment.PLAIN)
+    shapes = (tuple(bases.of(model).output.shape[1:]),)
+    work = _Work(model, None, views, shapes, keys, progress)
+    rows = np.empty([len(keys), work.size], np.float32)
+    missing = np.full(len(keys), True)
+    if _on_disk(work, storage):
+        table = row_store.Table(
+            storage.directory, _description(work), work.size
+        )
+        with contextlib.closing(table):
+            missing = np.isin(keys, table.missing(keys))
+            there = np.flatnonzero(~missing)
+            rows[there] = table.read([keys[each] for each in there])
+    if missing.any():
+        progress.begin("computing activations", int(missing.sum()))
+        try:
+            forward = _forward(classifiers.below(model, None))
+            found = _of_view(
+                work, forward, chosen[missing], "train", augment.PLAIN
+            )
+            rows[missing] = np.concatenate(list(found))
+        finally:
+            progress.end()
+    return rows
+
+
 def _keys(views: batches.Views) -> tuple[bytes, ...]:
-    training = [
-        row_store.key(each, view)
-        for view in views.names
-        for each in views.train_hashes
-    ]
-    validation = [
-        row_store.key(each, augment.PLAIN) for each in views.validation_hashes
-    ]
-    return (*training, *validation)
+    training = [_names(views.train_hashes, view) for view in views.names]
+    validation = _names(views.validation_hashes, augment.PLAIN)
+    return tuple(itertools.chain(*training, validation))
+
+
+def _names(hashes: Iterable[str], view: str) -> tuple[bytes, ...]:
+    return tuple(row_store.key(each, view) for each in hashes)
+
+
+def _on_disk(work: _Work, storage: row_store.Storage) -> bool:
+    # Nobody could tell what the pixels were that have no name.
+    return storage.mode in ("auto", "disk") and bool(work.views.preparation)
 
 
 def _why_not(work: _Work, storage: row_store.Storage, kept: bool) -> str:
@@ -234,7 +272,6 @@ def _rows(
     work: _Work, indices: Sequence[int]
 ) -> Generator[np.ndarray, None, None]:
     """Computes the rows at `indices`, which ascend, in blocks [n, size]."""
-    batch = _batch()
     forward = _forward(classifiers.below(work.model, work.cut))
     wanted = np.array(indices)
     count = len(work.views.train_hashes)
@@ -254,13 +291,26 @@ def _rows(
     try:
         for part, view, start, length in parts:
             inside = (wanted >= start) & (wanted < start + length)
-            positions = wanted[inside] - start
-            for images in work.views.load(positions, part, view, batch):
-                rows = _run(forward, images, batch)
-                work.progress.advance(len(rows))
-                yield rows
+            yield from _of_view(
+                work, forward, wanted[inside] - start, part, view
+            )
     finally:
         work.progress.end()
+
+
+def _of_view(
+    work: _Work,
+    forward: _Forward,
+    positions: np.ndarray,
+    part: str,
+    view: str,
+) -> Iterator[np.ndarray]:
+    """Computes the rows of images in one view, in blocks [n, size]."""
+    batch = _batch()
+    for images in work.views.load(positions, part, view, batch):
+        rows = _run(forward, images, batch)
+        work.progress.advance(len(rows))
+        yield rows
 
 
 def _forward(network: keras.Model) -> _Forward:
@@ -269,26 +319,7 @@ def _forward(network: keras.Model) -> _Forward:
         if not devices.jit_compile():
             network.jit_compile = False
         return network.predict_on_batch
-    frozen, moving = (
-        [keras.ops.convert_to_numpy(variable) for variable in variables]
-        for variables in (
-            network.trainable_variables,
-            network.non_trainable_variables,
-        )
-    )
-
-    # Traced at once: TensorFlow warns of functions that are made in a loop.
-    @tf.function(autograph=False)
-    def forward(images):
-        return network.stateless_call(
-            [tf.constant(value) for value in frozen],
-            [tf.constant(value) for value in moving],
-            images,
-            training=False,
-        )[0]
-
-    images = tf.TensorSpec([_BATCH, *network.input.shape[1:]], tf.uint8)
-    return forward.get_concrete_function(images)
+    return forwards.constant_graph(network, _BATCH)
 
 
 def _as_constants(network: keras.Model) -> bool:
@@ -297,8 +328,7 @@ def _as_constants(network: keras.Model) -> bool:
         keras.backend.backend() == "tensorflow"
         and not devices.has_accelerator()
         and not tf.distribute.has_strategy()
-        and sum(weight.value.numpy().nbytes for weight in network.weights)
-        <= _CONSTANT
+        and forwards.is_small(network)
     )
 
 
