@@ -18,6 +18,7 @@ import time
 import keras
 import measuring
 import numpy as np
+import tensorflow as tf
 from absl import app
 from absl import flags
 
@@ -176,7 +177,7 @@ def _bare(
             pixels = pixels.map(
                 lambda images: (
                     keras.applications.imagenet_utils.preprocess_input(
-                        images, mode=base.scaling
+                        tf.cast(images, tf.float32), mode=base.scaling
                     )
                 )
             )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import zipfile
 
 import numpy as np
@@ -30,6 +31,7 @@ from tlkeras import places
 from tlkeras import plan
 from tlkeras import progress
 from tlkeras.backbones import catalog
+from tlkeras.commands import common
 from tlkeras.settings import commands
 from tlkeras.settings import completion
 from tlkeras.settings import config as configs
@@ -718,6 +720,38 @@ def test_ctrl_c_while_images_are_read_leaves_nothing(
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "tlkeras: interrupted\n")
     assert not tree(tmp_path)
+
+
+@pytest.mark.parametrize("importing", [True, False])
+def test_ctrl_c_waits_for_the_end_of_an_import(monkeypatch, importing):
+    module = types.ModuleType("half")
+    module.__spec__ = types.SimpleNamespace(_initializing=importing)
+    monkeypatch.setitem(sys.modules, "half", module)
+    went_on = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            with common._importing_whole("half"):
+                os.kill(os.getpid(), signal.SIGINT)
+                went_on.append(True)
+        assert went_on == [True] * importing
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", np.arange(0.8, 4, 0.4))
+def test_ctrl_c_while_tensorflow_is_imported_is_one_line(
+    photos, tmp_path, seconds
+):
+    process = start(["train", str(photos), *flags()], tmp_path)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.startswith("tlkeras: interrupted") and err.count("\n") == 1
+    assert not out or out.startswith("run ")
 
 
 # The three commands in a row, in one process, since TensorFlow takes seconds.

@@ -226,6 +226,25 @@ class TestEvaluation:
         assert list(dataset) == []
 
 
+def test_nobody_waits_for_a_thread_that_tunes():
+    made = feed(augment="flip")
+    features = made.views.feed(
+        lambda views, at: tf.zeros([tf.shape(at)[0], 2]),
+        lambda views, at: tf.zeros([tf.shape(at)[0], 2]),
+    )
+    for dataset in (
+        made.train(0, 2),
+        made.validation,
+        made.views.load(np.arange(3), "train", made.views.names[0], 2),
+        features.train(0, 2),
+        features.validation,
+        batches.evaluation(STORED, INDICES, batch_size=5),
+        # As placement repeats it.
+        made.train(0, 1).repeat(),
+    ):
+        assert dataset.options().autotune.enabled is False
+
+
 class TestBalanced:
     def test_classes_count_the_same(self):
         targets = np.array([0] * 6 + [1] * 3 + [2])

@@ -3,7 +3,9 @@
 import contextlib
 import gc
 import pathlib
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from typing import Any
@@ -64,7 +66,11 @@ def progress_of(
 @contextlib.contextmanager
 def loading(progress: "progresses.Progress") -> Iterator[None]:
     """Says what is waited for while TensorFlow is imported, which is noisy."""
-    with progress.busy("loading TensorFlow"), native_messages.silenced():
+    with (
+        progress.busy("loading TensorFlow"),
+        native_messages.silenced(),
+        _importing_whole("tensorflow"),
+    ):
         # Hundreds of thousands of objects are made that stay: Python would
         # look for garbage among them again and again, 2 s in a short run.
         gc.disable()
@@ -74,6 +80,36 @@ def loading(progress: "progresses.Progress") -> Iterator[None]:
             gc.freeze()
             gc.set_threshold(_GARBAGE)
             gc.enable()
+
+
+@contextlib.contextmanager
+def _importing_whole(name: str) -> Iterator[None]:
+    """Lets an interrupt wait while the block imports the module `name`.
+
+    TensorFlow's loses an interrupt, or ends with an error that says nothing of
+    it: 4 in 37 tries.
+    """
+    waiting: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if not getattr(spec, "_initializing", False):
+            raise KeyboardInterrupt
+        waiting.append(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not (main and usual):
+        # No signal comes here, or somebody else takes it.
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if waiting:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
