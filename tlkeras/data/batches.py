@@ -22,7 +22,7 @@ from tlkeras.machine import keras_private
 _as_it_is = tf.autograph.experimental.do_not_convert
 
 # Batches that are made at once, and those that wait to be taken.
-_AT_ONCE = max(2, os.cpu_count() or 1)
+_AT_ONCE = min(max(2, os.cpu_count() or 1), 16)
 _AHEAD = 2
 # What tunes itself has a thread that sleeps for up to a minute between two
 # looks, and often is not woken when its data set has come to an end. After 5 of

@@ -146,7 +146,8 @@ def of_training_images(
             storage.directory, _description(work), work.size
         )
         with contextlib.closing(table):
-            missing = np.isin(keys, table.missing(keys))
+            absent = set(table.missing(keys))
+            missing = np.array([each in absent for each in keys], bool)
             there = np.flatnonzero(~missing)
             rows[there] = table.read([keys[each] for each in there])
     if missing.any():
