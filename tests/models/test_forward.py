@@ -1,3 +1,4 @@
+import concurrent.futures
 import dataclasses
 
 import keras
@@ -60,3 +61,24 @@ def test_it_follows_the_weights_and_what_is_made_of_the_classifier():
     # Averaged otherwise it is another function.
     mirrored = dataclasses.replace(saved, tta="flip")
     assert mirrored.forward is not saved.forward
+
+
+def test_another_model_is_another_function():
+    saved = saving.TrainedModel(
+        tiny.classifier(), ("a", "b"), image_stores.Shape(tiny.SIZE, "crop")
+    )
+    before, _ = saved.forward(IMAGES)
+    other = dataclasses.replace(saved, model=tiny.classifier(1))
+    after, _ = other.forward(IMAGES)
+    np.testing.assert_allclose(
+        after, other.model.get_layer("base")(IMAGES), rtol=1e-4, atol=1e-6
+    )
+    assert np.abs(before - after).max() > 1e-3
+
+
+def test_threads_may_call_it():
+    run = forward.Forward(tiny.classifier())
+    expected = run(IMAGES)[0]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for (found,) in pool.map(run, [IMAGES] * 24):
+            np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -79,6 +79,16 @@ def test_the_map_finds_a_mark_in_a_corner(classifier):
         assert found == tuple(corner == 1)
 
 
+def test_several_classes_of_a_picture_are_as_each_alone(classifier):
+    pixels, _, _ = marked(3, 2)
+    found = explaining.explain(classifier.model, pixels, [[0, 1]] * 3)
+    for column in (0, 1):
+        alone = explaining.explain(classifier.model, pixels, [column] * 3)
+        np.testing.assert_array_equal(found.values[:, column], alone.values)
+    nothing = explaining.explain(classifier.model, pixels[:0], [])
+    assert nothing.values.shape == (0, 1, 1)
+
+
 def test_the_method_follows_from_the_head(classifier):
     pixels, _, _ = marked(2, 2)
     found = explaining.explain(classifier.model, pixels, [0, 1])

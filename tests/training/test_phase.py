@@ -645,6 +645,32 @@ class TestCachedActivations:
         with pytest.raises(TypeError):
             fit(other, phase("none", 2), **options)
 
+    def test_features_that_the_head_had_are_read(self, tmp_path, monkeypatch):
+        model, feed = tiny.classifier(), self.feed(augment="flip")
+        storage = self.storage(tmp_path)
+        fit(model, phase("none", 2), feed=feed, storage=storage)
+        chosen = np.array([3, 0, 7])
+
+        def features(storage: row_store.Storage) -> np.ndarray:
+            return feature_cache.of_training_images(
+                model, feed.views, chosen, storage=storage, progress=tiny.QUIET
+            )
+
+        computed = features(row_store.NOWHERE)
+        images = self.PIXELS[chosen]
+        expected = model.get_layer("base")(images)
+        np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-6)
+        run = feature_cache._run
+        monkeypatch.setattr(feature_cache, "_run", None)
+        assert features(storage).tobytes() == computed.tobytes()
+        monkeypatch.setattr(feature_cache, "_run", run)
+
+        def unreadable(*arguments):
+            raise PermissionError(errno.EACCES, "closed", "rows")
+
+        monkeypatch.setattr(row_store.Table, "read", unreadable)
+        assert features(storage).tobytes() == computed.tobytes()
+
     def test_new_images_alone_are_computed(self, tmp_path, monkeypatch):
         computed = []
         run = feature_cache._run

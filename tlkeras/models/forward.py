@@ -7,6 +7,7 @@ that shares the layers: of MobileNetV2 a core takes 1.3 s each time.
 
 import functools
 import math
+import threading
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -68,12 +69,16 @@ class Forward:
     """Images [n, h, w, 3], uint8 -> an array [n, ...] for each output.
 
     The model has the weights that it has when it is called, and is in
-    inference mode.
+    inference mode. Threads may call it.
+
+    of: whose weights they are, where `model` was made of another one.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, of: keras.Model | None = None):
+        self.of = of or model
         self._model = model
         self._sizes: set[int] = set()
+        self._lock = threading.Lock()
 
     @functools.cached_property
     def graph(self) -> Callable[[Any], list[tf.Tensor]]:
@@ -94,9 +99,11 @@ class Forward:
                 for each in self.graph(tf.convert_to_tensor(images))
             ]
         count = len(images)
-        size = self._size(count)
-        self._sizes.add(size)
-        found = self._model.predict_on_batch(_filled(images, size))
+        # Keras' functions on JAX give the values of variables away meanwhile.
+        with self._lock:
+            size = self._size(count)
+            self._sizes.add(size)
+            found = self._model.predict_on_batch(_filled(images, size))
         return [each[:count] for each in keras.tree.flatten(found)]
 
     def over(self, batches: Iterable[Any]) -> Iterator[list[np.ndarray]]:
@@ -105,7 +112,8 @@ class Forward:
         for images in batches:
             size = max(size, len(images))
             if devices.compiles_each_shape():
-                self._sizes.add(size)
+                with self._lock:
+                    self._sizes.add(size)
                 whole = self(_filled(images, size))
                 yield [each[: len(images)] for each in whole]
             else:

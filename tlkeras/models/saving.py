@@ -55,9 +55,11 @@ class TrainedModel:
 
         The features are of the images themselves, the logits `averaged`.
         """
-        if self.tta not in self.compiled:
-            self.compiled[self.tta] = forwards.Forward(self.answering)
-        return self.compiled[self.tta]
+        found = self.compiled.get(self.tta)
+        if found is None or found.of is not self.model:
+            found = forwards.Forward(self.answering, of=self.model)
+            self.compiled[self.tta] = found
+        return found
 
     @functools.cached_property
     def answering(self) -> keras.Model:

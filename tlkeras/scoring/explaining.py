@@ -84,7 +84,9 @@ def explainer(
         method, evidence = ROLL_OUT, lambda squares, _: roll(squares)[:, None]
 
     def maps(squares: np.ndarray, classes: Sequence[int] | np.ndarray) -> Maps:
-        columns = np.reshape(np.asarray(classes, np.int64), [len(squares), -1])
+        columns = np.asarray(classes, np.int64)
+        if columns.ndim == 1:
+            columns = columns[:, None]
         parts = [
             evidence(
                 np.asarray(squares[start : start + _BATCH], np.uint8),

@@ -145,11 +145,12 @@ def of_training_images(
         table = row_store.Table(
             storage.directory, _description(work), work.size
         )
-        with contextlib.closing(table):
+        # What cannot be read is computed.
+        with contextlib.closing(table), contextlib.suppress(OSError):
             absent = set(table.missing(keys))
-            missing = np.array([each in absent for each in keys], bool)
-            there = np.flatnonzero(~missing)
+            there = [at for at, each in enumerate(keys) if each not in absent]
             rows[there] = table.read([keys[each] for each in there])
+            missing[there] = False
     if missing.any():
         progress.begin("computing activations", int(missing.sum()))
         try:
