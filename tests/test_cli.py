@@ -740,6 +740,30 @@ def test_ctrl_c_waits_for_the_end_of_an_import(monkeypatch, importing):
         signal.signal(signal.SIGINT, before)
 
 
+# Ctrl-C while a module of ours is imported.
+EARLY = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tlkeras.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from tlkeras import __main__
+sys.exit(__main__.main())
+"""
+
+
+def test_ctrl_c_before_the_command_line_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY],
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "tlkeras: interrupted\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", np.arange(0.8, 4, 0.4))
 def test_ctrl_c_while_tensorflow_is_imported_is_one_line(

@@ -1,8 +1,18 @@
-"""Runs the command line: `python -m tlkeras`."""
+"""Runs the command line: `tlkeras`, `python -m tlkeras`."""
 
 import sys
 
-from tlkeras import cli
+
+def main() -> int:
+    """Runs the process's command, and returns its exit status."""
+    try:
+        from tlkeras import cli
+    except KeyboardInterrupt:
+        # To import it takes half a second.
+        sys.stderr.write("tlkeras: interrupted\n")
+        return 130
+    return cli.main()
+
 
 if __name__ == "__main__":
-    sys.exit(cli.main())
+    sys.exit(main())
